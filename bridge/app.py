@@ -98,7 +98,7 @@ class App:
                 await self._recover(group)
                 routing += [
                     group.create_task(parts.router.run(), name="router"),
-                    group.create_task(parts.intake.feed(parts.journal.read), name="feeder"),
+                    group.create_task(parts.intake.feed(), name="feeder"),
                     *(group.create_task(run(), name=name) for name, run in self._rounds().items()),
                     group.create_task(self._reload(crew, watchdog), name="reload"),
                 ]

@@ -1,8 +1,15 @@
-"""A key that somebody says after a chat is found, however wrong the command is."""
+"""A secret that somebody says in a command is found, however wrong the command is."""
+
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from bridge import sdk
 from bridge.core.commands.confidences import holds_key
+from bridge.core.commands.networkcommands import NetworkCommands
+from bridge.core.portals.plumbing import Plumbing
+from bridge.sdk.commands import NetworkCall, NetworkCommand, Where
 
 
 @pytest.mark.parametrize(
@@ -22,3 +29,32 @@ from bridge.core.commands.confidences import holds_key
 )
 def test_what_may_be_a_key_is_found(text: str, is_there: bool) -> None:
     assert holds_key(text) is is_there
+
+
+def knowing(*secrets_after: int | None) -> NetworkCommands:
+    """Of networks that all take ``pass``: after so many words each takes a secret there."""
+
+    async def run(call: NetworkCall) -> str:
+        return ""
+
+    networks = {
+        str(number): SimpleNamespace(connector=SimpleNamespace(commands=(
+            NetworkCommand(name="pass", usage="pass", help="pass", where=Where.PERSON, run=run,
+                           secret_after=after),
+        )))
+        for number, after in enumerate(secrets_after)
+    }  # fmt: skip
+    assert all(isinstance(one.connector, sdk.TakesCommands) for one in networks.values())
+    nothing = cast(Any, None)
+    plumbing = cast(Plumbing, SimpleNamespace(instances=networks))
+    return NetworkCommands(plumbing, nothing, nothing, nothing, nothing, nothing, nothing)
+
+
+@pytest.mark.parametrize(
+    ("secrets_after", "is_there"),
+    [((0, None), True), ((None, 0), True), ((0, 5), True), ((5, 0), True), ((None, 5), False)],
+)
+def test_a_secret_of_one_network_is_none_the_less_for_another_that_has_the_same_command(
+    secrets_after: tuple[int | None, ...], is_there: bool
+) -> None:
+    assert knowing(*secrets_after).is_secret("pas sesame") is is_there

@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 import pytest_asyncio
 
+from bridge.core.logins.logins import IDLE_SECONDS
 from bridge.model import LoginRow, Outgoing
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import InstanceId, LoginId, UserId
@@ -91,6 +92,35 @@ async def test_what_is_asked_is_answered_once_and_no_secret_where_somebody_comes
     assert sum("Password?" in text for text in homeserver.texts(chat.room)) == 1
 
 
+async def test_a_question_that_was_left_alone_for_long_takes_no_answer_and_no_command(
+    chat: Chat,
+) -> None:
+    login_chat, homeserver = chat.login_chat, chat.stage.homeserver
+
+    def grow_old() -> None:
+        login_chat._talks[ALICE, chat.room].sign_in.touched_at -= IDLE_SECONDS + 1
+
+    await login_chat.login(chat.call("$first"), ["near", "sasl"])
+    await chat.expect("Account?")
+    grow_old()
+    assert not await login_chat.hear(chat.call("$help"), "help")
+    await login_chat.login(chat.call("$second"), ["near", "sasl"])
+    await chat.expect("Account?", 2)
+    grow_old()
+    login_chat._talks[ALICE, chat.room].sign_in.touched_at += 2  # Just in time.
+    await chat.hear("$account", "alice")
+    await chat.expect("Password?")
+    grow_old()
+    # That may be the password nevertheless.
+    await chat.hear("$late", "hunter2")
+    await chat.expect("I do not wait for that any more; say login again.")
+    await homeserver.wait_until(
+        lambda: any(one.parts[2:4] == ("redact", "$late") for one in homeserver.asked)
+    )
+    assert not login_chat._talks
+    assert not await login_chat.hear(chat.call("$data"), "data")
+
+
 async def test_what_is_no_answer_to_which_way_is_obeyed_and_taken_back_as_ever(
     chat: Chat,
 ) -> None:
@@ -132,6 +162,12 @@ async def test_what_logins_there_are_is_told_to_nobody_else_and_each_link_is_sen
     async def make_link(person: UserId, purpose: str) -> str:
         return next(links)
 
+    await main_bot.obey(chat.call("$own", text="logins"), "logins")
+    await chat.expect("You have linked no account.")
+    chat.guests = {"@carol:test.example"}
+    await main_bot.obey(chat.call("$guest", text="logins"), "logins")
+    await chat.expect("I wrote to you in our direct chat.")
+    chat.guests = set()
     chat.login_chat.make_link = make_link
     for _ in range(2):
         await chat.login_chat.login(chat.call("$login"), ["near"])

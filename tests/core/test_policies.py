@@ -1,4 +1,4 @@
-"""A network that does not answer about its bans keeps no other network's rooms waiting."""
+"""Policy lists where a network or a homeserver does not answer, or something happens meanwhile."""
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
@@ -6,16 +6,23 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
+from bridge.core.commands.policycommand import PolicyCommand
 from bridge.core.consent.policies import Policies
 from bridge.core.permissions.policyrules import InForce
 from bridge.core.portals.portals import Portals
 from bridge.core.rooms.house import House
 from bridge.core.traffic.doorway import Doorway
+from bridge.matrix.client import HomeserverAway
+from bridge.matrix.intents import Intents
 from bridge.matrix.namespaces import Namespaces
 from bridge.model import Portal, Subscription
+from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat
 from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
-from tests.core.ground import ALICE, NEAR, Ground
+from bridge.storage.policies import PolicyStore
+from tests.core.ground import ALICE, NEAR, Ground, changed
 from tests.rigs.trestle import wait_until
 
 FAR, LIST = InstanceId("far"), RoomId("!list")
@@ -28,6 +35,7 @@ class Channel:
         self.answers = asyncio.Event()
         self.asked: list[RemoteChatId] = []
         self.banned: dict[RemoteChatId, set[str]] = {}
+        self.failure: DeliveryError | None = None
 
     def seen(self, chat: RemoteChatId) -> Collection[UserId]:
         return ()
@@ -38,7 +46,36 @@ class Channel:
         return sorted(self.banned.get(chat.id, set()) & set(patterns))
 
     async def change_bans(self, chat: RemoteChat, add: Sequence[str], lift: Sequence[str]) -> None:
+        if self.failure is not None:
+            raise self.failure
         self.banned.setdefault(chat.id, set()).update(add)
+
+
+class Store:
+    """What is kept, and forgotten with the test."""
+
+    async def all(self) -> Sequence[Subscription]:
+        """Who follows the list."""
+        return [
+            Subscription(portal=number, room=LIST, by=ALICE, applied=True, agreed=True)
+            for number in (1, 2, 3)
+        ]
+
+    async def bans(self) -> Sequence[tuple[int, str]]:
+        """None are ours yet."""
+        return ()
+
+    async def put(self, one: Subscription) -> None:
+        """Keep nothing."""
+
+    async def remove(self, portal: int, room: RoomId) -> None:
+        """Forget nothing."""
+
+    async def add_bans(self, portal: int, patterns: Sequence[str]) -> None:
+        """Keep nothing."""
+
+    async def remove_bans(self, portal: int, patterns: Sequence[str]) -> None:
+        """Forget nothing."""
 
 
 class Lists(Ground):
@@ -58,8 +95,10 @@ class Lists(Ground):
             Doorway(self._portal(number, name), self.house)
             for number, name in ((1, NEAR), (2, NEAR), (3, FAR))
         ]
-        portals = SimpleNamespace(all=self.doors)
-        self.policies = Policies(self.house, cast(Portals, portals), cast(Any, self))
+        portals = SimpleNamespace(all=self.doors, in_room=lambda room: ())
+        self.policies = Policies(self.house, cast(Portals, portals), cast(PolicyStore, Store()))
+        self.policies.has_seat = lambda user, room: True
+        self.policies.residence = cast(Any, self)
 
     def _portal(self, number: int, instance: InstanceId) -> Portal:
         chat = RemoteChatId(f"#{number}")
@@ -69,24 +108,32 @@ class Lists(Ground):
         self, room: RoomId, kinds: Collection[str]
     ) -> Mapping[tuple[str, str], Mapping[str, Any]]:
         """What the list says."""
+        self._refuse("states")
         spam = {"entity": "@_trestle_*_spam:test.example", "recommendation": "m.ban"}
         return {("m.policy.rule.user", "spam"): spam}
 
-    # --- what is kept ---
+    async def state(self, room: RoomId, kind: str, key: str = "") -> Mapping[str, Any]:
+        """What one rule says: nothing any more."""
+        await self._call("state")
+        return {}
 
-    async def all(self) -> Sequence[Subscription]:
-        """Who follows the list."""
-        return [
-            Subscription(portal=number, room=LIST, by=ALICE, applied=True, agreed=True)
-            for number in (1, 2, 3)
-        ]
+    async def enter(self, name: str, bot: UserId) -> RoomId:
+        """Come in."""
+        return RoomId(name)
 
-    async def bans(self) -> Sequence[tuple[int, str]]:
-        """None are ours yet."""
-        return ()
+    async def leave(self, room: RoomId, user: UserId) -> None:
+        """Leave."""
 
-    async def add_bans(self, portal: int, patterns: Sequence[str]) -> None:
-        """Keep nothing."""
+    async def move_out(self, bot: UserId, room: RoomId) -> None:
+        """Listen there no more."""
+
+    async def who_can(self, room: RoomId, kind: str) -> set[UserId]:
+        """Let nobody run the room."""
+        return set()
+
+    async def room_name(self, room: RoomId) -> str:
+        """Call it by its id."""
+        return room
 
 
 async def test_a_network_that_does_not_answer_keeps_no_room_waiting_and_no_other_network() -> None:
@@ -105,3 +152,68 @@ async def test_a_network_that_does_not_answer_keeps_no_room_waiting_and_no_other
         ground.near.answers.set()
         await wait_until(lambda: len(ground.near.banned) == 2)
         run.cancel()
+
+
+async def test_a_homeserver_that_asks_for_patience_is_asked_for_a_list_no_sooner() -> None:
+    ground = Lists()
+    cast(Any, ground).refusal = HomeserverAway("it asks for patience", retry_after=60)
+    ground.refusing.add("states")
+    await ground.policies.load()
+    async with asyncio.TaskGroup() as group:
+        run = group.create_task(ground.policies.run())
+        # The first of the three rooms is refused, the others are not.
+        await wait_until(lambda: len(ground.house.policies.waiting) == 1)
+        run.cancel()
+    assert ground.policies._late[1] - asyncio.get_running_loop().time() > 50
+
+
+async def test_what_could_not_be_said_of_bans_that_a_network_refused_is_said_later() -> None:
+    ground = Lists()
+    ground.near.answers.set()
+    ground.near.failure = PermanentFailure("the relay has no rights there")
+    await ground.policies.load()
+    ground.failing.add("put event")
+    with pytest.raises(TemporaryFailure):
+        await ground.policies.enforce(ground.doors[0])
+    assert not ground.waiting
+    for _ in range(2):
+        await ground.policies.enforce(ground.doors[0])
+    (said,) = ground.waiting
+    assert "did not take the bans" in said.content["body"]
+
+
+async def test_a_network_that_asks_for_patience_is_asked_for_bans_no_sooner() -> None:
+    ground, loop = Lists(), asyncio.get_running_loop()
+    ground.near.answers.set()
+    ground.near.failure = TemporaryFailure("it is busy", retry_after=60)
+    await ground.policies.load()
+    await ground.policies.enforce(ground.doors[0])
+    assert ground.policies._late[1] - loop.time() > 50
+
+
+async def test_a_list_that_nobody_follows_any_more_may_change_just_then() -> None:
+    ground = Lists()
+    ground.near.answers.set()
+    ground.far.answers.set()
+    await ground.policies.load()
+    await ground.policies.read(LIST)
+
+    async def end() -> None:
+        for door in ground.doors:
+            await ground.policies.end_all(door, ALICE)
+
+    ground.meanwhile["state"] = end
+    rule = changed(0.0, "m.policy.rule.user", {}, room_id=LIST, state_key="spam")
+    await ground.policies.handle(rule)
+    assert not ground.policies.of_list(LIST)
+
+
+async def test_a_room_that_follows_as_many_lists_as_it_may_still_looks_at_those() -> None:
+    ground, door = Lists(), Lists().doors[0]
+    await ground.policies.load()
+    command = PolicyCommand(ground.policies, cast(Intents, ground))
+    for number in range(9):
+        await command.obey(door, ALICE, (f"!{number}",))
+    assert "It is in force." in await command.obey(door, ALICE, (LIST,))
+    with pytest.raises(PermanentFailure, match="10 lists are as many as a room may follow"):
+        await command.obey(door, ALICE, ("!another",))

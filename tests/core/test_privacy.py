@@ -1,14 +1,39 @@
-"""The privacy filter waits for a homeserver that does not answer as it should."""
+"""The privacy filter where the homeserver does not answer as it should, or a network is gone."""
 
-from typing import cast
+import asyncio
+from collections.abc import Collection
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from bridge.core.consent.privacy import Privacy
 from bridge.core.portals.portals import Portals
 from bridge.core.traffic.doorway import Doorway
+from bridge.matrix.client import HomeserverAway
 from bridge.sdk.errors import TemporaryFailure
-from tests.core.ground import ALICE, Ground
+from bridge.sdk.ids import RemoteChatId, UserId
+from tests.core.ground import ALICE, NEAR, Ground
+from tests.rigs.trestle import wait_until
+
+
+class Chat:
+    """A chat in which nobody is to be seen; its room, which Alice reads."""
+
+    def __init__(self) -> None:
+        self.is_connected = True
+        self.asked = 0
+        self.patience = 0.0
+        """For so long the homeserver asks to be left alone."""
+
+    def seen(self, chat: RemoteChatId) -> Collection[UserId] | None:
+        return () if self.is_connected else None
+
+    async def people(self) -> frozenset[UserId]:
+        self.asked += 1
+        if self.patience:
+            raise HomeserverAway("it asks for patience", retry_after=self.patience)
+        return frozenset({ALICE})
 
 
 async def test_a_room_is_told_later_when_the_homeserver_does_not_know_us() -> None:
@@ -21,3 +46,32 @@ async def test_a_room_is_told_later_when_the_homeserver_does_not_know_us() -> No
     assert not door.portal.blocked
     await privacy._change(door, frozenset({ALICE}))
     assert (door.portal.blocked, len(ground.waiting)) == (True, 2)
+
+
+async def test_a_connection_that_breaks_just_then_is_no_news_of_anybody() -> None:
+    ground, chat = Ground(), Chat()
+    relay = SimpleNamespace(client=chat)
+    cast(Any, ground.house).instances = {NEAR: SimpleNamespace(relay=relay)}
+    privacy = Privacy(ground.house, cast(Portals, None))
+    door = Doorway(ground.portal, ground.house)
+    cast(Any, door).audience = chat
+    async with asyncio.TaskGroup() as group, privacy._changing:  # Another room is being told.
+        look = group.create_task(privacy.look(door))
+        await wait_until(lambda: chat.asked == 1)
+        chat.is_connected = False
+    assert look.result() == {ALICE}
+    assert not door.portal.blocked
+    chat.is_connected = True
+    await privacy.look(door)
+    assert door.portal.blocked
+
+
+async def test_a_homeserver_that_asks_for_patience_is_not_asked_each_second_who_reads() -> None:
+    ground, chat = Ground(), Chat()
+    chat.patience = 60.0
+    privacy = Privacy(ground.house, cast(Portals, None))
+    door = Doorway(ground.portal, ground.house)
+    cast(Any, door).audience = chat
+    for _ in range(2):
+        assert not await privacy._try_to_look(door)
+    assert chat.asked == 1

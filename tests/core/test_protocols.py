@@ -1,5 +1,7 @@
-"""How a third-party protocol is described to homeservers."""
+"""How a third-party protocol is described to homeservers, and who is found on its networks."""
 
+import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,6 +9,7 @@ from typing import cast
 
 import pytest
 
+from bridge import sdk
 from bridge.core.intake.directory import Answers
 from bridge.core.portals.plumbing import Plumbing
 from bridge.matrix.intents import Intents
@@ -14,14 +17,43 @@ from tests.core.ground import NEAR, Ground
 from tests.rigs.sink import SinkConnector, SinkSettings
 
 
+def answers(connectors: Mapping[str, SinkConnector]) -> Answers:
+    """Of instances with these connectors."""
+    instances = {
+        name: SimpleNamespace(name=name, connector=one) for name, one in connectors.items()
+    }
+    plumbing = cast(Plumbing, SimpleNamespace(instances=instances))
+    return Answers(plumbing, cast(Intents, None), Ground().namespaces)
+
+
 @pytest.mark.parametrize("icon", ["", "mxc://test.example/sink"])
 def test_a_networks_icon_is_the_one_that_its_module_names(icon: str, folder: Path) -> None:
     class Pictured(SinkConnector):
         info = replace(SinkConnector.info, icon=icon)
 
-    connector = Pictured(SinkSettings(ledger=str(folder / "ledger")))
-    plumbing = SimpleNamespace(instances={NEAR: SimpleNamespace(name=NEAR, connector=connector)})
-    answers = Answers(cast(Plumbing, plumbing), cast(Intents, None), Ground().namespaces)
-    described = answers.protocol("sink")
+    described = answers({NEAR: Pictured(SinkSettings(ledger=str(folder / "ledger")))}).protocol(
+        "sink"
+    )
     assert described is not None
     assert described["icon"] == icon
+
+
+async def test_networks_that_do_not_answer_or_fail_keep_nobody_of_another_from_being_found(
+    folder: Path,
+) -> None:
+    class Silent(SinkConnector):
+        async def find_user(self, text: str) -> sdk.RemoteUser:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    class Broken(SinkConnector):
+        async def find_user(self, text: str) -> sdk.RemoteUser:
+            raise ValueError(text)
+
+    kinds = {"silent": Silent, "mute": Silent, "broken": Broken, NEAR: SinkConnector}
+    settings = SinkSettings(ledger=str(folder / "ledger"))
+    looking = answers({name: kind(settings) for name, kind in kinds.items()})
+    async with asyncio.timeout(4.5):  # So long the homeserver is let wait.
+        (found,) = await looking.find_users("sink", {"user": "carl"})
+    assert found["fields"] == {"network": NEAR, "user": "carl"}
+    assert await looking.find_users("sink", {"user": "carl", "network": "broken"}) == []

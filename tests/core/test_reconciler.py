@@ -1,8 +1,10 @@
 """Gaps are found wherever they lie, and nothing from before a room was bridged is taken up."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from bridge.sdk.ids import RoomId, UserId
 from bridge.settings.records import DatabaseSettings
 from bridge.storage.pool import Database
 from bridge.storage.portals import BotRooms
+from tests.rigs.trestle import wait_until
 
 ROOM, BOT = RoomId("!room"), UserId("@bot:hs")
 PAGE = 100
@@ -50,6 +53,8 @@ class World:
     """Of each event."""
     shut: set[RoomId] = field(default_factory=set)
     """Rooms that the homeserver fails to show."""
+    pauses: dict[RoomId, float] = field(default_factory=dict)
+    """For so long it asks to be left alone then."""
     meanwhile: Callable[[], Awaitable[None]] | None = None
     """Is done once while the homeserver shows a page."""
 
@@ -70,7 +75,9 @@ class World:
         """A page of it."""
         self.asked += 1
         if room in self.shut:
-            raise TemporaryFailure("the homeserver answered 500")
+            raise TemporaryFailure(
+                "the homeserver answered 500", retry_after=self.pauses.get(room)
+            )
         end = int(before) if before else self.said
         start = max(0, end - PAGE)
         events = [self.event(number) for number in range(end - 1, start - 1, -1)]
@@ -104,12 +111,12 @@ class World:
         self.known.update(b"$%d" % number for number in numbers)
 
 
-def reconciler(world: World, *rooms: RoomId, patience: float = 300.0) -> Reconciler:
+def reconciler(world: World, *rooms: RoomId, patience: float = 300.0, **more: Any) -> Reconciler:
     return Reconciler(
         world.kept, page=world.page, accept=world.accept, known=world.known.intersection,
         keys_of=lambda ids: [one.encode() for one in ids], is_encrypted=lambda room: False,
         rooms=lambda: dict.fromkeys((ROOM, *rooms), BOT), is_ours=lambda user: user == BOT,
-        pace=Pace(grace=0.0, patience=patience),
+        **{"pace": Pace(grace=0.0, patience=patience), **more},
     )  # fmt: skip
 
 
@@ -310,3 +317,20 @@ async def test_a_room_that_is_broken_keeps_no_other_from_being_repaired(kept: Bo
         await reconciler(world, *sorted(world.shut)).run_once()
     # Five of them, or twenty after one that can be looked at; and those under way then.
     assert world.asked < 35
+
+
+async def test_a_homeserver_that_asks_for_patience_is_looked_at_no_sooner(kept: BotRooms) -> None:
+    broken = RoomId("!broken")
+    world = World(kept, said=10, shut={ROOM, broken}, pauses={broken: 0.5})
+    looked_at: list[float] = []
+
+    async def look_before() -> None:
+        looked_at.append(asyncio.get_running_loop().time())
+
+    pace = Pace(every=0.0, grace=0.0, again=0.0, retry=0.01)
+    looking = reconciler(world, broken, pace=pace, look_before=look_before)
+    async with asyncio.TaskGroup() as group:
+        run = group.create_task(looking.run())
+        await wait_until(lambda: len(looked_at) == 3)
+        run.cancel()
+    assert min(b - a for a, b in pairwise(looked_at)) >= 0.5

@@ -168,3 +168,6 @@ async def _a_room_of_people_is_found_as_they_wish(
     await bea.leave(site)
     await bea.say(lobby, "!trestle far join #works")
     await bea.wait_for_text(lobby, f"The room of #works is open to everybody: join {site}.")
+    await alice.call("POST", f"v3/rooms/{site}/ban", {"user_id": bea.id})
+    await bea.say(lobby, "!trestle far join #works")
+    await bea.wait_for_text(lobby, "you are banned from the room of #works")

@@ -182,7 +182,7 @@ async def test_where_others_read_it_is_answered_in_a_direct_chat(
         await alice.say(room, "!trestle forget me yes")
         await chat.expect("It is done.")
         said = [str(event["content"].get("body")) for event in alice.heard(room)]
-        assert not [one for one in said if "It goes:" in one or "It is done." in one]
+        assert not [one for one in said if "What goes:" in one or "It is done." in one]
         assert await is_erased(app, alice)
 
 

@@ -163,7 +163,7 @@ async def test_a_secret_that_is_typed_after_a_restart_is_removed_and_repeated_no
         await chat.expect("Token?")
     async with running(settings):
         typed = await alice.say(chat.room, "s3cret-typed-late")
-        await chat.expect("I was restarted meanwhile; say login again.")
+        await chat.expect("I do not wait for that any more; say login again.")
         await chat.wait_until_removed(typed)
         await chat.say("ping")
         await chat.expect("I am here.")
@@ -228,7 +228,7 @@ async def test_whatever_is_said_while_a_secret_is_asked_for_or_looked_at_is_remo
         network.held = asyncio.Event()
         await say("s3cret-mistyped", "I have removed what you typed.")
         # The correction comes before the network has answered.
-        await say("s3cret-corrected", "I am still looking at what you gave before")
+        await say("s3cret-corrected", "I am still checking what you gave before")
         network.held.set()
         await chat.expect("The network knows no such token. Try again.")
         await chat.expect("Token?")
@@ -238,7 +238,7 @@ async def test_whatever_is_said_while_a_secret_is_asked_for_or_looked_at_is_remo
         await chat.say("login near token")
         await chat.expect("Token?")
         removed.append(await alice.say(chat.room, "right-token"))
-        await say("s3cret-once-more", "I am still looking at what you gave before")
+        await say("s3cret-once-more", "I am still checking what you gave before")
         await chat.say("cancel")
         await chat.expect("You are not signed in.")
         network.held.set()

@@ -66,7 +66,7 @@ async def check_that_no_name_shields_a_homeserver(
     parts: Parts, olga: IrcUser, chat: RemoteChat
 ) -> None:
     """Whoever takes its name in the room, or for a nick in the channel."""
-    answer = "That is the homeserver; who is called so is @evil.example:good.example."
+    answer = "That is the homeserver; people called so: @evil.example:good.example."
     await tell(olga, "block evil.example", answer)
     assert parts.house.blocks.of(NEAR, chat.id) == ["evil.example"]
     relay, eve = parts.instances[NEAR].relay, UserId("@eve:evil")

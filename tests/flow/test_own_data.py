@@ -136,7 +136,7 @@ async def test_when_the_homeserver_takes_no_such_file_it_says_what_can_be_done(
         # It was not given, so it may be asked for again soon.
         with pytest.raises(PermanentFailure, match=r"a new one in (29|30) seconds"):
             await own_data.show(chat.call("$soon", text="data"))
-        own_data._given.drop(chat.call("$again", text="data").sender.user_id)
+        own_data._asked.clear()
         await own_data.show(chat.call("$again", text="data"))
         await chat.expect("does not say where it stored your copy", 1)
 
@@ -185,7 +185,7 @@ async def test_what_could_not_be_done_for_the_moment_may_be_asked_for_again_at_o
         chat = await PrivateChat(stage).open()
         own_data = stage.app.parts.main_bot.own_data
         await own_data.forget(chat.call("$forget", text="forget me"), ["me"])
-        own_data._tried.clear()
+        own_data._asked_by(chat.call("$forget")).tell_again_at = 0.0
         stage.homeserver.rules.insert(0, be_away)
         for number in (1, 2):
             with pytest.raises(TemporaryFailure):

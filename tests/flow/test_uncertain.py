@@ -93,9 +93,6 @@ async def test_who_said_it_can_ask_where_it_is(
         assert [step["what"] for step in steps] == ["received", "laned", "sent", "confirmed"]
 
 
-_DOUBT = "\N{BLACK QUESTION MARK ORNAMENT}"
-
-
 async def _killed_on(trestle: TrestleProgram, alice: MatrixUser, room: str, text: str) -> str:
     """Have Trestle killed when it has begun to bring the text over; it runs again after that."""
     await trestle.program.stop(limit=25)

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from bridge.core.commands.confidences import Confidences, tokens_in
 from bridge.core.commands.loginchat import LoginChat
-from bridge.core.commands.networkcommands import NetworkCommands
+from bridge.core.commands.networkcommands import NetworkCommands, first_word
 from bridge.core.commands.owndata import OwnData
 from bridge.core.commands.parkedcommand import ParkedCommand
 from bridge.core.commands.policycommand import PolicyCommand
@@ -26,6 +26,7 @@ from bridge.core.portals.plumbing import Plumbing
 from bridge.core.portals.portals import Portals
 from bridge.core.traffic.doorway import Doorway
 from bridge.matrix.cache import Recent
+from bridge.matrix.client import MatrixError
 from bridge.model import ItemId, Permission
 from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
@@ -34,7 +35,6 @@ from bridge.sdk.secret import Secret
 
 TAKEN_BACK = " Your message is taken back, but the homeserver may keep the original for some days."
 _OVERHEARD = "others could read that; say it in a direct chat with me"
-
 
 OfLogins = Callable[[LoginChat, BotCall, Sequence[str]], Awaitable[str]]
 
@@ -111,7 +111,8 @@ class MainBot:
             Action(name="parked", level=user,
                    usage="parked [retry <name>|retry all [reason]|retry rest|drop <name>|"
                    "drop all [reason] [number]]",
-                   run=self._parked, needs_power=True, of_network=True,
+                   run=lambda order: self.parked.obey(order.room, order.sender, order.words),
+                   needs_power=True, of_network=True,
                    words=frozenset({"retry", "drop", "all", "rest"}),
                    help="see what of this room was put aside, try it again or let it go"),
             Action(name="set", usage="set [network] [key value]", level=user, run=self._set,
@@ -153,7 +154,7 @@ class MainBot:
                 run=lambda order: run(self.login_chat, order.call, order.words),
             )  # fmt: skip
 
-        # What somebody has is seen and ended also after the leave to have it was taken.
+        # What somebody has can be seen and ended even after the leave to have it was taken.
         relay = Permission.RELAY
         return (
             action("login", "login [network [way]]", "link an account of yours", LoginChat.login),
@@ -178,10 +179,10 @@ class MainBot:
         )  # fmt: skip
 
     def hears(self, person: UserId, text: str) -> bool:
-        """Whether what somebody says to the bot is answered: of those whom the settings let
-        nothing, whether they want a part in it. What is noted of them is noted once."""
-        word = text.split(maxsplit=1)[0].casefold() if text.strip() else ""
-        return word in {"optout", "optin"} or self._may_be_heard(person)
+        """Whether what somebody says to the bot is answered: of those whom the settings let do
+        nothing, only whether they want a part in it, which is noted once."""
+        word, _ = first_word(text)
+        return word.casefold() in {"optout", "optin"} or self._may_be_heard(person)
 
     def _may_be_heard(self, person: UserId) -> bool:
         return self._stage.permissions.highest(person) >= Permission.RELAY
@@ -215,20 +216,23 @@ class MainBot:
         if found is None:
             return self._unknown(call, text)
         action, order = found
-        await self._allow(action, order)
-        if action.is_private and not call.direct:
-            raise PermanentFailure(_OVERHEARD)
-        return await action.run(order)
+        try:
+            await self._allow(action, order)
+            if action.is_private and not call.direct:
+                raise PermanentFailure(_OVERHEARD)
+            return await action.run(order)
+        except MatrixError as error:
+            raise TemporaryFailure("the homeserver does not answer as it should") from error
 
     def _find(self, call: BotCall, text: str) -> tuple[Action, Order] | None:
-        words = text.split()
-        action = self.actions.get(words[0].casefold() if words else "help")
+        word, rest = first_word(text)
+        action = self.actions.get(word.casefold() or "help")
         if action is None:
             return self.network_commands.find(call, text)
-        return action, Order.read(call, text.strip()[len(action.name) :], action.words)
+        return action, Order.read(call, rest, action.words)
 
     def _unknown(self, call: BotCall, text: str) -> str:
-        name = text.split(maxsplit=1)[0].casefold()
+        name = first_word(text)[0].casefold()
         hint = self._hint(call.sender.user_id, name)
         # What is said in a direct chat may have been meant as an answer, and be a secret.
         what = "that" if call.direct else repr(name[:40])
@@ -256,7 +260,7 @@ class MainBot:
         return permissions.highest(sender) >= action.level
 
     def _networks_meant(self, order: Order, action: Action) -> Sequence[InstanceId]:
-        """The networks whose own levels count, as far as there are such."""
+        """The networks whose own levels count, if there are any."""
         if action.network is not None:
             return [action.network]
         if action.name == "bridge":
@@ -374,9 +378,6 @@ class MainBot:
             return f"{done} But I am not there yet: {str(error).rstrip('.')}."
         return done
 
-    async def _parked(self, order: Order) -> str:
-        return await self.parked.obey(order.room, order.sender, order.words)
-
     async def _set(self, order: Order) -> str:
         door, words = self._door_and_words(order)
         if not words:
@@ -395,9 +396,8 @@ class MainBot:
         """The bridge that is meant, by its network's name before all else, and by its chat's where
         the room has several of that network; what else was said."""
         words, said = order.words, 0
-        doors = [door for door in self._portals.in_room(order.room)
-                 if door.portal.instance in order.network]  # fmt: skip
-        if doors:
+        here = self._portals.in_room(order.room)
+        if doors := [door for door in here if door.portal.instance in order.network]:
             is_chat = len(doors) > 1 and any(_is_called(door, *words[1:2]) for door in doors)
             said = 2 if is_chat else 1
         names = (*order.network, *words[1:said]) if said else ()
@@ -409,10 +409,10 @@ class MainBot:
             await self._optouts.add(order.sender, portal)
         for door in doors:
             await door.let_go(order.sender)
-        for instance in self._plumbing.instances.values() if order.words else ():
+        # Networks are switched on and off, and rooms untied, meanwhile.
+        for instance in [*self._plumbing.instances.values()] if order.words else ():
             await instance.end_automatic(order.sender)
-        where = "anywhere" if order.words else "here"
-        done = f"Nothing that you say is bridged {where} any more."
+        done = f"Nothing that you say is bridged {'anywhere' if order.words else 'here'} any more."
         if not self._may_be_heard(order.sender):
             return done
         undo = order.as_typed("optin everywhere" if order.words else "optin")
@@ -454,7 +454,7 @@ class MainBot:
     def _doors_meant(self, order: Order) -> Sequence[Doorway]:
         if order.words == ("everywhere",):
             return self._portals.all
-        doors = self._portals.in_room(order.room)
+        doors = list(self._portals.in_room(order.room))
         if order.words or not doors:
             raise PermanentFailure("say it in a bridged room, or with the word everywhere")
         return doors

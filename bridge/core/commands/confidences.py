@@ -39,8 +39,8 @@ class Confidences:
     async def take_back(self, call: BotCall, text: str) -> bool:
         """Take the message back if ``text`` may hold a secret; whether that is so.
 
-        Whoever says it, and however wrong it is. Raises ``TemporaryFailure`` when the database
-        or the homeserver is away.
+        Whoever says it, and however it is misspelled. Raises ``TemporaryFailure`` when the
+        database or the homeserver is away.
         """
         tokens = tokens_in(text)
         if not (tokens or holds_key(text) or self._network_commands.is_secret(text)):

@@ -6,13 +6,13 @@ direct chat and removed at once; no room with others in it ever sees a question 
 
 import asyncio
 import secrets
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
-from bridge.core.commands.privateanswers import answer_privately
+from bridge.core.commands.privateanswers import answer_privately, show_privately
 from bridge.core.host.actions import WORDS, is_order
 from bridge.core.host.bots import BotCall, Stage, say
 from bridge.core.host.instances import Instance, Session
@@ -38,9 +38,9 @@ _REMOVED = (
     "forgets it for good."
 )
 _NOT_PRIVATE = (
-    "I have stopped your sign-in: it goes on with a secret, and the chat in which you began it is "
-    "not private any more (somebody else is there or invited, it is encrypted, or I may remove "
-    f"nothing). Say {as_typed('login')} again."
+    "I have stopped your sign-in: its next step is a secret, and the chat in which you began it "
+    "is not private any more (somebody else is there or invited, it is encrypted, or I may not "
+    f"remove what you type). Say {as_typed('login')} again."
 )
 
 
@@ -55,7 +55,7 @@ class Talk:
     is_checking: bool = False
     """The network looks at the answers."""
     is_guarded: bool = False
-    """A secret was asked for: whatever is said may be one, also what corrects it later."""
+    """A secret was asked for: whatever is said may be one, a later correction too."""
     taken: set[str] = field(default_factory=set)
     """The events that were answers: one that is tried again answers nothing more."""
 
@@ -123,17 +123,16 @@ class LoginChat:
         return answer
 
     async def logins(self, call: BotCall, words: Sequence[str]) -> str:
-        """List the person's logins, privately."""
-        lines = []
-        for session in self._logins.of(call.sender.user_id):
-            several = len(self._logins_there(call, session.row.instance)) > 1
-            lines.append(describe(session) + "; it speaks" * (several and session.row.preferred))
+        """List the person's logins, where nobody else reads it. Raises a ``DeliveryError``."""
+        own = self._logins.of(call.sender.user_id)
+        there = Counter(session.row.instance for session in own)
+        lines = [
+            describe(session)
+            + "; it speaks" * (session.row.preferred and there[session.row.instance] > 1)
+            for session in own
+        ]
         text = "\n".join(lines) or "You have linked no account. Say login to link one."
-        if call.direct:
-            return text
-        room, answer = await self._private_room(call)
-        await self._say(room, text, call.item.id)
-        return answer
+        return await show_privately(self._stage, self._bot, call, text)
 
     async def logout(self, call: BotCall, words: Sequence[str]) -> str:
         """End a login, on the network too. Raises a ``DeliveryError``."""
@@ -160,11 +159,11 @@ class LoginChat:
     async def hear(self, call: BotCall, body: str, *, is_text: bool = True) -> bool:
         """Take what is said in a direct chat as an answer, if one is expected.
 
-        While that may be a secret, whatever is said is taken back: commands too, and what is no
+        While that may be a secret, whatever is said is taken back: also commands, and what is no
         plain message (``is_text``). Raises ``TemporaryFailure`` when the database is away.
         """
         who, room = call.sender.user_id, call.room
-        talk = self._talks.get((who, room))
+        talk = self._find_talk(who, room)
         if talk is not None and str(call.item.event["event_id"]) in talk.taken:
             if talk.left:
                 await self._ask(who, room, talk)
@@ -181,7 +180,7 @@ class LoginChat:
             await self.remove(call)
         if talk.is_checking:
             await call.reply(
-                f"I am still looking at what you gave before; wait, or say {_STOP}. {_REMOVED}"
+                f"I am still checking what you gave before; wait, or say {_STOP}. {_REMOVED}"
             )
         elif is_command or not is_text:
             await call.reply(
@@ -191,6 +190,16 @@ class LoginChat:
         else:
             await self._take(call, talk, body)
         return True
+
+    def _find_talk(self, who: UserId, room: RoomId) -> Talk | None:
+        """What is talked about there; what was asked and left alone for long is over."""
+        talk = self._talks.get((who, room))
+        if talk is None or not talk.left:
+            return talk
+        if asyncio.get_running_loop().time() - talk.sign_in.touched_at <= IDLE_SECONDS:
+            return talk
+        self._give_up(who, room)
+        return None
 
     async def _ask_way(self, call: BotCall, room: RoomId, instance: Instance) -> None:
         """Ask first which way to sign in, where there are several."""
@@ -234,13 +243,14 @@ class LoginChat:
         return True
 
     async def _hear_late(self, call: BotCall) -> bool:
-        """Take back what answers a question of before a restart: it may be a secret."""
+        """Take back an answer to a question that was asked before a restart, or too long ago: it
+        may be a secret."""
         who, mark = call.sender.user_id, self._mark(call.room)
         if not await self._told.was_told(who, mark):
             return False
         await self.remove(call)
         await self._told.forget_told(who, mark)
-        await call.reply(f"I was restarted meanwhile; say login again. {_REMOVED}")
+        await call.reply(f"I do not wait for that any more; say login again. {_REMOVED}")
         return True
 
     async def _stop(self, call: BotCall, talk: Talk) -> None:
@@ -258,6 +268,7 @@ class LoginChat:
         given = body if asked.secret else clean(body).strip()
         if given == "-" and not asked.required:
             given = ""
+        talk.sign_in.touched_at = asyncio.get_running_loop().time()
         talk.answers[asked.name] = given
         talk.left.pop(0)
         talk.taken.add(str(call.item.event["event_id"]))
@@ -294,7 +305,7 @@ class LoginChat:
         self._logins.do(partial(self._converse, who, room, instance, flow))
 
     def _give_up(self, who: UserId, room: RoomId) -> None:
-        """Have what was begun there before over."""
+        """End what was begun there before."""
         self._choosing.drop((who, room))
         old = self._talks.pop((who, room), None)
         if old is not None:
@@ -328,7 +339,7 @@ class LoginChat:
 
     @contextmanager
     def _ending(self, who: UserId, room: RoomId, talk: Talk) -> Iterator[None]:
-        """Have the talk over if it cannot go on, so that the chat is not kept busy by it."""
+        """End the talk if it fails, so that it does not keep the chat busy."""
         try:
             yield
         except Exception:
@@ -387,7 +398,7 @@ class LoginChat:
         await self._tell(room, talk, text)
 
     async def _break_off(self, who: UserId, room: RoomId, talk: Talk) -> None:
-        """End a sign-in that goes on with a secret, where others could read that by now."""
+        """End a sign-in whose next step is a secret, where others could read that by now."""
         try:
             chat = await self._stage.private_chats.open(self._bot, who)
         except PermanentFailure:
@@ -422,7 +433,7 @@ class LoginChat:
         ])  # fmt: skip
 
     async def _say_link(self, call: BotCall, room: RoomId, link: str, what: str) -> None:
-        """Say it once for each link: a later one has made that of an earlier try worthless."""
+        """Say each link once: a later one makes that of an earlier try worthless."""
         text = (
             f"Open this link within ten minutes to {what}. It works once and is for you only; "
             f"give it to nobody.\n{link}"
@@ -437,12 +448,8 @@ class LoginChat:
         await say(self._stage, self._bot, room, text, MessageKind.NOTICE, "login", *source)
 
     def _mark(self, room: RoomId) -> str:
-        """By which it is remembered that a secret was asked for there."""
+        """The name of the note that a secret was asked for there."""
         return f"secret asked in {self._stage.key_of(room).hex()}"
-
-    def _logins_there(self, call: BotCall, instance: str) -> Sequence[object]:
-        own = self._logins.of(call.sender.user_id)
-        return [session for session in own if session.row.instance == instance]
 
 
 async def _no_link(person: UserId, purpose: str) -> str | None:

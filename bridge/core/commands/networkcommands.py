@@ -35,17 +35,17 @@ from bridge.sdk.errors import (
     TemporaryFailure,
 )
 from bridge.sdk.events import RemoteChat, Sender
-from bridge.sdk.ids import InstanceId, RoomId, UserId
+from bridge.sdk.ids import InstanceId, UserId
 from bridge.sdk.module import Client, FindsChats, HasDirectChats
 from bridge.sdk.secret import Secret
 
 _SPARE_SECONDS = 5.0
 """Of the time that a bot has for one event: enough to say that a network did not answer. Cancelled
-for its time, the event would be taken for one that hangs, and the command be run again."""
+at its end, the event would be taken for one that hangs, and the command be run again."""
 _LONGEST_NAME, _ALIKE = 40, 0.8
 """Of a word that is compared with the names of commands; from where on it is taken for one."""
 _SHORT, _SHORT_ALIKE = 4, 0.6
-"""The same for a word of so few letters, of which one slip is much."""
+"""The same for a word of so few letters that one slip is much of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +96,7 @@ async def _nothing(name: InstanceId, command: NetworkCommand, order: Order) -> s
 def actions_of(
     name: InstanceId, commands: Iterable[NetworkCommand], run: Run = _nothing
 ) -> Sequence[Action]:
-    """The commands of a network as actions of the bot. Without ``run`` they can be read alone."""
+    """The commands of a network as actions of the bot. Without ``run`` they can only be read."""
 
     def action(one: NetworkCommand) -> Action:
         async def do(order: Order) -> str:
@@ -146,8 +146,8 @@ class NetworkCommands:
     def find(self, call: BotCall, text: str) -> tuple[Action, Order] | None:
         """Read what was said as a network's command; None if it is none.
 
-        ``libera whois carl``, or without the network where only one can be meant: the room's
-        first. Raises ``PermanentFailure`` if that is not clear.
+        ``libera whois carl``, or without the network where only one can be meant; those of the
+        room come before others. Raises ``PermanentFailure`` if that is not clear.
         """
         first, rest = first_word(text)
         word, person = first.casefold(), call.sender.user_id
@@ -173,26 +173,27 @@ class NetworkCommands:
             return True
 
     def is_secret(self, text: str) -> bool:
-        """Whether it may be a command that takes a secret, whoever gives it and with a slip of
-        the pen."""
-        known = {
-            one.name: 0 if one.is_private else one.secret_after
-            for instance in self._plumbing.instances.values()
-            for one in declared(instance.connector)
-        }
+        """Whether it may be a command that takes a secret, whoever gives it and however it is
+        misspelled."""
+        known: dict[str, set[int]] = {}
+        """After how many words a command takes a secret, on one network or another."""
+        for instance in self._plumbing.instances.values():
+            for one in declared(instance.connector):
+                after = 0 if one.is_private else one.secret_after
+                known.setdefault(one.name, set()).update(() if after is None else {after})
         words = text.casefold().split()
         # The first word may be the network's name, unless it is surely the command.
         places = (0,) if words and words[0] in known else (0, 1)
         for place, word in zip(places, words, strict=False):
             alike = _ALIKE if len(word) > _SHORT else _SHORT_ALIKE
-            name = difflib.get_close_matches(word[:_LONGEST_NAME], known, n=1, cutoff=alike)
-            after = known[name[0]] if name else None
-            if after is not None and len(words) - place - 1 > after:
+            names = difflib.get_close_matches(word[:_LONGEST_NAME], known, n=1, cutoff=alike)
+            if any(len(words) - place - 1 > after for name in names for after in known[name]):
                 return True
         return False
 
     def secrets(self) -> Collection[str]:
-        """The commands that take a secret alone, with a network's name before them and without."""
+        """The commands that take nothing but a secret, with a network's name before them and
+        without."""
         return {
             said
             for name, instance in self._plumbing.instances.items()
@@ -268,7 +269,7 @@ class NetworkCommands:
     async def _prepare(
         self, name: InstanceId, command: NetworkCommand, order: Order
     ) -> Callable[[], Awaitable[str]]:
-        """Do what must be before the network is asked; return what asks it."""
+        """Do what must come before the network is asked; return what asks it."""
         if not command.is_whole(order.text):
             raise PermanentFailure(f"say {order.as_typed(command.usage)}")
         instance = self._plumbing.find_instance(name)
@@ -336,15 +337,18 @@ class NetworkCommands:
         key = Secret(said[0]) if said else None
         door, is_new = await self._plumbing.open_room(instance, chat, key=key)
         room, name = door.portal.room, door.portal.chat_name
-        membership = await self._membership(room, order.sender)
+        content = await self._intents.state(room, "m.room.member", order.sender) or {}
+        membership = content.get("membership")
         if membership == "join":
             return f"You are in the room of {name} already: {room}"
         if membership == "invite":
             return f"You are invited to the room of {name} already."
+        if membership == "ban":
+            raise PermanentFailure(f"you are banned from the room of {name}")
         door.acts.check(order.sender)
-        # Only they invite into other rooms who are in them.
+        # Into a room that is not open, only those who are in it invite.
         admission = await read_admission(self._intents, room)
-        # Who said the key by which we came in may be in the room, though the key closes it.
+        # Whoever said the key by which we came in may be in the room, though the key closes it.
         if admission is not Admission.PUBLIC and not (is_new and key is not None):
             way = WAYS[admission].format(room=room)
             raise PermanentFailure(f"the room of {name} is not open to everybody: {way}")
@@ -353,13 +357,6 @@ class NetworkCommands:
         except MatrixError:  # The bot may not, and need not.
             return f"The room of {name} is open to everybody: join {room}."
         return f"You are invited to the room of {name}."
-
-    async def _membership(self, room: RoomId, user: UserId) -> str:
-        try:
-            content = await self._intents.state(room, "m.room.member", user) or {}
-        except MatrixError as error:
-            raise TemporaryFailure(str(error)) from error
-        return str(content.get("membership"))
 
 
 def first_word(text: str) -> tuple[str, str]:

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import ceil
+from math import ceil, inf
 
 from bridge.core.commands.privateanswers import refusal, show_privately
 from bridge.core.consent.erasure import Erased, Erasure
@@ -25,11 +25,11 @@ from bridge.storage.portals import BotRooms
 log = logging.getLogger(__name__)
 
 YES_SECONDS = 600.0
-"""For so long it counts that somebody was told what it means."""
+"""For so long a yes counts after somebody was told what it means."""
 COPY_AGAIN_SECONDS = 300.0
-"""A copy is made of every table, and lies at the homeserver: not as often as somebody says so."""
+"""A copy reads every table, and lies at the homeserver: nobody has one as often as they ask."""
 TELL_AGAIN_SECONDS = 30.0
-"""What somebody has is counted in every table before they are told what goes."""
+"""What goes is counted in every table before somebody is told of it."""
 
 PASSING = (
     "Besides, what passes through here lies sealed in a log for at most 14 days, in the order in "
@@ -37,10 +37,18 @@ PASSING = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Given:
-    item: ItemId
-    at: float
+@dataclass(slots=True)
+class _Asked:
+    """What somebody asked for lately; times are the loop's. The item that was the last to ask may
+    be tried again, and is not refused."""
+
+    copy_by: ItemId | None = None
+    copy_again_at: float = 0.0
+    """``inf``: while a copy is made, or waits for that."""
+    told_by: ItemId | None = None
+    tell_again_at: float = 0.0
+    """When they may be told again what it means to have everything erased."""
+    yes_until: float = 0.0
 
 
 class OwnData:
@@ -58,44 +66,34 @@ class OwnData:
         self._stage = stage
         self._clock = clock
         self._bot = bot
-        self._given: Recent[UserId, _Given] = Recent(1000)
-        """Who asked for a copy last, and when."""
+        self._asked: Recent[UserId, _Asked] = Recent(1000)
         self._copying = asyncio.Semaphore(1)
         """Copies are made one after another: each is of every table, and in memory."""
-        self._making: set[UserId] = set()
-        """For whom a copy is made, or waits for that."""
-        self._tried: Recent[UserId, _Given] = Recent(1000)
-        """Who asked last what it means to have everything erased, and when."""
-        self._asked: Recent[UserId, float] = Recent(1000)
-        """Who was told what it means to have everything erased, and when."""
 
     async def show(self, call: BotCall) -> str:
-        """Have it said what is kept about who asks, and all of it given in a file.
+        """Have whoever asks told what is kept about them, and given all of it in a file.
 
-        It is made beside the rest. Return what to answer where it was asked. Raises a
-        ``DeliveryError``; then there is none.
+        The file is made in the background. Return what to answer where it was asked. Raises a
+        ``DeliveryError``; then there is no copy.
         """
-        person, item = call.sender.user_id, call.item.id
-        now = asyncio.get_running_loop().time()
-        given = self._given.get(person)
-        left = given.at + COPY_AGAIN_SECONDS - now if given and given.item != item else 0.0
-        if left > 0:
+        person, item, asked = call.sender.user_id, call.item.id, self._asked_by(call)
+        left = asked.copy_again_at - asyncio.get_running_loop().time()
+        if left == inf:
+            raise PermanentFailure("I am making your copy already; you get it in our direct chat")
+        if left > 0 and asked.copy_by != item:
             raise PermanentFailure(
                 f"you have just asked for a copy; you can have a new one in {ceil(left)} seconds"
             )
-        if person in self._making:
-            raise PermanentFailure("I am making your copy already; you get it in our direct chat")
-        self._making.add(person)
+        asked.copy_by, asked.copy_again_at = item, inf
         try:
             # The chat is a direct one, and somebody may be in it besides.
             room, answer = await self._stage.private_chats.room_for(
                 self._bot, person, call.room, direct=call.direct
             )
-        except BaseException:  # What could not be for the moment is asked for again at once.
-            self._making.discard(person)
+        except BaseException:  # What cannot be done for the moment may be asked for again at once.
+            asked.copy_again_at = 0.0
             raise
-        if self._do(partial(self._make, person, room, item)) is None:
-            self._making.discard(person)
+        if self._do(partial(self._make, person, room, item, asked)) is None:
             raise TemporaryFailure("Trestle stops")
         return "I am making it; you get it in our direct chat." if answer else "I am making it."
 
@@ -104,31 +102,29 @@ class OwnData:
 
         Return what to answer where it was asked. Raises a ``DeliveryError``.
         """
-        person, now = call.sender.user_id, asyncio.get_running_loop().time()
-        asked = self._asked.get(person)
+        person, item, asked = call.sender.user_id, call.item.id, self._asked_by(call)
+        now = asyncio.get_running_loop().time()
         match [word.casefold() for word in words]:
             case ["me"]:
-                tried, item = self._tried.get(person), call.item.id
-                if tried and tried.item != item and now - tried.at < TELL_AGAIN_SECONDS:
+                if now < asked.tell_again_at and asked.told_by != item:
                     raise PermanentFailure(
                         "I have just told you what that does; say forget me yes to have it done"
                     )
-                self._tried.put(person, _Given(item, now))
+                asked.told_by, asked.tell_again_at = item, now + TELL_AGAIN_SECONDS
                 try:
                     text = what_goes(await self._personal.summary(person))
                     answer = await show_privately(self._stage, self._bot, call, text)
                 except BaseException:
-                    self._tried.drop(person)
+                    asked.tell_again_at = 0.0
                     raise
-                self._asked.put(person, now)
+                asked.yes_until = now + YES_SECONDS
                 return answer
-            case ["me", "yes"] if asked is not None and now - asked < YES_SECONDS:
+            case ["me", "yes"] if now < asked.yes_until:
                 room, answer = await self._stage.private_chats.room_for(
                     self._bot, person, call.room, direct=call.direct
                 )
                 await self._erasure.begin(person, person)
-                self._asked.drop(person)
-                self._tried.drop(person)
+                asked.tell_again_at = asked.yes_until = 0.0
                 self._do(partial(self._erase, person, room))
                 return answer or "It is being done; I tell you when it is."
             case ["me", "yes"]:
@@ -137,6 +133,12 @@ class OwnData:
                     "minutes"
                 )
         raise PermanentFailure("say forget me; I tell you what that does, and ask once more")
+
+    def _asked_by(self, call: BotCall) -> _Asked:
+        person = call.sender.user_id
+        asked = self._asked.get(person) or _Asked()
+        self._asked.put(person, asked)
+        return asked
 
     async def tell_taken_up(self) -> None:
         """Tell those whose erasure was taken up when we began, if they have a chat with us.
@@ -173,16 +175,14 @@ class OwnData:
             )
         await self._say(room, text, "erased")
 
-    async def _make(self, person: UserId, room: RoomId, item: ItemId) -> None:
+    async def _make(self, person: UserId, room: RoomId, item: ItemId, asked: _Asked) -> None:
         """Give the copy, or say why there is none."""
-        now = asyncio.get_running_loop().time
+        again_at, now = 0.0, asyncio.get_running_loop().time
         try:
             await self._give(person, room, item)
-            self._given.put(person, _Given(item, now()))
-        except PermanentFailure as error:
-            # It was not given: it may be asked for again soon.
-            soon = now() - COPY_AGAIN_SECONDS + TELL_AGAIN_SECONDS
-            self._given.put(person, _Given(item, soon))
+            again_at = now() + COPY_AGAIN_SECONDS
+        except PermanentFailure as error:  # It was not given: it may be asked for again soon.
+            again_at = now() + TELL_AGAIN_SECONDS
             await self._say(room, refusal(error), "no copy")
         except DeliveryError as error:  # It may be asked for again at once.
             await self._say(room, refusal(error), "no copy")
@@ -191,7 +191,7 @@ class OwnData:
             text = "I could not make your copy; whoever runs this bridge finds why in the log."
             await self._say(room, text, "no copy")
         finally:
-            self._making.discard(person)
+            asked.copy_again_at = again_at
 
     async def _say(self, room: RoomId, text: str, what: str) -> None:
         """Say what came of something, however long the homeserver is away."""
@@ -249,7 +249,7 @@ def what_goes(summary: Sequence[KeptRows]) -> str:
         "chats with people there. It erases your nick and your other settings, what you sign in "
         "with, your sessions at the web, your reminders, and what you were told. It cannot be "
         "undone. Rooms that you bridged stay bridged, and name you no more.",
-        *(["It goes:", *goes] if goes else []),
+        *(["What goes:", *goes] if goes else []),
         *_what_stays(summary),
         "To have it done, say forget me yes within ten minutes. To have a copy first, say data.",
     ])  # fmt: skip
@@ -275,4 +275,4 @@ def _what_stays(summary: Sequence[KeptRows]) -> Sequence[str]:
         f"{one.what}: {one.number}, {one.stays}; kept {one.after_erasure or one.how_long}"
         for one in summary if one.stays
     ]  # fmt: skip
-    return ["It stays:", *stays] if stays else []
+    return ["What stays:", *stays] if stays else []

@@ -69,7 +69,7 @@ class ParkedCommand:
         return "\n".join(lines) or "Nothing of this room is parked."
 
     async def _retry(self, room: RoomId, by: UserId, names: frozenset[str]) -> str:
-        """Try those again, each once; of what time does not suffice for it is noted."""
+        """Try those again, each once; what there is no time for is noted."""
         steps = self._aside.retry_all(Choice(room=room, names=names), by=by)
         steps = self._noting((room, by), names, steps)
         return await self._through(steps, "run again", lambda _: "retry rest")
@@ -94,7 +94,7 @@ class ParkedCommand:
             self._rest.drop(whose)
 
     async def _drop_all(self, room: RoomId, by: UserId, words: Sequence[str]) -> str:
-        """How many they are is to be said with it: nobody lets go what they have not seen."""
+        """Their number must be said with it: nobody lets go what they have not seen."""
         number = int(words[-1]) if words and _COUNT.fullmatch(words[-1]) else None
         reason = _reason(words if number is None else words[:-1])
 
@@ -104,7 +104,7 @@ class ParkedCommand:
         if number is None:
             found = Choice(reason=reason).among(await self._aside.all(room))
             return (
-                f"That lets {len(found)} go for good. {_say(order(len(found)))}"
+                f"That lets {len(found)} go for good. {_to_go_on(order(len(found)))}"
                 if found
                 else _NOTHING
             )
@@ -138,11 +138,11 @@ class ParkedCommand:
         if len(faults) > _AT_ONCE:
             lines.append(f"and {len(faults) - _AT_ONCE} more")
         if done < total:
-            lines.append(f"{total - done} are left. {_say(again(total - done))}")
+            lines.append(f"{total - done} are left. {_to_go_on(again(total - done))}")
         return "\n".join(lines)
 
 
-def _say(order: str) -> str:
+def _to_go_on(order: str) -> str:
     return f"To go on, say: {as_typed(' '.join(('parked', *order.split())))}"
 
 

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from bridge.core.consent.policies import Policies, Rules
 from bridge.core.permissions.policyrules import About, Rule, Weighed
 from bridge.core.traffic.doorway import Doorway
-from bridge.matrix.client import MatrixError
 from bridge.matrix.intents import Intents
 from bridge.model import Subscription
 from bridge.sdk.commands import as_typed
-from bridge.sdk.errors import PermanentFailure, TemporaryFailure
+from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import RoomId, UserId
 
 _MOST_LISTS = 10
@@ -25,21 +24,18 @@ class PolicyCommand:
         self._intents = intents
 
     async def obey(self, door: Doorway, by: UserId, words: Sequence[str]) -> str:
-        """Do it; give the answer. Raises a ``DeliveryError``."""
-        try:
-            match words:
-                case ():
-                    return await self._list(door)
-                case ("apply", name):
-                    return await self._apply(door, name, by, agreed=False)
-                case ("apply", name, "yes"):
-                    return await self._apply(door, name, by, agreed=True)
-                case ("off", name):
-                    return await self._end(door, name, by)
-                case (name,) if name[:1] in {"#", "!"}:
-                    return await self._look(door, name, by)
-        except MatrixError as error:
-            raise TemporaryFailure("the homeserver does not answer as it should") from error
+        """Do it; give the answer. Raises a ``DeliveryError`` or :class:`MatrixError`."""
+        match words:
+            case ():
+                return await self._list(door)
+            case ("apply", name):
+                return await self._apply(door, name, by, agreed=False)
+            case ("apply", name, "yes"):
+                return await self._apply(door, name, by, agreed=True)
+            case ("off", name):
+                return await self._end(door, name, by)
+            case (name,) if name[:1] in {"#", "!"}:
+                return await self._look(door, name, by)
         raise PermanentFailure(
             f"say {as_typed('policy')} and the room of a list (#list:example.org), then "
             f"{as_typed('policy apply')} or {as_typed('policy off')} with it"
@@ -57,7 +53,8 @@ class PolicyCommand:
         )
 
     async def _look(self, door: Doorway, name: str, by: UserId) -> str:
-        if len(self._policies.of(door)) >= _MOST_LISTS:
+        followed = {one.room for one in self._policies.of(door)}
+        if len(followed) >= _MOST_LISTS and await self._room(name) not in followed:
             raise PermanentFailure(f"{_MOST_LISTS} lists are as many as a room may follow")
         one, rules = await self._policies.look(door, name, by)
         weighed = await self._policies.weigh(door, list(rules.values()), by)
@@ -122,7 +119,7 @@ class PolicyCommand:
         return f"{door.portal.chat_name} does not follow {shown} any more."
 
     async def _find(self, door: Doorway, name: str) -> Subscription:
-        room = RoomId(name) if name.startswith("!") else await self._intents.room_at(name)
+        room = await self._room(name)
         found = [one for one in self._policies.of(door) if one.room == room]
         if not found:
             raise PermanentFailure(
@@ -131,12 +128,15 @@ class PolicyCommand:
             )
         return found[0]
 
+    async def _room(self, name: str) -> RoomId | None:
+        return RoomId(name) if name.startswith("!") else await self._intents.room_at(name)
+
     async def _name(self, room: RoomId) -> str:
         name = await self._intents.room_name(room)
         return name if name == room else f"{name} ({room})"
 
 
-_LATER = "Of whoever comes later it is the same."
+_LATER = "The same goes for anyone who comes later."
 
 
 def _count(rules: Rules) -> str:

@@ -1,4 +1,4 @@
-"""Answers that are for who asked alone, whatever room they asked in."""
+"""Answers for nobody but whoever asked, whatever room they asked in."""
 
 from collections.abc import Awaitable, Callable
 
@@ -10,11 +10,11 @@ from bridge.sdk.ids import UserId
 
 
 class Unsaid(TemporaryFailure):
-    """It is done, and what came of it is to be said yet: by the same item, tried again."""
+    """It is done, and what came of it is still to be said: by the same item, tried again."""
 
 
 def refusal(error: DeliveryError) -> str:
-    """Why something was not done, for who asked for it."""
+    """Why something was not done, for whoever asked for it."""
     if isinstance(error, TemporaryFailure):
         return f"Not now: {sentence(error)} Try again in a while."
     if isinstance(error, DeliveryUncertain):
@@ -23,7 +23,7 @@ def refusal(error: DeliveryError) -> str:
 
 
 async def show_privately(stage: Stage, bot: UserId, call: BotCall, text: str) -> str:
-    """Say what is for who asked alone where nobody else reads that.
+    """Say what is for whoever asked alone, where nobody else reads it.
 
     Return what to answer where it was asked. Raises a ``DeliveryError``.
     """
@@ -37,7 +37,7 @@ async def show_privately(stage: Stage, bot: UserId, call: BotCall, text: str) ->
 async def answer_privately(
     stage: Stage, bot: UserId, call: BotCall, act: Callable[[], Awaitable[str]]
 ) -> str:
-    """Do it, and say how it went, or why not, where nobody else reads that.
+    """Do it, and say how it went, or why not, where nobody else reads it.
 
     Return what to answer where it was asked. Raises a ``DeliveryError``: in a direct chat what
     ``act`` raises, else when there is no private one, and then nothing was done. Raises

@@ -13,11 +13,11 @@ from bridge.core.lanes.patience import LONGEST_PAUSE, persistently
 from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import MessageKind
-from bridge.sdk.ids import RoomId, UserId
+from bridge.sdk.ids import UserId
 from bridge.storage.tokens import TokenRow, Tokens
 
 _MOST_UNTOLD = 1000
-"""Sessions of which it is tried again to tell; of more it is tried once."""
+"""For so many sessions telling is tried again and again; for any more, once."""
 
 
 class Sessions:
@@ -79,13 +79,10 @@ class Sessions:
         room = await self._stage.private_chats.open(self._bot, session.subject)
         text = (
             f"You have signed in at the web, {_what_for(session)}, as session {session.name}. "
-            f"If that was not you, say "
+            "If that was not you, say "
             f"{as_typed(f'sessions end {session.name}', direct=True)} at once."
         )
-        await self._say(room, text, session.id)
-
-    async def _say(self, room: RoomId, text: str, source: object) -> None:
-        await say(self._stage, self._bot, room, text, MessageKind.NOTICE, "session", source)
+        await say(self._stage, self._bot, room, text, MessageKind.NOTICE, "session", session.id)
 
 
 def _what_for(session: TokenRow) -> str:

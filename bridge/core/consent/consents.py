@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from weakref import WeakValueDictionary
 
 from bridge.core.host.instances import Instance
+from bridge.core.lanes.patience import asked_for
 from bridge.core.portals.plumbing import Plumbing
 from bridge.core.portals.portals import Portals
 from bridge.core.rooms.house import House
@@ -47,6 +48,8 @@ class _Ended:
     is_told: bool = False
     has_left: bool = False
     """Whether everybody of ours was told to leave the chat."""
+    not_before: float = 0.0
+    """Until when the homeserver asked to be left alone (loop time)."""
 
 
 class Consents:
@@ -64,7 +67,7 @@ class Consents:
         self._counting = asyncio.Lock()
         self._ended: dict[int, _Ended] = {}
         self._keys: dict[tuple[InstanceId, RemoteChatId], Secret] = {}
-        """Of chats whose people are asked. In memory alone: who has it waits some minutes."""
+        """Of chats whose people are asked. In memory alone: an answer takes some minutes."""
         self._changed = asyncio.Event()
 
     async def load(self) -> None:
@@ -76,14 +79,15 @@ class Consents:
         for door in self._plumbing.paused():
             portal = door.portal
             known = await self._store.find(portal.instance, portal.chat)
-            # To what was withdrawn there never was a time to answer.
+            # What was withdrawn never had a time to be answered in.
             if known is not None and known.until == known.at and known.room == portal.room:
                 self._end(_Ended(door, bot, "as its operators wish", is_told=True))
 
     async def bridge(
         self, instance: Instance, text: str, room: RoomId, by: UserId, key: Secret | None = None
     ) -> Doorway | tuple[Asked, Sequence[RemoteUser]]:
-        """Tie the room to the chat, or ask those who run it: then give the request, and whom.
+        """Tie the room to the chat, or ask those who run it: then give the request, and whom it
+        went to.
 
         ``key``: what lets the relay into the chat, as somebody said it. Raises a
         ``DeliveryError`` with the reason; then nothing has changed.
@@ -137,7 +141,7 @@ class Consents:
         return f"{asked.chat_name} is bridged to {asked.room_name} now."
 
     async def refuse(self, instance: InstanceId, chat: RemoteChat, moderator: RemoteUser) -> str:
-        """Have the chat not bridged, and not asked again for a day."""
+        """Leave the chat unbridged, and unasked for a day."""
         said_at = self._house.clock.now()
         async with self._one_at_a_time(instance, chat.id):
             asked = await self._get_open(instance, chat, said_at)
@@ -152,8 +156,8 @@ class Consents:
         return f"{asked.chat_name} is not bridged, and you are not asked again for a day."
 
     async def withdraw(self, door: Doorway, by: UserId, reason: str) -> bool:
-        """Have nothing cross from now on, since those who run the chat have ended its bridge:
-        they are left in peace. False if it was so already.
+        """Have nothing cross from now on, since those who run the chat have ended its bridge, and
+        leave them in peace. False if it was so already.
 
         What the homeserver must do for it begins with :meth:`untie_soon`. Raises
         ``TemporaryFailure`` when the database is away.
@@ -169,7 +173,7 @@ class Consents:
                 state=AskedState.REFUSED, at=now, until=now, again_at=now + REFUSED_FOR,
             ))  # fmt: skip
             await self._plumbing.halt(door, by)
-            # At once: who waits to have it go on must find it ended.
+            # At once: anyone who waits to have it go on must find it ended.
             self._end(_Ended(door, by, reason))
         return True
 
@@ -207,8 +211,10 @@ class Consents:
                 continue
             async with lock:
                 await self._give_up(asked)
-        for ended in [one for one in self._ended.values() if one.is_told]:
-            await self._untie(ended)
+        now = asyncio.get_running_loop().time()
+        for ended in list(self._ended.values()):
+            if ended.is_told and ended.not_before <= now:
+                await self._untie(ended)
         return waits or bool(self._ended)
 
     # --- inside ---
@@ -236,6 +242,7 @@ class Consents:
                 await self._plumbing.unbridge(door, ended.by, ended.reason)
         except TrestleError as error:
             log.info("an ended bridge is untied later: %s", error, extra={"event": "untied_later"})
+            ended.not_before = asyncio.get_running_loop().time() + asked_for(error)
             if not ended.has_left:
                 ended.has_left = True
                 await self._plumbing.leave(door, ended.reason)
@@ -244,9 +251,9 @@ class Consents:
 
     def _end(self, ended: _Ended) -> None:
         self._ended[ended.door.portal.id] = ended
-        # It waits for the homeserver; the network may let the relay in again before that.
+        # To untie it takes the homeserver; the network may let the relay in again before that.
         ended.door.facts.is_ended = True
-        self._changed.set()  # Who looks at nothing now looks at it again and again.
+        self._changed.set()  # From now on it is looked at again and again.
 
     async def _ask(
         self, instance: Instance, chat: RemoteChat, room: RoomId, by: UserId
@@ -268,12 +275,12 @@ class Consents:
             )  # fmt: skip
             # It is noted first: an answer may be faster than our return.
             await self._store.put(asked)
+        self._changed.set()
         try:
             whom = await instance.ask(request)
         except DeliveryError:
             await self._store.forget(instance.name, chat.id)
             raise
-        self._changed.set()
         return asked, whom
 
     async def _check_peace(
@@ -324,7 +331,7 @@ class Consents:
 
 
 def in_words(found: Doorway | tuple[Asked, Sequence[RemoteUser]]) -> str:
-    """Say to whom asked for it what came of :meth:`Consents.bridge`."""
+    """What came of :meth:`Consents.bridge`, for whoever asked for it."""
     if isinstance(found, Doorway):
         bridged = f"This room is bridged to {found.portal.chat_name} on {found.portal.instance}."
         return f"{bridged} {found.terms}"

@@ -3,7 +3,7 @@
 It is begun by a row of the audit and a note beside the database, and done by another row of the
 audit. Where the note says that it is not done, or a backup was restored that lacks the second
 row, it is done at the next start, before any network is at work. Then every note is settled, so
-that what somebody has who comes back later is not touched.
+that nothing of somebody who comes back later is touched.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from bridge.storage.vault import Vault
 log = logging.getLogger(__name__)
 
 FORGET_SECONDS = 15.0
-"""A module has so long to forget somebody: no network is at work before that at a start."""
+"""A module has so long to forget somebody: at a start no network is at work before that."""
 _STOPPING = "Trestle stops; it is taken up when it starts again"
 _IN_THE_LOG = "the log says where, and it is taken up when Trestle starts again"
 _TARGET = "all that is kept about them"
@@ -95,8 +95,8 @@ class Erasure:
     async def begin(self, person: UserId, by: UserId) -> None:
         """Note that it is to be done: from now on it will be, whatever comes.
 
-        Until :meth:`finish` did it no login begins for them. Raises ``PermanentFailure`` for who
-        is no person, or while it is being done, and ``TemporaryFailure``: then nothing was begun.
+        Until :meth:`finish` has done it no login begins for them. Raises ``PermanentFailure`` for
+        a user of ours, or while it is being done, and ``TemporaryFailure``: then nothing is begun.
         """
         if self._house.namespaces.is_ours(person):
             raise PermanentFailure(f"{person} is one of the bridge's own users, and no person")
@@ -149,8 +149,8 @@ class Erasure:
         undone = []
         for person, note in sorted(noted.items()):
             last = erased_at.get(person)
-            is_there = last is not None and last >= note.begun_at
-            if is_there or (note.is_done and not is_restored):
+            is_erased = last is not None and last >= note.begun_at
+            if is_erased or (note.is_done and not is_restored):
                 continue
             try:
                 await self._take_up_one(person, note)
@@ -160,7 +160,7 @@ class Erasure:
                     extra={"event": "erasure_stopped"},
                 )
                 undone.append(person)
-        # Who is not there now is nobody who comes back with what was erased, until a restore.
+        # Nobody who is not there now comes back with what was erased, until a restore.
         await self._notes.settle_all(generation, undone=undone)
 
     async def _take_up_one(self, person: UserId, note: Erasing) -> None:
@@ -170,8 +170,8 @@ class Erasure:
         self._logins.claims.claim(person)
         try:
             if note.is_done:
-                # Of that moment still, and of that generation until all are seen to: what was
-                # begun is known by it in other backups, and after a cut.
+                # Still of that moment, and of that generation until all are seen to: by these it
+                # is known in other backups, and after a cut.
                 await self._note(person, bot, note.begun_at, self._notes.generation)
             await self._erase(person, bot, _Sum())
         finally:
@@ -244,7 +244,7 @@ class Erasure:
                     async with asyncio.timeout(self.forget_limit):
                         await module.forget(person)
             except (DeliveryError, TimeoutError) as error:
-                # Its rows are gone, and its memory ends.
+                # Its rows are gone, and its memory ends with this process.
                 log.error("a module does not forget: %r", error, extra={"event": "forget_failed"})
                 failed.append(f"{name} may remember you until Trestle is started again.")
         return failed

@@ -1,5 +1,5 @@
-"""What clients tell of people on their networks: whose an account is, who wants no part, and
-what those wish who run chats."""
+"""What clients tell of people on their networks: whose account is whose, who wants no part, and
+what those who run chats wish."""
 
 from bridge.core.consent.moderators import Moderators
 from bridge.core.logins.doublepuppets import DoublePuppets
@@ -12,7 +12,7 @@ from bridge.sdk.ids import RemoteUserId
 
 
 class Guests:
-    """Hears it, and sees to it that it is so."""
+    """Hears it, and sees to it."""
 
     def __init__(
         self,

@@ -106,7 +106,7 @@ class Moderators:
         done = f"{whom} is blocked in {portal.chat_name}. Say unblock {whom} to undo that."
         if not namesakes:
             return done
-        return f"{done} That is the homeserver; who is called so is {', '.join(namesakes)}."
+        return f"{done} That is the homeserver; people called so: {', '.join(namesakes)}."
 
     async def _unblock(self, door: Doorway, wish: ModeratorWish) -> str:
         portal, moderator, about = door.portal, wish.moderator, wish.about
@@ -126,8 +126,8 @@ class Moderators:
         return f"{whom} is no longer blocked in {portal.chat_name}."
 
     async def _whom(self, door: Doorway, wish: ModeratorWish) -> tuple[str, Sequence[str]]:
-        """Read whom somebody means: a Matrix id, a homeserver, or a person by name, in the chat
-        and else in the room; of a homeserver, too, who is called like it."""
+        """Find whom somebody means: a Matrix id, a homeserver, or a person by name, in the chat
+        or else in the room; with a homeserver, also the people who are called like it."""
         about = wish.about
         if about.startswith("@") and ":" in about:
             return about, ()
@@ -136,7 +136,7 @@ class Moderators:
         except (MatrixError, TemporaryFailure):
             if wish.person is None:
                 raise
-            return wish.person, ()  # Whom the chat knows is put out while no homeserver answers.
+            return wish.person, ()  # The chat knows them: no homeserver is needed.
         key = about.casefold()
         named = [
             user for user, name in members.items()
@@ -157,7 +157,7 @@ class Moderators:
         )
 
     async def _put_out(self, door: Doorway) -> None:
-        """Have the connections of whoever is blocked out of the chat."""
+        """Put the connections of whoever is blocked out of the chat."""
         portal, house = door.portal, self._house
         instance = house.instances.get(portal.instance)
         for session in instance.sessions if instance is not None else ():

@@ -9,6 +9,7 @@ from typing import Any
 
 from bridge.core.lanes.cancellation import outliving_module
 from bridge.core.lanes.lane import Item, Lane
+from bridge.core.lanes.patience import asked_for
 from bridge.core.outbox.outgoing import notice, once
 from bridge.core.permissions.policyrules import KINDS, Aimed, Rule, Weighed, aim, read_rule, weigh
 from bridge.core.portals.declared import Residence
@@ -34,11 +35,11 @@ Rules = dict[tuple[str, str], Rule]
 
 
 class Policies:
-    """Knows which portal follows which lists, and has what they say so.
+    """Knows which portal follows which lists, and puts in force what they say.
 
-    Whom a rule is about is kept out of the portal; a rule that is about people of the network by
-    their names is a ban on the chat. A rule that is about the bridge, those who run the room or
-    very many people needs a yes of its own.
+    Anyone whom a rule is about is kept out of the portal; a rule about people of the network, by
+    their names, is a ban on the chat. A rule about the bridge, those who run the room or very many
+    people needs a yes of its own.
     """
 
     name, deadline, holds = "policies", 60.0, False
@@ -58,14 +59,14 @@ class Policies:
         self._changed = asyncio.Event()
         self._reading = asyncio.Lock()
         self._asking_one: dict[InstanceId, asyncio.Lock] = {}
-        self._turns: dict[InstanceId, asyncio.Lock] = {}
-        """Held by the room for which a network is asked of our own accord: whoever waits for it
-        has no more than that one before them."""
         """By network: one chat's bans are changed at a time."""
+        self._turns: dict[InstanceId, asyncio.Lock] = {}
+        """By network: of the rooms for which it is asked of our own accord, one at a time waits
+        for the above; a command waits for no more than that one."""
         self._asking: set[int] = set()
         """Portals whose network is asked by :meth:`run`, or is to be."""
         self._with_news: set[int] = set()
-        """Portals with rules that were not looked for among those who are connected."""
+        """Portals with new rules, against which those who are connected were not held yet."""
         self._looked: set[int] = set()
         """Portals whose bans were compared with the chat's since we run."""
         self.residence: Residence
@@ -104,12 +105,14 @@ class Policies:
             self._due.clear()
             for door in doors:
                 if door.portal.id in due:
-                    with suppress(DeliveryError, MatrixError):
+                    try:
                         await self._put_rules(door)
                         self._begin_to_ban(group, door)
-            wait = min(self._late.values(), default=None)
+                    except (DeliveryError, MatrixError) as error:
+                        wait = max(_AGAIN_SECONDS, asked_for(error))
+                        self._late[door.portal.id] = loop.time() + wait
             with suppress(TimeoutError):
-                async with asyncio.timeout_at(wait):
+                async with asyncio.timeout_at(min(self._late.values(), default=None)):
                     await self._changed.wait()
 
     # --- the walk of an event ---
@@ -123,18 +126,18 @@ class Policies:
         return ()
 
     async def handle(self, item: Item) -> None:
-        """Take a change of a list. What it is now, the homeserver says: events may come late."""
+        """Take a change of a list, as the homeserver has it now: events may come late."""
         event = item.event
         item.drop()
         room = RoomId(event["room_id"])
-        known = dict(self._rules.get(room, {}))
         if room not in self._rules:
             return  # It is read as a whole when its turn comes.
+        known = dict(self._rules[room])
         if event["type"] == "m.room.redaction":
             await self.read(room)
         else:
             await self._read_one(room, event["type"], str(event["state_key"]))
-        if self._rules[room] == known:
+        if self._rules.get(room, known) == known:
             return
         # A list may change by the hundred: what comes of it is seen to beside the lane, at once.
         self._due |= {one.portal for one in self.of_list(room) if one.applied}
@@ -145,11 +148,11 @@ class Policies:
             content = await self._house.intents.state(room, kind, key) or {}
         except MatrixError as error:
             raise TemporaryFailure(str(error)) from error
-        rule = read_rule(kind, content)
+        rules, rule = self._rules.get(room, {}), read_rule(kind, content)
         if rule is None:
-            self._rules[room].pop((kind, key), None)
+            rules.pop((kind, key), None)
         else:
-            self._rules[room][kind, key] = rule
+            rules[kind, key] = rule
 
     async def parked(self, item: Item, reason: ParkReason, detail: str) -> None:
         """Nobody to tell: the log has it."""
@@ -208,7 +211,7 @@ class Policies:
         return one, rules
 
     async def apply(self, door: Doorway, one: Subscription, by: UserId, *, agreed: bool) -> None:
-        """Have a list in force from now on. Raises ``TemporaryFailure``."""
+        """Put a list in force from now on. Raises ``TemporaryFailure``."""
         await self._record(AuditAction.APPLY, door, by, one.room)
         await self._put(replace(one, applied=True, agreed=agreed, by=by))
         await self.enforce(door)
@@ -243,7 +246,7 @@ class Policies:
     # --- putting it in force ---
 
     async def enforce(self, door: Doorway) -> None:
-        """Have what the lists say so; what cannot be done now is done later.
+        """Put in force what the lists say; what cannot be done now is done later.
 
         Raises a ``DeliveryError`` if it is not known what they say.
         """
@@ -251,7 +254,7 @@ class Policies:
         await self._have_out(door)
 
     async def _put_rules(self, door: Doorway) -> None:
-        """Have the rules in force that the lists have now: no network is asked for anything."""
+        """Put the rules in force that the lists have now: no network is asked for anything."""
         number = door.portal.id
         async with self._reading:
             self._late[number] = asyncio.get_running_loop().time() + _AGAIN_SECONDS
@@ -279,7 +282,7 @@ class Policies:
             self._asking.discard(door.portal.id)
 
     async def _have_out(self, door: Doorway) -> None:
-        """Have those out of the chat, and banned there, whom the rules in force are about."""
+        """Put out of the chat, and ban there, those whom the rules in force are about."""
         portal, loop = door.portal, asyncio.get_running_loop()
         async with self._asking_one.setdefault(portal.instance, asyncio.Lock()):
             is_ended = door.facts.is_ended
@@ -330,7 +333,7 @@ class Policies:
             return {}
 
     async def _put_out(self, door: Doorway) -> None:
-        """Have the connections of whoever is kept out leave the chat."""
+        """Put the connections of whoever is kept out of the portal out of the chat."""
         instance = self._house.instances.get(door.portal.instance)
         for session in instance.sessions if instance is not None else ():
             owner = session.row.owner
@@ -339,7 +342,8 @@ class Policies:
                     await door.let_go(owner, "is on a policy list")
 
     async def _change_bans(self, door: Doorway, wanted: Sequence[str]) -> float | None:
-        """Have these bans on the chat, and none else of ours; when it is to be tried again."""
+        """Set these bans on the chat, and no others of ours; give the seconds until the next try
+        if there must be one."""
         portal, house = door.portal, self._house
         held = self._bans.setdefault(portal.id, set())
         add, lift = sorted(set(wanted) - held), sorted(held - set(wanted))
@@ -375,7 +379,7 @@ class Policies:
         except (TemporaryFailure, TimeoutError) as error:
             log.info("bans wait: %s", error, extra={"event": "bans_wait"})
             await self._undo(door, client, add)
-            return _AGAIN_SECONDS
+            return max(_AGAIN_SECONDS, asked_for(error))
         if lift:
             await self._store.remove_bans(portal.id, lift)
             held.difference_update(lift)
@@ -425,12 +429,12 @@ class Policies:
         house, portal = self._house, door.portal
         if (portal.id, about) in self._told:
             return
-        self._told.add((portal.id, about))
         source = ("policy", portal.id, about, house.clock.today() if about != "bans" else once())
         await house.sender.put([
             notice(house.key_of, room=portal.room, user=house.namespaces.bot, text=text,
                    source=source)
         ])  # fmt: skip
+        self._told.add((portal.id, about))
 
     async def _record(self, action: AuditAction, door: Doorway, by: UserId, room: RoomId) -> None:
         """Note it before it is done."""

@@ -1,4 +1,4 @@
-"""The privacy filter: nobody reads in a room what is said in its chat who is not seen there."""
+"""The privacy filter: nobody who is not seen in a chat reads in its room what is said there."""
 
 import asyncio
 import logging
@@ -7,6 +7,7 @@ from dataclasses import replace
 from time import monotonic
 
 from bridge.core.lanes.cancellation import outliving_module
+from bridge.core.lanes.patience import asked_for
 from bridge.core.logins.ownlogins import own_login
 from bridge.core.outbox.outgoing import once
 from bridge.core.portals.portals import Portals
@@ -33,14 +34,9 @@ _NAMED = 5
 _TOPIC = "m.room.topic"
 
 
-def hidden(readers: Set[UserId], seen: Set[UserId]) -> frozenset[UserId]:
-    """Who reads and is not seen. While there is anybody, nothing may be said to the readers."""
-    return frozenset(readers - seen)
-
-
 class Privacy:
-    """Every portal's for which it is switched on; asked at the moment at which something is put
-    into a room."""
+    """The filter of every portal for which it is switched on; asked at the moment at which
+    something is put into a room."""
 
     def __init__(self, house: House, portals: Portals) -> None:
         self._house = house
@@ -48,6 +44,8 @@ class Privacy:
         self._changing = asyncio.Lock()
         self._bringing: set[tuple[int, UserId]] = set()
         self._again_at: dict[tuple[int, UserId], float] = {}
+        self._not_before: dict[int, float] = {}
+        """By portal: until when the homeserver asked to be left alone with its room."""
 
     def is_on(self, portal: Portal) -> bool:
         """Whether it is switched on for a portal, by its room or by the settings."""
@@ -68,29 +66,31 @@ class Privacy:
         return False
 
     async def look(self, door: Doorway) -> frozenset[UserId]:
-        """Who hinders a portal just now; its room is told when that begins, and when it ends.
+        """Who holds a portal back just now; its room is told when that begins, and when it ends.
 
         Raises ``TemporaryFailure`` when the homeserver or the database is away.
         """
-        if self._seen(door) is None:
-            # A broken connection is no news of anybody, and nothing is let in by it.
-            return await self._hidden(door)
         found = await self._hidden(door)
-        if bool(found) != door.portal.blocked:
+        if self._is_news(door, found):
             async with self._changing:
                 found = await self._hidden(door)
-                if bool(found) != door.portal.blocked:
+                if self._is_news(door, found):
                     await self._change(door, found)
         return found
 
+    def _is_news(self, door: Doorway, found: Set[UserId]) -> bool:
+        # A broken connection is no news of anybody; yet nothing is let in by it.
+        return self._seen(door) is not None and bool(found) != door.portal.blocked
+
     async def _hidden(self, door: Doorway) -> frozenset[UserId]:
+        """Who reads and is not seen: while there is anybody, nothing may be said to them all."""
         try:
             readers = await door.audience.people()
         except PermanentFailure:
             # Whoever reads there, we do not see them.
             return frozenset({self._house.namespaces.bot})
         # Asked last: nothing is waited for between this and the sending.
-        return hidden(readers, self._seen(door) or frozenset())
+        return frozenset(readers - (self._seen(door) or frozenset()))
 
     def _seen(self, door: Doorway) -> Set[UserId] | None:
         instance = self._house.instances.get(door.portal.instance)
@@ -131,7 +131,7 @@ class Privacy:
     # --- having everybody seen ---
 
     async def run(self) -> None:
-        """Look again and again, and bring those in who may be. Runs until cancelled."""
+        """Look again and again, and bring in those who may come. Runs until cancelled."""
         async with asyncio.TaskGroup() as group:
             while True:
                 await asyncio.sleep(_LOOK_SECONDS)
@@ -143,7 +143,7 @@ class Privacy:
                         self._begin(group, door, person)
 
     async def _end(self, door: Doorway) -> None:
-        """Forget that a room was held back for which the filter was switched off."""
+        """Let go a room that was held back before the filter was switched off."""
         try:
             if door.portal.blocked:
                 await self._house.store.set_blocked(door.portal.id, False)
@@ -153,13 +153,17 @@ class Privacy:
             return
 
     async def _try_to_look(self, door: Doorway) -> frozenset[UserId]:
+        if monotonic() < self._not_before.get(door.portal.id, 0.0):
+            return frozenset()
         try:
             found = await self.look(door)
             if not found:
                 await door.facts.topic.put_held()
         except TrestleError as error:
             log.info("a room was not looked at: %s", error, extra={"event": "privacy_unknown"})
+            self._not_before[door.portal.id] = monotonic() + asked_for(error)
             return frozenset()
+        self._not_before.pop(door.portal.id, None)
         return found
 
     def _begin(self, group: asyncio.TaskGroup, door: Doorway, person: UserId) -> None:
@@ -175,7 +179,7 @@ class Privacy:
         group.create_task(self._bring(door, person), name="privacy")
 
     async def _bring(self, door: Doorway, person: UserId) -> None:
-        """Have a reader's own connection in the chat, if they have one by themselves."""
+        """Bring a reader's own connection into the chat, if they have or get one by themselves."""
         try:
             async with asyncio.timeout(_JOIN_SECONDS):
                 await self._join(door, person)
@@ -212,7 +216,7 @@ class Privacy:
 
 
 def _has_words(outgoing: Outgoing) -> bool:
-    """Whether people of the chat say something by it: a reason is words, too."""
+    """Whether it carries words of people of the chat: a reason is words, too."""
     if outgoing.kind is SendKind.STATE:
         return outgoing.type == _TOPIC
     return outgoing.kind is SendKind.EVENT or bool(outgoing.content.get("reason"))

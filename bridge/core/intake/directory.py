@@ -1,10 +1,12 @@
 """Answers to the homeserver's questions: is there such a user, such a room, such a network."""
 
+import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from bridge.core.host.instances import Instance
+from bridge.core.lanes.cancellation import outliving_module
 from bridge.core.portals.plumbing import Plumbing
 from bridge.matrix.intents import Intents
 from bridge.matrix.namespaces import Namespaces
@@ -17,6 +19,10 @@ log = logging.getLogger(__name__)
 NETWORK = "network"
 """The field of third-party lookups that holds an instance's name."""
 _INSTANCE_NAME = "[a-z][a-z0-9]{0,15}"
+_FIND_SECONDS = 4.0
+"""For each network: the homeserver waits little longer for what all of them find."""
+
+_Found = dict[str, Any]
 
 
 class Answers:
@@ -90,21 +96,20 @@ class Answers:
 
     async def find_users(self, protocol: str, fields: Mapping[str, str]) -> list[dict[str, Any]]:
         """Matrix ids of a person on the instance that is named, else on each of the protocol."""
-        found = []
-        for instance, directory in self._meant(protocol, fields):
-            text = fields.get(directory.user_field)
-            if not text or not isinstance(instance.connector, FindsChats):
-                continue
-            try:
-                remote = await instance.connector.find_user(text)
-            except DeliveryError:
-                continue
-            found.append({
+
+        async def find(instance: Instance, directory: Directory) -> _Found | None:
+            text, connector = fields.get(directory.user_field), instance.connector
+            if not text or not isinstance(connector, FindsChats):
+                return None
+            with outliving_module("read the name of a person"):
+                remote = await connector.find_user(text)
+            return {
                 "userid": self._namespaces.ghost(instance.name, remote.id),
                 "protocol": protocol,
                 "fields": {NETWORK: instance.name, directory.user_field: remote.name},
-            })  # fmt: skip
-        return found
+            }
+
+        return await self._find(protocol, fields, find)
 
     async def find_locations(
         self, protocol: str, fields: Mapping[str, str]
@@ -113,23 +118,46 @@ class Answers:
 
         None that would lead nobody in: where others must agree first, or invite.
         """
-        found = []
-        for instance, directory in self._meant(protocol, fields):
+
+        async def find(instance: Instance, directory: Directory) -> _Found | None:
             text = fields.get(directory.chat_field)
             if not text:
-                continue
-            try:
-                chat = await self._plumbing.read_chat(instance, text)
-                if not await self._plumbing.may_open(instance, chat):
-                    continue
-            except DeliveryError:
-                continue
-            found.append({
+                return None
+            chat = await self._plumbing.read_chat(instance, text)
+            if not await self._plumbing.may_open(instance, chat):
+                return None
+            return {
                 "alias": self._namespaces.alias(instance.name, chat.id),
                 "protocol": protocol,
                 "fields": {NETWORK: instance.name, directory.chat_field: chat.name},
-            })  # fmt: skip
-        return found
+            }
+
+        return await self._find(protocol, fields, find)
+
+    async def _find(
+        self,
+        protocol: str,
+        fields: Mapping[str, str],
+        find: Callable[[Instance, Directory], Awaitable[_Found | None]],
+    ) -> list[_Found]:
+        """What ``find`` gives of the instances that are meant: one that fails or does not answer
+        in time keeps nothing of the others back."""
+
+        async def ask(instance: Instance, directory: Directory) -> _Found | None:
+            try:
+                async with asyncio.timeout(_FIND_SECONDS):
+                    return await find(instance, directory)
+            except (DeliveryError, TimeoutError):
+                return None
+
+        named = fields.get(NETWORK)
+        async with asyncio.TaskGroup() as group:
+            asked = [
+                group.create_task(ask(*one))
+                for name, one in self._speakers(protocol).items()
+                if named in {None, "", name}
+            ]
+        return [found for task in asked if (found := task.result()) is not None]
 
     async def read_user(self, user_id: str) -> list[dict[str, Any]]:
         """The person behind a Matrix id of ours."""
@@ -154,10 +182,6 @@ class Answers:
         if network is None or not isinstance(network.connector, FindsChats):
             return None
         return network.connector.directory
-
-    def _meant(self, protocol: str, fields: Mapping[str, str]) -> list[tuple[Instance, Directory]]:
-        named = fields.get(NETWORK)
-        return [one for name, one in self._speakers(protocol).items() if named in {None, "", name}]
 
     def _speakers(self, protocol: str) -> dict[str, tuple[Instance, Directory]]:
         return {

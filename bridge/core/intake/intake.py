@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import date
+from functools import partial
 from typing import Any
 
 from bridge.core.intake.ephemeral import Ephemeral
@@ -12,6 +13,7 @@ from bridge.core.intake.malformed import Malformed, fault_of
 from bridge.core.intake.window import KeyWindow
 from bridge.core.lanes.inflight import Left, consumer_number
 from bridge.core.lanes.lane import LONGEST, Item, Lane
+from bridge.core.lanes.patience import persistently
 from bridge.core.lanes.progress import Marker, Row
 from bridge.core.lanes.router import Router
 from bridge.failpoint import failpoint
@@ -116,7 +118,7 @@ class Intake:
         keys = self._keys_of([event["event_id"], f"\0again {name}"])
         async with self._one_at_a_time:
             if await self._journal.has_retry(day, keys[1]):
-                return  # Cut off before it was let go, as it was asked for the last time.
+                return  # Stored when this was last asked for, and cut off before it was let go.
             row_id = await self._journal.land(
                 source=Source.RETRY, body=encode({"events": [event]}),
                 event_keys=b"".join(keys), progress=sketch.packed(), done=False, day=day,
@@ -162,11 +164,11 @@ class Intake:
         for edu in transaction.ephemeral:
             self.ephemeral.hear(edu)
         news = bool(transaction.to_device) or transaction.has_device_news
-        if len(doubles) == len(events) and not news:
+        done = len(doubles) == len(events)
+        if done and not news:
             # Nothing new that must be kept: typing and receipts alone are not worth a commit.
             self._telemetry.transactions.labels(outcome="repeated" if events else "accepted").inc()
             return
-        done = len(doubles) == len(events)
         failpoint("received")
         row_id = await self._journal.land(
             source=transaction.source,
@@ -190,7 +192,7 @@ class Intake:
             # The answer goes out first: the row is safe, and the homeserver has others waiting.
             loop.call_soon(self._dispatch, row, events, transaction.source)
             return
-        # To wake who waits for the answer takes longer than to bring one event on its way.
+        # To wake whoever waits for the answer takes longer than to bring one event on its way.
         self._dispatch(row, events, transaction.source)
         self._router.set_going()
         await asyncio.sleep(0)
@@ -247,7 +249,7 @@ class Intake:
     ) -> None:  # fmt: skip
         """Put each event into its lanes.
 
-        ``skip(index, consumer)`` says what became before of what was done before.
+        ``skip(index, consumer)`` says what came of what was done before.
         """
         route, push = self._route, self._router.push
         kinds: dict[str, int] = {}
@@ -341,7 +343,7 @@ class Intake:
 
         self._dispatch(row, transaction.events, landed.source, skip)
 
-    async def feed(self, read: Callable[[RowId], Awaitable[JournalRow | None]]) -> None:
+    async def feed(self) -> None:
         """Bring back from the journal what memory had no room for. Runs until cancelled."""
         while True:
             lanes: list[Lane] = []
@@ -351,32 +353,21 @@ class Intake:
             for lane in lanes:
                 while lane.beyond and len(lane.queue) < LONGEST:
                     row = lane.beyond[0][0]
-                    events = await self._events_of(row.id, read)
+                    landed = await self._read(row.id)
+                    events = () if landed is None else self._parse(landed.body).events
                     self._router.feed(lane, row, events)
             while self._spilled and self._router.waiting < self.memory // 2:
                 spilled = next(iter(self._spilled))
-                landed = await _persistently(read, spilled)
+                landed = await self._read(spilled)
                 async with self._one_at_a_time:
                     del self._spilled[spilled]
                     if landed is not None:
                         self._load(landed)
 
-    async def _events_of(
-        self, row: RowId, read: Callable[[RowId], Awaitable[JournalRow | None]]
-    ) -> Sequence[Any]:
-        landed = await _persistently(read, row)
-        return () if landed is None else self._parse(landed.body).events
-
-
-async def _persistently(
-    read: Callable[[RowId], Awaitable[JournalRow | None]], row: RowId
-) -> JournalRow | None:
-    """Read the row however long the database is away. None if it is lost for good."""
-    while True:
+    async def _read(self, row: RowId) -> JournalRow | None:
+        """Read the row however long the database is away. None if it is lost for good."""
         try:
-            return await read(row)
-        except TemporaryFailure:
-            await asyncio.sleep(1)
+            return await persistently(partial(self._journal.read, row))
         except PermanentFailure as error:
             log.error(
                 "transaction %s of %s cannot be read: %s", row.seq, row.day, error,

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from bridge.core.lanes.patience import asked_for
 from bridge.jsontext import encode
 from bridge.matrix.history import Page
 from bridge.model import Source, Transaction
@@ -24,12 +25,12 @@ from bridge.storage.portals import BotRooms
 log = logging.getLogger(__name__)
 
 _BLANK, _FEW_BLANK = 500, 3
-"""Pages without anything known after which a room is read no further; the few are for one of which
-nothing was known before."""
+"""After so many pages with nothing known on them a room is read no further; the few are for a room
+of which nothing was known before."""
 _SIDE_BY_SIDE = 4
 _AWAY_AFTER, _AWAY_LATER = 5, 20
-"""So many rooms in a row that cannot be looked at are the homeserver's trouble, not theirs: of the
-first, and where others could be."""
+"""When so many rooms in a row cannot be looked at, the trouble is the homeserver's, not theirs: at
+the start of a look, and once a room could be."""
 _FROM_NOW = b""
 """A mark: the room goes on from what is newest when it is looked at next."""
 
@@ -40,14 +41,15 @@ class Pace:
 
     every: float = 6 * 3600.0
     grace: float = 5.0
-    """For what is on its way to us: only what is unknown after it was missed."""
+    """For what is still on its way: only what is unknown after that was missed."""
     again: float = 60.0
     """To the second look after a restart: homeservers go on losing while they recover."""
     retry: float = 30.0
-    """After a look that failed, unless somebody wants one; doubled each time, up to ``most``."""
+    """After a look that failed, unless somebody wants one; doubled each time, up to ``most``, and
+    longer where the homeserver asks for that."""
     most: float = 600.0
     patience: float = 300.0
-    """After a restore, with rooms that cannot be looked at, since one last could."""
+    """After a restore: for rooms that cannot be looked at, since one last could be."""
 
 
 class Place(NamedTuple):
@@ -123,7 +125,7 @@ class Reconciler:
         self._begun: dict[RoomId, bytes] = {}
         """After a restore: where each room looked at so far goes on."""
         self._tied: dict[RoomId, bool] = {}
-        """Rooms that have begun since the last look did; and True, since the one before, if they
+        """Rooms that were tied since the last look began; True: since the one before it, and they
         are not listened to yet."""
         self._noting = asyncio.Lock()
         self._patient_until = 0.0
@@ -151,7 +153,7 @@ class Reconciler:
                 except TrestleError as error:
                     log.info("rooms are looked at later: %s", error, extra={"event": "look_later"})
                     with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(retry):
+                        async with asyncio.timeout(max(retry, asked_for(error))):
                             await self._wanted.wait()
                     retry = min(2 * retry, pace.most)
                     self._wanted.set()
@@ -198,8 +200,8 @@ class Reconciler:
     async def begin(self, room: RoomId, user: UserId) -> None:
         """Have a room go on from its newest event of now: somebody listens there from now on.
 
-        What was said to nobody before is not looked for then. ``user`` can read the room. Raises
-        a ``TrestleError`` when the database is away.
+        What was said there before, to nobody, is not looked for. ``user`` can read the room.
+        Raises a ``TrestleError`` when the database is away.
         """
         gap = None
         with contextlib.suppress(TrestleError):  # Then it goes on from when it can be seen.
@@ -212,7 +214,7 @@ class Reconciler:
     async def run_once(self) -> None:
         """Look at each room, one request for a quiet one, and take up what was missed.
 
-        After a restore not before :meth:`start_over` is done, or what crossed before is taken up.
+        After a restore :meth:`start_over` must be done first, or what crossed before is taken up.
         Raises a ``TrestleError`` when the homeserver or the database is away, and in the end for a
         room that cannot be looked at.
         """
@@ -231,7 +233,7 @@ class Reconciler:
         await self._note_found(changed)
         torn = {room: gap for room, gap in gaps.items() if gap.is_torn}
         if torn:
-            # For what is on its way to us: what has come by then is known.
+            # What is on its way to us comes meanwhile, and is known then.
             await asyncio.sleep(self._pace.grace)
         for room, gap in torn.items():
             if troubles.are_too_many:
@@ -240,8 +242,8 @@ class Reconciler:
                 # Noted room by room: whoever is cut off does not begin anew with all.
                 if await self._take_up(room, clear[room], gap) and gap.newest:
                     await self._note_found({room: gap.newest})
-        if troubles.first is not None:
-            raise troubles.first
+        if troubles.worst is not None:
+            raise troubles.worst
 
     async def _note_found(self, fresh: Mapping[RoomId, bytes]) -> None:
         """Note what a look found; a room that was tied since it began has a mark of its own."""
@@ -382,10 +384,11 @@ class Reconciler:
 
 
 class _Troubles:
-    """With rooms one by one: that of one keeps no other from being repaired."""
+    """Those of single rooms: the trouble of one keeps no other from being repaired."""
 
     def __init__(self) -> None:
-        self.first: TrestleError | None = None
+        self.worst: TrestleError | None = None
+        """The one that asks for the most patience, else the first."""
         self._in_a_row = 0
         self._most = _AWAY_AFTER
 
@@ -400,7 +403,8 @@ class _Troubles:
         try:
             yield
         except TrestleError as error:
-            self.first = self.first or error
+            if self.worst is None or asked_for(error) > asked_for(self.worst):
+                self.worst = error
             self._in_a_row += 1
         else:
             self._in_a_row, self._most = 0, _AWAY_LATER
@@ -409,7 +413,7 @@ class _Troubles:
 async def _for_each(
     rooms: Mapping[RoomId, UserId], do: Callable[[RoomId, UserId], Awaitable[None]]
 ) -> None:
-    """Do it for some rooms at a time. Raises what one of them raises, without a group."""
+    """Do it for some rooms at a time. Raises ``TemporaryFailure`` for a fault of ours."""
     left = deque(rooms.items())
 
     async def work() -> None:
@@ -420,9 +424,8 @@ async def _for_each(
         async with asyncio.TaskGroup() as group:
             for _ in range(_SIDE_BY_SIDE):
                 group.create_task(work())
-    except BaseExceptionGroup as errors:
-        ours = errors.subgroup(TrestleError)
-        raise _first(ours or errors) from errors
+    except ExceptionGroup as errors:
+        raise TemporaryFailure(repr(errors.exceptions[0])) from errors
 
 
 def _presence(events: Sequence[Mapping[str, Any]], user: UserId, *, is_there: bool) -> list[bool]:
@@ -445,10 +448,3 @@ def _presence(events: Sequence[Mapping[str, Any]], user: UserId, *, is_there: bo
 
 def _membership(content: object) -> object:
     return content.get("membership") if isinstance(content, dict) else None
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    chosen: BaseException = group
-    while isinstance(chosen, BaseExceptionGroup):
-        chosen = chosen.exceptions[0]
-    return chosen if isinstance(chosen, TrestleError) else TemporaryFailure(str(chosen))

@@ -67,7 +67,7 @@ class Routes:
         self._names[seat.user, seat.room] = seat.name
 
     def change_seat(self, seat: Seat) -> None:
-        """Have another of the same name hear what is in the lane and what comes."""
+        """Have another of the same name hear what is in the lane, and what comes."""
         self._router.lane(seat).consumer = seat
 
     def remove_seat(self, user: UserId, room: RoomId) -> None:

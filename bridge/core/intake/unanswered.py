@@ -17,8 +17,8 @@ log = logging.getLogger(__name__)
 class Unanswered:
     """Asks for them; a room into which a bot has not come yet cannot be read for what is missing.
 
-    Synapse keeps an event for itself that comes just when it is done with handing over what it
-    had kept, and forgets what it has not handed over when it stops.
+    Synapse keeps back an event that comes just as it finishes handing over what it had kept, and
+    forgets, when it stops, what it has not handed over.
     """
 
     def __init__(
@@ -34,8 +34,8 @@ class Unanswered:
         """``ask`` gives what is open, each with the same id each time, None if it cannot be
         asked; ``is_known`` tells the id of what was taken up before.
 
-        ``is_at_work`` tells a room in which an invitation is being answered; ``grace``
-        seconds has one that is on its way to us.
+        ``is_at_work`` tells a room in which an invitation is being answered; one that is on its
+        way to us has ``grace`` seconds.
         """
         self._ask = ask
         self._accept = accept

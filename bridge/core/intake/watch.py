@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def watch_name(room: RoomId) -> str:
-    """The name of the lane in which our users' memberships of a room are."""
+    """The name of the lane that handles our users' memberships of a room."""
     return f"watch:{room}"
 
 
@@ -34,9 +34,9 @@ class Watch:
     deadline = 60.0
     holds = False
 
-    def __init__(self, room: RoomId, door: "Watcher") -> None:
+    def __init__(self, room: RoomId, watcher: "Watcher") -> None:
         self.name = watch_name(room)
-        self._door = door
+        self._watcher = watcher
         self._taken_back: Recent[str, bool] = Recent(LONGEST)
         """Events that were deleted while something waited here: nobody is to have them."""
 
@@ -46,12 +46,12 @@ class Watch:
 
     async def handle(self, item: Item) -> None:
         """Act on a membership or encryption event; what was said or done meanwhile goes on."""
-        if self._door.wants(item.event):
-            await self._door.handle(item.event)
+        if self._watcher.wants(item.event):
+            await self._watcher.handle(item.event)
         elif self._taken_back.get(item.event["event_id"]):
             item.drop()
         else:
-            self._door.hand_on(item)
+            self._watcher.hand_on(item)
 
     async def parked(self, item: Item, reason: ParkReason, detail: str) -> None:
         """Nobody to tell: the log has it."""
@@ -93,14 +93,14 @@ class Watcher:
 
     def lanes(self, router: Router, event: dict[str, Any]) -> Sequence[Lane]:
         """The lane of a membership or encryption event."""
-        # Whoever invites our users makes rooms known to us: what is done in one is let go.
+        # Anybody may make rooms known to us, by inviting: a lane that is done is let go.
         return [router.passing_lane(Watch(RoomId(event["room_id"]), self))]
 
     def lanes_behind(
         self, router: Router, event: dict[str, Any], *, is_heard: bool
     ) -> Sequence[Lane]:
-        """The lane in which somebody of a network is just coming into a direct chat, for what
-        whoever invited them says there meanwhile. (A bot hears before it is in there.)
+        """The lane in which somebody of a network is just coming into a direct chat: what their
+        inviter says there meanwhile waits in it, too. (A bot hears before it is in there.)
 
         ``is_heard``: somebody listens in the room already. Then it waits for nobody; but it must
         not overtake what has waited.
@@ -108,28 +108,22 @@ class Watcher:
         lane = router.lanes.get(watch_name(event["room_id"]))
         if lane is None:
             return ()
-        # Of what lies beyond the queue nobody knows here what it is.
+        # What lies beyond the queue is not known here.
         waits = bool(lane.beyond) or any(
             not self.wants(item.event)
-            or (not is_heard and self._is_for(item.event, event["sender"]))
+            or (not is_heard and _invites_directly(item.event, event["sender"]))
             for item in reversed(lane.queue)
         )  # fmt: skip
         return [lane] if waits else ()
 
     def take_back(self, router: Router, redaction: dict[str, Any]) -> None:
-        """Have nobody hear what is deleted while it waits; call before the redaction waits, too.
+        """Have nobody hear what is deleted while it waits; call before the redaction itself waits.
 
-        Once it is handed on it is too late: whoever hears may be faster than the redaction.
+        Once the event is handed on it is too late: whoever hears it may be faster than that.
         """
         lane = router.lanes.get(watch_name(redaction["room_id"]))
         if lane is not None and len(lane) and isinstance(lane.consumer, Watch):
             lane.consumer.take_back(redacted_by(redaction))
-
-    def _is_for(self, invites: dict[str, Any], sender: str) -> bool:
-        content = invites["content"]
-        if invites["type"] != "m.room.member" or content.get("membership") != "invite":
-            return False
-        return content.get("is_direct") is True and invites["sender"] == sender
 
     def wants(self, event: dict[str, Any]) -> bool:
         """Whether the event is about one of our users or makes a room encrypted."""
@@ -199,21 +193,31 @@ class Watcher:
             await self._private_chats.offer(user, inviter, room, direct=direct)
 
     async def _come_in(self, user: UserId, room: RoomId, direct_with: UserId | None) -> bool:
-        """Have the bot in the room; False if that cannot be. Raises ``TemporaryFailure``."""
+        """Bring the bot into the room; False if that cannot be. Raises ``TemporaryFailure``."""
         if not self._has_seat(user, room):
-            # Before it is in there: who sees it come may speak to it at once. And before it
-            # hears: what it has heard is known of it over a restart only if it still has a seat.
+            # Before it is in there: whoever sees it come may speak to it at once. And before it
+            # hears: after a restart, what it had heard is known only if it still has a seat.
             await self._bot_rooms.add_bot_room(user, room, direct_with)
             self._on_join(user, room, direct_with)
         try:
             await self.invitations.accept(room, user)
         except PermanentFailure as error:
-            # A seat that it had before this is gone with the room: nobody invites who is there.
+            # A seat that it had before is gone with the room: nobody invites a user who is there.
             await self._bot_rooms.remove_bot_room(user, room)
             self._on_leave(user, room)
             log.info("an invitation is void: %s", error, extra={"event": "invitation_void"})
             return False
         return True
+
+
+def _invites_directly(event: dict[str, Any], sender: str) -> bool:
+    content = event["content"]
+    return (
+        event["type"] == "m.room.member"
+        and content.get("membership") == "invite"
+        and content.get("is_direct") is True
+        and event["sender"] == sender
+    )
 
 
 def _invited_into_encrypted(event: dict[str, Any]) -> bool:

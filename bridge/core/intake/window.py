@@ -16,12 +16,6 @@ class KeyWindow:
         self._young: set[bytes] = set()
         self._old: set[bytes] = set()
 
-    def __contains__(self, key: bytes) -> bool:
-        return key in self._young or key in self._old
-
-    def __len__(self) -> int:
-        return len(self._young) + len(self._old)
-
     def known(self, keys: Sequence[bytes]) -> set[bytes]:
         """Return those of ``keys`` that are in the window."""
         asked = set(keys)

@@ -51,6 +51,11 @@ async def persistently(action: Callable[[], Awaitable[_T]], longest: float = _AG
             pause = min(2 * pause, longest)
 
 
+def asked_for(failure: BaseException) -> float:
+    """The seconds for which whoever failed asks to be left alone; 0 if it does not ask."""
+    return getattr(failure, "retry_after", None) or 0.0
+
+
 async def promptly(question: Awaitable[_T]) -> _T:
     """Ask the homeserver something that others wait behind: no answer soon is no answer.
 

@@ -17,7 +17,7 @@ from bridge.storage.shelf import Parked, Shelf
 from bridge.storage.timers import InstanceTimers
 
 HERE = UserId("the command line")
-"""Who acts through it: whoever may, on this machine."""
+"""Who acts by it: anyone who may use it on this machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +39,7 @@ class Choice:
     room: RoomId | None = None
     reason: ParkReason | None = None
     expected: int | None = None
-    """How many whoever asks has seen: with another number nothing is done."""
+    """How many whoever asks has seen: if there are more or fewer, nothing is done."""
     names: frozenset[str] | None = None
     """Of those alone; None: of all."""
 
@@ -70,7 +70,7 @@ async def drop_each(
 
 
 class Aside:
-    """What people can do with it; a room's admins with what is of their room."""
+    """What people can do with what was put aside; a room's admins, with what is of their room."""
 
     def __init__(
         self,
@@ -112,13 +112,9 @@ class Aside:
         await self._count()
         return parked
 
-    async def drop_all(self, choice: Choice, *, by: UserId = HERE) -> AsyncGenerator[Step, None]:
+    def drop_all(self, choice: Choice, *, by: UserId = HERE) -> AsyncGenerator[Step, None]:
         """Let all of a choice go for good. Whoever stops asking for steps stops it there."""
-        async with contextlib.aclosing(self._counted(
-            drop_each(self._shelf, self._audit, choice, by=by)
-        )) as steps:  # fmt: skip
-            async for step in steps:
-                yield step
+        return self._counted(drop_each(self._shelf, self._audit, choice, by=by))
 
     async def retry(self, name: str, room: RoomId | None = None, *, by: UserId = HERE) -> Parked:
         """Have it run again. Raises ``PermanentFailure`` if that cannot be."""
@@ -127,22 +123,20 @@ class Aside:
         await self._count()
         return parked
 
-    async def retry_all(self, choice: Choice, *, by: UserId = HERE) -> AsyncGenerator[Step, None]:
+    def retry_all(self, choice: Choice, *, by: UserId = HERE) -> AsyncGenerator[Step, None]:
         """Have all of a choice run again, the oldest first.
 
         What cannot is named, stays parked and does not hold up the rest. Whoever stops asking for
         steps stops it there.
         """
-        async with contextlib.aclosing(self._counted(self._retry_each(choice, by))) as steps:
-            async for step in steps:
-                yield step
+        return self._counted(self._retry_each(choice, by))
 
     def standing(self) -> Sequence[dict[str, Any]]:
         """The rooms for which something waits to be put into Matrix, the longest first."""
         return [lane.look() for lane in self._sender.standing()]
 
     async def set_aside(self, room: RoomId, *, by: UserId = HERE) -> bool:
-        """Park what a room waits for first; False if that is done when its try has failed.
+        """Park what a room waits for first; False if it is parked once its present try has failed.
 
         Raises ``PermanentFailure`` if nothing waits.
         """

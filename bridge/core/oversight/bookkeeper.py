@@ -16,7 +16,7 @@ _SETTLE = 2.0
 
 
 class Bookkeeper:
-    """Compares what the tables say with itself, and with what is in hand."""
+    """Compares what the tables say with each other, and with what is in hand."""
 
     def __init__(
         self,

@@ -19,7 +19,7 @@ _OLDEST_BACKUP = timedelta(days=8)
 
 
 class Conditions:
-    """Holds a look at the status against what is well."""
+    """Finds what is wrong in a look at the status."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The bridged rooms in the hands of who runs this: seen and untied from outside them."""
+"""The bridged rooms in the hands of those who run this: seen and untied from outside them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -29,7 +29,7 @@ class RoomKeeping:
     async def untie(self, name: str, network: str = "", channel: str = "") -> dict[str, Any]:
         """End the bridge of a room, named by its id or an alias; give what it was.
 
-        Raises ``PermanentFailure`` if that is none or not the only one, and ``TemporaryFailure``
+        Raises ``PermanentFailure`` if there is none or more than one, and ``TemporaryFailure``
         when the homeserver or the database is away; then it can be done again.
         """
         room = await self._find_room(name)

@@ -38,7 +38,10 @@ class Troubles(logging.Handler):
         """Keep the line, without tokens."""
         at = datetime.fromtimestamp(record.created, UTC)
         event = str(getattr(record, "event", "library"))
-        self.recent.append((at, event, redact(record.getMessage())))
+        try:
+            self.recent.append((at, event, redact(record.getMessage())))
+        except Exception:  # noqa: BLE001 - as in every handler: whoever logs goes on
+            self.handleError(record)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -25,7 +25,7 @@ _NAME = "Trestle: status"
 
 
 class StatusRoom:
-    """Made with the first admin that the settings name, who are all invited."""
+    """It is made once the settings name an admin; all admins are invited."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class StatusRoom:
         """When somebody who could not be invited, or removed, is tried again."""
 
     def set_admins(self, admins: Sequence[UserId]) -> None:
-        """Have these in the room from now on, and whom it was made for before out of it."""
+        """Have these in the room from now on, and those from before out of it."""
         self._admins = admins
         self._not_before.clear()
 
@@ -76,21 +76,18 @@ class StatusRoom:
         Raises ``TemporaryFailure`` or ``PermanentFailure``.
         """
         async with self._one_at_a_time:
-            await self._look()
-
-    async def _look(self) -> None:
-        found = await self._find() if self._admins else {}
-        room = await self._room(make=bool(found))
-        if room is not None:
-            await self._seat_admins(room)
-        if room is not None and self._admins:
-            await self._show(room, found)
+            found = await self._find() if self._admins else {}
+            room = await self._room(make=bool(found))
+            if room is not None:
+                await self._seat_admins(room)
+            if room is not None and self._admins:
+                await self._show(room, found)
 
     async def _show(self, room: RoomId, found: Mapping[str, str]) -> None:
         refused = await self._shown.refused(room)
         known = {one.key: one for one in await self._shown.all()}
         # A line that is put aside would only be repeated, and the others go on.
-        mute = {key for key, one in known.items() if self._names(one) & set(refused)}
+        mute = {key for key, one in known.items() if self._transaction_ids(one) & set(refused)}
         if refused:
             mute.add(PARKED)  # It would tell of that, and be put aside too.
         for key, sentence in found.items():
@@ -112,15 +109,12 @@ class StatusRoom:
     async def acknowledge(self, by: UserId) -> int:
         """Note on every line that somebody has seen it; give how many there are."""
         async with self._one_at_a_time:
-            return await self._acknowledge(by)
-
-    async def _acknowledge(self, by: UserId) -> int:
-        room = await self._shown.room()
-        open_ones = [one for one in await self._shown.all() if one.over_at is None]
-        for trouble in open_ones:
-            if room is not None:
-                await self._change(room, replace(trouble, seen_by=by), now=True)
-        return len(open_ones)
+            room = await self._shown.room()
+            open_ones = [one for one in await self._shown.all() if one.over_at is None]
+            for trouble in open_ones:
+                if room is not None:
+                    await self._change(room, replace(trouble, seen_by=by), now=True)
+            return len(open_ones)
 
     async def is_here(self, room: RoomId) -> bool:
         """Whether this is the status room."""
@@ -146,7 +140,7 @@ class StatusRoom:
         return room
 
     async def _seat_admins(self, room: RoomId) -> None:
-        """Have every admin invited, once, and out of it again who is none any more."""
+        """Invite every admin once, and remove whoever is none any more."""
         before = await self._shown.invited()
         invited = [
             one for one in before
@@ -243,18 +237,18 @@ class StatusRoom:
     def _outgoing(self, room: RoomId, trouble: Trouble, content: dict[str, Any]) -> Outgoing:
         return Outgoing(
             room=room, user=self._bot, kind=SendKind.EVENT, type="m.room.message",
-            content=content, transaction_id=self._name(trouble),
+            content=content, transaction_id=self._transaction_id(trouble),
         )  # fmt: skip
 
-    def _name(self, trouble: Trouble) -> str:
+    def _transaction_id(self, trouble: Trouble) -> str:
         """The transaction id of what is said last of it."""
         return transaction_id(
             self._stage.key_of, "trouble", trouble.key, trouble.since.isoformat(), trouble.revision
         )
 
-    def _names(self, trouble: Trouble) -> set[str]:
+    def _transaction_ids(self, trouble: Trouble) -> set[str]:
         """The transaction ids of its first message and of its last."""
-        return {trouble.transaction_id, self._name(trouble)}
+        return {trouble.transaction_id, self._transaction_id(trouble)}
 
 
 def _line(trouble: Trouble) -> str:

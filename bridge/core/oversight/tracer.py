@@ -55,7 +55,7 @@ class Tracer:
         name_of: Callable[[str], str] = str,
         why_waiting: Callable[[str], str] = lambda name: "",
     ) -> None:
-        """``name_of`` says for people whose a lane is; ``why_waiting`` why it stands still."""
+        """``name_of`` names a lane for people; ``why_waiting`` says why it stands still."""
         self._traces = traces
         self._lanes = lanes
         self._name_of = name_of
@@ -83,7 +83,7 @@ class Tracer:
             if landing.event is not None:
                 sender, room = UserId(landing.event["sender"]), str(landing.event["room_id"])
         if not steps:
-            # A message that went to a network is told by the event that it was.
+            # A message that went to a network is known by the event that it was.
             for event_id in await self._traces.events_of(identifier):
                 if event_id != identifier:
                     return await self._trace(event_id)
