@@ -6,6 +6,7 @@ the room or chat, a tab, the text.
 
 import asyncio
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,10 +26,14 @@ class SinkSettings(BaseModel):
 
 
 class _Sink:
-    """Writes; waits before while a file of the ledger's name and ``.hold`` is there."""
+    """Writes, but not while there is a file of the ledger's name and ``.hold``.
+
+    What is ``flaky`` fails until there is one of its name and ``.mended``.
+    """
 
     def __init__(self, ledger: str) -> None:
         self._hold = Path(f"{ledger}.hold")
+        self._mended = Path(f"{ledger}.mended")
         self._file = os.open(ledger, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     async def take(self, place: str, text: str) -> None:
@@ -38,6 +43,14 @@ class _Sink:
         match text.split():
             case ["slow", seconds, *_]:
                 await asyncio.sleep(float(seconds))
+            case ["raise"]:
+                raise RuntimeError("as asked")
+            case ["flaky"] if not self._mended.exists():
+                raise RuntimeError("not mended yet")
+            case ["exit"]:
+                os._exit(9)
+            case ["block"]:
+                time.sleep(1000)  # noqa: ASYNC251 - as asked
             case ["hang"]:
                 await asyncio.Event().wait()
             case ["stubborn"]:
