@@ -1,6 +1,6 @@
-"""An IRC server whose every line a test writes, for what real servers do rarely.
+"""An IRC server of which a test writes every line, for what real servers do rarely.
 
-What it says in the usual case is checked against the real ones by the tests that run on both.
+Its usual lines are checked against real servers by the tests that run on both.
 """
 
 import asyncio
