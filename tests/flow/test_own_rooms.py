@@ -10,14 +10,14 @@ import pytest_asyncio
 
 from bridge.app import App
 from bridge.core.oversight.aside import HERE
-from bridge.demo.matrix_user import PATIENCE, MatrixUser
+from bridge.demo.matrix_user import MatrixUser
 from bridge.doors.control import ask
 from bridge.model import AuditAction, Permission
 from bridge.sdk.ids import InstanceId
 from bridge.settings.records import Address, DatabaseSettings, RoomSettings, WebSettings
-from tests.flow.networks import irc_module
+from tests.flow.networks import connected, irc_module
 from tests.flow.records import acts
-from tests.flow.rooms import bridge, enter, power, state, wait_for_state
+from tests.flow.rooms import bridge, enter, give_power, power, state, wait_for_state
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ircd import IrcServer
 from tests.rigs.ngircd import run_ngircd
@@ -67,9 +67,7 @@ async def join_by_command(person: MatrixUser, channel: str) -> str:
 
 async def give(person: MatrixUser, room: str, user: str, level: int) -> None:
     """Have somebody stand at that level, and see it."""
-    levels = await state(person, room, "m.room.power_levels")
-    users = {**levels["users"], user: level}
-    await person.set_state(room, "m.room.power_levels", {**levels, "users": users})
+    await give_power(person, room, {user: level})
     await wait_for_state(person, room, "m.room.power_levels", power(user, level))
 
 
@@ -138,9 +136,7 @@ async def test_the_settings_may_have_bots_in_an_own_room_in_which_no_admin_is(
     )  # fmt: skip
     alice = await town.person("alice")
     async with running(settings) as app:
-        near = app.parts.instances[InstanceId("near")]
-        await wait_until(lambda: near.relay is not None)
-        assert await near.wait_until_connected(PATIENCE)
+        await connected(app.parts.instances[InstanceId("near")])
         joined = await alice.call("POST", f"v3/join/{quote(alias)}", {})
         await alice.wait_until_joined(joined["room_id"], app.parts.namespaces.bot_of(dice))
 
