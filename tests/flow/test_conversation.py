@@ -1,11 +1,14 @@
 """A real Synapse, a real IRC server, people on both sides."""
 
+from typing import Any
+
 from bridge.app import App
 from bridge.demo.matrix_user import MatrixUser
+from bridge.sdk.ids import RoomId
 from tests.flow.channels import read_texts
 from tests.flow.networks import one_after_another
 from tests.flow.records import acts
-from tests.flow.rooms import bridge, ghost, joined
+from tests.flow.rooms import BOT, bridge, enter, ghost, give_power, joined
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ircd import IrcServer
 from tests.rigs.scale import chance
@@ -138,20 +141,29 @@ async def test_unbridging_leaves_no_ghost_and_no_bridge_state(
     town: Town, irc: IrcServer, app: App
 ) -> None:
     alice = await town.person("alice")
-    room = await bridge(alice, "#brief")
+    room = await enter(alice, name="Brief")
+    await give_power(alice, room, {BOT: 50})  # Else it can say nothing in the room's state.
+    await alice.say(room, "!trestle bridge near #brief")
+    await alice.wait_for_text(room, "This room is bridged to")
     async with irc_user(irc.port, "carl") as carl:
         await carl.join("#brief")
         carl.say("PRIVMSG #brief :hello")
         await alice.wait_for_text(room, "hello")
+        (told,) = await bridge_states(alice, room)
+        assert told["channel"]["displayname"] == "#brief"
         await alice.say(room, "!trestle unbridge")
         await alice.wait_for_text(room, "no longer bridged")
         await alice.wait_until(lambda: not joined(alice, room))
         carl.say("PRIVMSG #brief :into the void")
         await carl.sync()
-    state = await alice.call("GET", f"v3/rooms/{room}/state")
-    (told,) = [e["content"] for e in state if e["type"] == "m.bridge"]  # type: ignore[index]
-    assert not told
-    assert not app.parts.portals.in_room(room)  # type: ignore[arg-type]
+    assert await bridge_states(alice, room) == [{}]
+    assert not app.parts.portals.in_room(RoomId(room))
+
+
+async def bridge_states(person: MatrixUser, room: str) -> list[dict[str, Any]]:
+    """What the room's state tells of bridges."""
+    states: Any = await person.call("GET", f"v3/rooms/{room}/state")
+    return [event["content"] for event in states if event["type"] == "m.bridge"]
 
 
 async def test_who_bridged_paused_and_unbridged_a_room_is_in_the_audit(

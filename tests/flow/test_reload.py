@@ -103,15 +103,10 @@ async def going_on(talk: Talk) -> AsyncIterator[None]:
             task.cancel()
 
 
-async def ask(program: TrestleProgram, *words: str) -> Outcome:
-    """Run a command of the command line with the program's config."""
-    return await asyncio.to_thread(run_program, *words, "-c", program.config)
-
-
 async def reload(program: TrestleProgram, modules: Modules, **extra: Any) -> Outcome:
     """Write the settings and have them read again, as an admin does."""
     program.configure(replace(program.settings, modules=make_modules(modules)), extra)
-    return await ask(program, "reload")
+    return await asyncio.to_thread(run_program, "reload", "-c", program.config)
 
 
 async def reload_where_the_file_alone_is_mounted(program: TrestleProgram) -> Outcome:
@@ -131,7 +126,7 @@ async def reload_where_the_file_alone_is_mounted(program: TrestleProgram) -> Out
 
 
 async def parked(program: TrestleProgram) -> int:
-    listed = await ask(program, "parked", "list")
+    listed = await asyncio.to_thread(run_program, "parked", "list", "-c", program.config)
     return listed.output.count("is not switched on in the settings")
 
 
@@ -216,7 +211,7 @@ async def test_hanging_up_reloads_and_a_mistake_changes_nothing(
         hang_up({"dice": ("dice", {"most_dice": 0})})
         await wait_until(lambda: "the settings stay as they were" in program.log_text())
         assert "modules.dice.most_dice" in program.log_text()
-        refused = await ask(program, "reload")
+        refused = await asyncio.to_thread(run_program, "reload", "-c", program.config)
         assert refused.code == 2
         assert refused.errors.startswith("trestle: modules.dice.most_dice: must be greater than")
         await alice.say(room, "!roll 7d6")
@@ -225,10 +220,10 @@ async def test_hanging_up_reloads_and_a_mistake_changes_nothing(
         other = make_modules({"dice": ("dice", {"most_dice": 3})})
         nowhere = {"logging": {"file": str(program.config / "trestle.log")}}
         program.configure(replace(settings, modules=other), nowhere)
-        refused = await ask(program, "reload")
+        refused = await asyncio.to_thread(run_program, "reload", "-c", program.config)
         assert (refused.code, "logging.file: " in refused.errors) == (2, True), refused.said
         program.config.write_text("limits: &a {tries: *a}")
-        refused = await ask(program, "reload")
+        refused = await asyncio.to_thread(run_program, "reload", "-c", program.config)
         assert "holds values inside values without end" in refused.errors
         await alice.say(room, "!roll 7d6")
         await alice.wait_until(lambda: len(alice.heard(room, DICE)) == 3)
@@ -237,15 +232,15 @@ async def test_hanging_up_reloads_and_a_mistake_changes_nothing(
         await alice.say(room, "!roll 8d6")
         await alice.wait_for_text(room, "I have 5 dice")
         program.configure(replace(settings, modules={}), {})
-        drift = await ask(program, "config", "drift")
+        drift = await asyncio.to_thread(run_program, "config", "drift", "-c", program.config)
         assert (drift.code, drift.output) == (1, "a reload would have: removed dice\n")
         assert (await reload(program, {})).output == "done: removed dice\n"
         assert (await reload(program, {})).output == "Nothing to change.\n"
         mounted = await reload_where_the_file_alone_is_mounted(program)
         assert "mounted.yaml alone is mounted here, and was replaced outside" in mounted.output
-        drift = await ask(program, "config", "drift")
+        drift = await asyncio.to_thread(run_program, "config", "drift", "-c", program.config)
         assert (drift.code, drift.output) == (0, "Trestle runs as the settings have it.\n")
-    alone = await ask(program, "reload")
+    alone = await asyncio.to_thread(run_program, "reload", "-c", program.config)
     assert alone.code == 1
     assert alone.errors.startswith(f"trestle: no Trestle runs in {settings.state_dir}; start it.")
 
