@@ -11,8 +11,6 @@ from contextlib import asynccontextmanager, suppress
 
 from bridge.demo.matrix_user import PATIENCE
 
-WAIT_SECONDS = PATIENCE
-
 
 class Peer:
     """One client's connection, from the server's side."""
@@ -53,7 +51,7 @@ class Peer:
 
     async def read(self) -> str:
         """Return the client's next line; nothing when it is gone."""
-        async with asyncio.timeout(WAIT_SECONDS):
+        async with asyncio.timeout(PATIENCE):
             text = await self._lines.get()
         self.heard.append(text)
         return text
@@ -145,7 +143,7 @@ class ScriptedServer:
 
     async def accept(self) -> Peer:
         """Wait for the next connection."""
-        async with asyncio.timeout(WAIT_SECONDS):
+        async with asyncio.timeout(PATIENCE):
             return await self._arrived.get()
 
     async def arrive(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

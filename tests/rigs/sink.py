@@ -13,6 +13,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from bridge import sdk
+from tests.rigs.entrypoints import write_distribution
 
 _POLL = 0.02
 TWINS = ("Ann", "Ben")
@@ -139,13 +140,11 @@ class SinkClient:
 
 def install_sink(folder: Path) -> str:
     """Install both into a folder; give the ``PYTHONPATH`` that has it."""
-    info = folder / "site" / "trestle_sink-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: trestle-sink\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(
+    write_distribution(
+        folder / "site", "trestle_sink",
         f"[trestle.bots]\nsinkbot = {__name__}:SinkBot\n"
-        f"[trestle.networks]\nsink = {__name__}:SinkConnector\n"
-    )
+        f"[trestle.networks]\nsink = {__name__}:SinkConnector\n",
+    )  # fmt: skip
     return f"{folder / 'site'}:{os.getcwd()}"
 
 
