@@ -49,7 +49,6 @@ SIGNS = {
     "you need the power": NO_POWER,
     "do not let you do that": NO_LEVEL,
     "is bridged to another room": NOT_HERE,
-    "this room is not bridged to": NOT_HERE,
     "this room is not bridged": NOT_HERE,
     "say it in a bridged room": NOT_HERE,
     "is of another room": NOT_HERE,
