@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict
 
 from bridge import sdk
 from tests.rigs.entrypoints import findable
-from tests.rigs.trestle import wait_until
 
 ENTRY = "[trestle.networks]\nvivid = tests.rigs.vivid_bridge:VividConnector\n"
 FULL = {"edits": 2, "replies": 2, "reactions": 2, "redactions": 2, "typing": 2}
@@ -65,7 +64,9 @@ class Vivid:
 
     async def wait_until(self, is_so: Callable[["Vivid"], bool]) -> None:
         """Return when what reached it makes it so."""
-        await wait_until(lambda: is_so(self))
+        async with asyncio.timeout(120):
+            while not is_so(self):
+                await asyncio.sleep(0.02)
 
 
 NETWORK = Vivid()
