@@ -22,7 +22,7 @@ from tests.rigs.scale import SCALE, SEED
 from tests.rigs.scratch import scratch
 from tests.rigs.trestle import Town, run_town
 
-# What the tests of a folder share says as much of what it found as they do.
+# An assertion in what a folder's tests share explains itself as one in a test does.
 for _stage in Path(__file__).parent.glob("*/__init__.py"):
     if _stage.parent.name != "rigs":
         pytest.register_assert_rewrite(f"tests.{_stage.parent.name}")
@@ -31,7 +31,7 @@ for _stage in Path(__file__).parent.glob("*/__init__.py"):
 def pytest_configure(config: pytest.Config) -> None:
     """All workers write to one place, which is gone when the last of them is."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        # So it is in what a shell runs in the background; what is started here would inherit it.
+        # So a shell starts what runs in the background; our children would inherit it.
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput"):
         place = contextlib.ExitStack()
@@ -57,12 +57,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_report_header() -> str:
-    """What it takes to run the same again."""
+    """The settings that repeat this run."""
     return f"TRESTLE_SEED={SEED} TRESTLE_PROVE={SCALE}"
 
 
 def pytest_runtest_setup() -> None:
-    """What a command of another test has set hides no line from those who look for it."""
+    """Undo the levels that a command run by another test has set: they would hide lines."""
     logging.getLogger().setLevel(logging.WARNING)
     logging.getLogger("tests").setLevel(logging.INFO)  # The figures that a proof saw.
 
@@ -76,7 +76,7 @@ async def cluster() -> AsyncIterator[Cluster]:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def template(cluster: Cluster) -> str:
-    """The name of a database with the schema and the tables of these days, and without rows."""
+    """The name of a database with the schema and the tables of the coming days, without rows."""
     settings = await cluster.fresh()
     with tempfile.TemporaryDirectory() as place:
         async with Database.open(settings, Path(place), SystemClock()) as opened:
@@ -86,7 +86,7 @@ async def template(cluster: Cluster) -> str:
 
 @pytest_asyncio.fixture
 async def empty_database(cluster: Cluster) -> AsyncIterator[DatabaseSettings]:
-    """A database of its own in which nobody was yet."""
+    """A database of its own, without a schema."""
     made = await cluster.fresh()
     yield made
     await cluster.drop(made)
@@ -94,7 +94,7 @@ async def empty_database(cluster: Cluster) -> AsyncIterator[DatabaseSettings]:
 
 @pytest_asyncio.fixture
 async def database_settings(cluster: Cluster, template: str) -> AsyncIterator[DatabaseSettings]:
-    """A database of its own as an earlier run has left it: its tables need not be made again."""
+    """A database of its own, with the schema and its tables already made."""
     made = await cluster.fresh(template=template)
     yield made
     await cluster.drop(made)

@@ -1,4 +1,4 @@
-"""A second look at what failed is one, and not a third."""
+"""What failed in CI is run once more, alone, and never a third time."""
 
 import os
 import subprocess

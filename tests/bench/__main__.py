@@ -9,6 +9,7 @@ import tempfile
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 
@@ -19,6 +20,8 @@ TOKEN = "bench-token-of-the-homeserver"
 SIDES = ("trestle", "mautrix")
 SIZES = {100: 20_000, 10: 6_000, 1: 1_200}
 """Events a transaction to events a round."""
+WAIT_SECONDS = 120.0
+"""Within which all that was sent must have reached the module."""
 
 
 @dataclass
@@ -30,28 +33,32 @@ class Figures:
     acknowledge: list[float] = field(default_factory=list)
 
 
-async def _count(port: int) -> tuple[int, float]:
+async def _count(port: int, query: str = "") -> Any:
     async with (
         aiohttp.ClientSession() as session,
-        session.get(f"http://127.0.0.1:{port + 1}/count") as response,
+        session.get(f"http://127.0.0.1:{port + 1}/count{query}") as response,
     ):
-        data = await response.json()
-        return int(data["events"]), float(data["cpu"])
+        return await response.json()
+
+
+async def _wait_until_counted(port: int, events: int) -> None:
+    async with asyncio.timeout(WAIT_SECONDS):
+        while (await _count(port))["events"] < events:
+            await asyncio.sleep(0.002)
 
 
 async def _round(port: int, size: int, events: int, figures: Figures) -> None:
     bodies = [transaction(size) for _ in range(events // size)]
-    before, cpu_before = await _count(port)
+    before = await _count(port)
     clock = asyncio.get_running_loop().time
     began = clock()
     sent = await send(port, TOKEN, bodies, size)
-    while (await _count(port))[0] < before + sent.events:
-        await asyncio.sleep(0.002)
+    await _wait_until_counted(port, before["events"] + sent.events)
     seconds = clock() - began
     await asyncio.sleep(0.2)  # What is written in batches behind it belongs to it.
-    _, cpu_after = await _count(port)
+    after = await _count(port)
     figures.rate.append(sent.events / seconds)
-    figures.cpu.append((cpu_after - cpu_before) / sent.events * 1000)
+    figures.cpu.append((after["cpu"] - before["cpu"]) / sent.events * 1000)
     figures.acknowledge += sent.acknowledge
 
 
@@ -98,15 +105,10 @@ async def main(rounds: int) -> int:
 async def _way_to_module(port: int) -> list[float]:
     """Seconds from the homeserver's request to the module, at 50 events a second."""
     number = 250
-    before, _ = await _count(port)
+    before = (await _count(port))["events"]
     sent = await send(port, TOKEN, [transaction(1) for _ in range(number)], 1, pace=0.02)
-    while (await _count(port))[0] < before + number:
-        await asyncio.sleep(0.01)
-    async with (
-        aiohttp.ClientSession() as session,
-        session.get(f"http://127.0.0.1:{port + 1}/count?last_at") as response,
-    ):
-        came = (await response.json())["last_at"][-number:]
+    await _wait_until_counted(port, before + number)
+    came = (await _count(port, "?last_at"))["last_at"][-number:]
     return [at - begun for at, begun in zip(came, sent.began, strict=True)]
 
 

@@ -38,8 +38,8 @@ class _Request:
 class BenchHomeserver(ScriptedHomeserver):
     """Answers over a connection of its own making; keeps of messages only the texts and times.
 
-    ``account_data`` is what it has at first: (user and room, type) to the content. ``people`` are
-    the members of each room, ``bot`` is who a token without a user stands for.
+    ``account_data`` maps (room, type), or (type,) outside rooms, to the content; whose it is does
+    not count. ``bot`` is who a token without a user stands for.
     """
 
     def __init__(self, bot: str) -> None:

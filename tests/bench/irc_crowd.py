@@ -85,10 +85,6 @@ class Person(asyncio.Protocol):
                 self.say("LUSERS")
                 await asyncio.sleep(0.2)
 
-    def leave(self) -> None:
-        """Hang up."""
-        self._transport.abort()
-
 
 async def person(
     port: int, nick: str, channels: Sequence[str], *, listens: bool = False

@@ -11,6 +11,7 @@ import resource
 import sys
 import time
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,15 +21,21 @@ from pydantic import BaseModel
 
 from bridge.app import App
 from bridge.app import run as run_trestle
+from bridge.core.host.bots import ModuleSeat
+from bridge.model import Permission
 from bridge.sdk import BotHost, Call, Command, ModuleInfo, RoomId, RoomMessage, UserId
+from bridge.sdk.ids import InstanceId
+from bridge.sdk.secret import Secret
+from bridge.settings.records import Address
 from tests.bench.load import ROOMS, room
 from tests.bench.processes import children_of, cpu_of
+from tests.rigs.trestle import make_settings
 
 SERVER = "bench.example"
 
 
 class Count:
-    """What reached the module, and how long the way was."""
+    """What reached the module, and when."""
 
     def __init__(self) -> None:
         self.events = 0
@@ -58,15 +65,7 @@ class NoOpBot:
 
 async def trestle(port: int, token: str, folder: Path) -> None:
     """Trestle with everything on: embedded Postgres, sealing, marks."""
-    from bridge.core.host.bots import ModuleSeat
-    from bridge.sdk.ids import InstanceId
-    from bridge.sdk.secret import Secret
-    from bridge.settings.records import Address
-    from tests.rigs.trestle import make_settings
-
-    settings = make_settings(folder / "state", permissions={"*": _user()})
-    from dataclasses import replace
-
+    settings = make_settings(folder / "state", permissions={"*": Permission.USER})
     appservice = replace(
         settings.appservice, listen=Address("127.0.0.1", port), hs_tokens=(Secret(token),)
     )
@@ -83,15 +82,9 @@ async def trestle(port: int, token: str, folder: Path) -> None:
     await run_trestle(replace(settings, appservice=appservice), on_ready=seat)
 
 
-def _user() -> Any:
-    from bridge.model import Permission
-
-    return Permission.USER
-
-
 async def mautrix(port: int, token: str, folder: Path) -> None:
     """mautrix-python's AppService with a handler that does nothing."""
-    from mautrix.appservice import AppService
+    from mautrix.appservice import AppService  # noqa: PLC0415 - only its own side pays for it
 
     count = Count()
     os.chdir(folder)  # It keeps a file there.

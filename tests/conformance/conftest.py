@@ -74,6 +74,7 @@ class Door:
     settings: Settings
     receiver: Receiver
     recorder: Recorder
+    telemetry: Telemetry
     session: aiohttp.ClientSession
 
     @property
@@ -109,15 +110,15 @@ async def open_door(
     """Have a receiver listen until the block ends; ``changes`` are of its settings."""
     settings = make_settings(state_dir)
     settings = replace(settings, appservice=replace(settings.appservice, **changes))
-    recorder = Recorder()
+    recorder, telemetry = Recorder(), Telemetry()
     receiver = Receiver(
-        settings.appservice, recorder, recorder, Telemetry(),
+        settings.appservice, recorder, recorder, telemetry,
         body_limit=body_limit, idle_limit=idle_limit,
     )  # fmt: skip
     await receiver.start()
     try:
         async with aiohttp.ClientSession() as session:
-            yield Door(settings, receiver, recorder, session)
+            yield Door(settings, receiver, recorder, telemetry, session)
     finally:
         await receiver.stop()
 

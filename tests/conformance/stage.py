@@ -1,5 +1,6 @@
 """A whole Trestle with the dice bot, its homeserver scripted; people whom the bot answers."""
 
+import itertools
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ DICE = f"@_trestle_dice:{SERVER}"
 ALICE = f"@alice:{SERVER}"
 ROOM = "!room-without-a-server"
 """Rooms of version 12 have no server in their ids."""
+_NUMBERS = itertools.count(1)
 
 
 def ask(text: object, room: str = ROOM, **changes: Any) -> dict[str, Any]:
@@ -53,7 +55,7 @@ class Play:
 
         Asks one thing more; its answer is the last, since a room keeps its order.
         """
-        last = f"last {len(self.homeserver.asked)}"
+        last = f"last {next(_NUMBERS)}"
         assert await self.put(ask(last, room), name=last.replace(" ", "-")) == 200
         await self.homeserver.wait_until(lambda: last in self.homeserver.texts(room))
         return [text for text in self.homeserver.texts(room) if not text.startswith("last ")]
@@ -82,7 +84,7 @@ async def play(
 ) -> AsyncIterator[Play]:
     """Run Trestle and its homeserver until the block ends; the bot is in its rooms.
 
-    Unless ``greeted`` is false: then it begins before that.
+    The block begins when Trestle has greeted the homeserver, or before that: ``greeted=False``.
     """
     async with scripted_homeserver() as homeserver:
         homeserver.rules += rules

@@ -62,7 +62,7 @@ async def _in_chunks(body: bytes) -> AsyncIterator[bytes]:
 
 def unreadable(door: Door) -> float:
     """What the alarm metric says."""
-    registry = door.receiver._telemetry.registry
+    registry = door.telemetry.registry
     return registry.get_sample_value("trestle_transactions_total", {"outcome": "unreadable"}) or 0
 
 

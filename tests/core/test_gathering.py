@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from bridge.core.rooms.gathering import ALL, EACH, Gathering
 from bridge.sdk.errors import TemporaryFailure
+from tests.rigs.trestle import wait_until
 
 TURN = 0.01
 
@@ -38,8 +39,7 @@ async def test_three_hundred_come_slowly_and_keep_nobody_else_waiting_for_long()
         run = tasks.create_task(gathering.run())
         for room in rooms:
             gathering.want(room)
-        while any(room.waiting for room in rooms):
-            await asyncio.sleep(TURN)
+        await wait_until(lambda: not any(room.waiting for room in rooms))
         run.cancel()
     took = asyncio.get_running_loop().time() - started
     assert all(number <= EACH for room in rooms for number in room.portions)
@@ -59,15 +59,12 @@ async def test_a_room_whose_wish_is_taken_back_is_asked_once_more_and_then_left_
     async with asyncio.TaskGroup() as tasks:
         run = tasks.create_task(gathering.run())
         gathering.want(room)
-        while len(order) < 3:
-            await asyncio.sleep(TURN)
+        await wait_until(lambda: len(order) >= 3)
         room.waiting = 0
-        while room.portions[-1]:
-            await asyncio.sleep(TURN)
+        await wait_until(lambda: not room.portions[-1])
         asked = len(order)
         other = Room(EACH * 5, order)
         gathering.want(other)
-        while other.waiting:
-            await asyncio.sleep(TURN)
+        await wait_until(lambda: not other.waiting)
         run.cancel()
     assert order.count(room) == asked

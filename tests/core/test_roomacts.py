@@ -7,6 +7,9 @@ from typing import Any, cast
 import pytest
 
 from bridge.core.lanes.lane import Item
+from bridge.core.permissions.blocks import Blocks
+from bridge.core.permissions.permissions import Permissions
+from bridge.core.permissions.policyrules import InForce
 from bridge.core.portals.portals import Portals
 from bridge.core.traffic.roomacts import LATE_SECONDS, RoomActs
 from bridge.model import Permission
@@ -68,9 +71,9 @@ class Stage:
         )
         self.connected = session.supervisor.connected
         house = cast(Any, self.ground.house)
-        nobody = SimpleNamespace(cover=self.ground.cover, waiting=())
-        house.policies = house.blocks = nobody
-        house.permissions = SimpleNamespace(of=lambda user, instance: Permission.ADMIN)
+        house.policies, house.blocks = InForce(), Blocks(cast(Any, None))
+        levels = {"*": Permission.ADMIN}
+        house.permissions = Permissions(levels, "test.example", self.ground.namespaces.is_ours)
         house.instances = {NEAR: SimpleNamespace(
             name=NEAR, relay=session, find_session=lambda user: session if user == BEA else None,
         )}  # fmt: skip

@@ -1,15 +1,20 @@
 """Who says STOP is heard again, whatever becomes of what they said it with."""
 
 from datetime import date
-from types import SimpleNamespace
+from pathlib import Path
 from typing import cast
 
+import orjson
+
+from bridge.core.lanes.inflight import InFlight
 from bridge.core.lanes.lane import Item, Lane
 from bridge.core.lanes.progress import Row
 from bridge.core.lanes.router import Router
 from bridge.core.portals.portals import Portals
 from bridge.core.traffic.stops import STOP, Stops
 from bridge.model import ParkReason, RowId
+from bridge.storage.items import Items
+from bridge.telemetry import Telemetry
 from tests.core.ground import ALICE, ROOM, Ground
 
 
@@ -22,10 +27,12 @@ def said(number: int, text: str) -> Item:
     return Item(row, 0, event, cast(Lane, None))
 
 
-async def test_a_stop_that_is_set_aside_silences_its_sender_no_longer() -> None:
+async def test_a_stop_that_is_set_aside_silences_its_sender_no_longer(folder: Path) -> None:
     ground = Ground()
     door = Portals(ground.house)._open(ground.portal)
-    stops = door.stops = Stops(cast(Router, SimpleNamespace(lanes={})), door.name)
+    inflight = InFlight(folder / "inflight")
+    router = Router(inflight, cast(Items, None), Telemetry(), encode=orjson.dumps)
+    stops = door.stops = Stops(router, door.name)
     first, stop = said(1, "one"), said(2, STOP)
     stops.begun = first
     stops.overhear(stop.event)

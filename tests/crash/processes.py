@@ -1,11 +1,11 @@
-"""Which processes are of ours: those that name a folder of ours."""
+"""Processes as the kernel shows them: those of ours, and their memory."""
 
 import os
 from pathlib import Path
 
 
 def processes_of(folder: Path) -> list[int]:
-    """Processes that name the folder."""
+    """The processes whose command line names the folder."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():

@@ -41,7 +41,6 @@ async def prove(
     kind: str,
     faults: Mapping[FaultKind, int],
     count: int,
-    each: int = LINES,
     settle: float = SETTLE,
 ) -> Outcome:
     """Run one beside an IRC server of a kind. Raises ``AssertionError`` with what is broken."""

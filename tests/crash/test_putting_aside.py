@@ -1,7 +1,5 @@
 """Killed while something that fails is being put aside: it is put aside once, the rest goes on."""
 
-import json
-import os
 from pathlib import Path
 
 import pytest
@@ -9,27 +7,18 @@ import pytest
 from bridge.failpoint import AT_FAILURES, VARIABLE
 from bridge.settings.records import DatabaseSettings
 from tests.conformance.stage import DICE, ROOM, ask, settings_for
-from tests.rigs.chaos import install_chaos, read_ledger
+from tests.rigs.chaos import chaos
 from tests.rigs.program import trestle_program
 from tests.rigs.scripted_homeserver import Answer, Asked, refuse, scripted_homeserver
-from tests.rigs.trestle import Town, make_modules, wait_until
-
-BOT = "@_trestle_chaos:test.example"
+from tests.rigs.trestle import Town, wait_until
 
 
 @pytest.mark.parametrize("place", [one for one in AT_FAILURES if one != "set_aside"])
 async def test_an_item_that_fails_is_parked_once_though_the_program_is_killed_at_that(
     place: str, town: Town, folder: Path, database_settings: DatabaseSettings
 ) -> None:
-    ledger = folder / "ledger"
-    modules = make_modules({"chaos": ("chaos", {"ledger": str(ledger)})})
-    settings = town.settings_for(folder, database_settings, modules=modules)
-    env = {"PYTHONPATH": f"{install_chaos(folder)}:{os.getcwd()}"}
-    async with trestle_program(settings, folder, env=env) as trestle:
-        alice = await town.person("alice")
-        room = await alice.create_room(preset="public_chat")
-        await alice.invite(room, BOT)
-        await alice.wait_until_joined(room, BOT)
+    async with chaos(town, folder, database_settings) as stage:
+        alice, trestle, (room,) = stage.alice, stage.trestle, stage.rooms
         await trestle.program.stop(limit=25)
         trestle.env[VARIABLE] = f"{place}:1"
         await trestle.start()
@@ -38,11 +27,11 @@ async def test_an_item_that_fails_is_parked_once_though_the_program_is_killed_at
         await trestle.wait_until_ended()
         del trestle.env[VARIABLE]
         await trestle.start()
-        await wait_until(lambda: read_ledger(ledger, room) == ["after"])
-        (parked,) = json.loads(await trestle.ask("parked", "list", "--json"))
+        await wait_until(lambda: stage.did(room) == ["after"])
+        (parked,) = await trestle.parked()
         assert parked["consumer"] == f"bot:chaos:{room}"
         await alice.say(room, "once more")
-        await wait_until(lambda: read_ledger(ledger, room) == ["after", "once more"])
+        await wait_until(lambda: stage.did(room) == ["after", "once more"])
 
 
 async def test_what_the_homeserver_refuses_is_put_aside_once_though_the_program_is_killed_at_that(
@@ -63,6 +52,6 @@ async def test_what_the_homeserver_refuses_is_put_aside_once_though_the_program_
             await trestle.start()
             await homeserver.put(settings, [ask("good")], "2")
             await homeserver.wait_until(lambda: "good" in homeserver.texts(ROOM))
-            (parked,) = json.loads(await trestle.ask("parked", "list", "--json"))
+            (parked,) = await trestle.parked()
         assert (parked["kind"], parked["consumer"]) == ("outgoing", DICE)
         assert homeserver.texts(ROOM) == ["good"]

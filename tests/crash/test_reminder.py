@@ -4,7 +4,6 @@ from pathlib import Path
 
 import aiohttp
 
-from bridge.demo.matrix_user import MatrixUser
 from bridge.settings.records import DatabaseSettings
 from tests.rigs.program import TrestleProgram, trestle_program
 from tests.rigs.trestle import Town, make_modules
@@ -21,7 +20,7 @@ async def test_a_reminder_comes_once_though_the_program_is_killed_before_it_is_d
         alice = await town.person("alice")
         room = await alice.create_room(preset="public_chat")
         await alice.invite(room, BOT)
-        await alice.wait_until(lambda: has_joined(alice, room))
+        await alice.wait_until_joined(room, BOT)
         for number, text in enumerate(("!remind 7s later", "!remind 2s while it is down"), 1):
             await alice.say(room, text)
             await alice.wait_for_text(room, f"!remind cancel {number}")
@@ -41,15 +40,6 @@ async def test_a_reminder_comes_once_though_the_program_is_killed_before_it_is_d
     ]  # fmt: skip
     assert all(content["m.mentions"] == {"user_ids": [alice.id]} for content in rung)
     assert "timer_parked" not in trestle.log_text()
-
-
-def has_joined(person: MatrixUser, room: str) -> bool:
-    """Whether the person saw the bot join."""
-    return any(
-        event["room_id"] == room and event["type"] == "m.room.member"
-        and event["state_key"] == BOT and event["content"]["membership"] == "join"
-        for event in person.events
-    )  # fmt: skip
 
 
 async def samples(trestle: TrestleProgram, start: str) -> list[str]:

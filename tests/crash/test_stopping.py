@@ -1,4 +1,4 @@
-"""``SIGTERM``: an end within ten seconds, with everything in hand finished or written down."""
+"""``SIGTERM`` ends it within ten seconds, with everything in hand finished or written down."""
 
 import asyncio
 import os
@@ -12,7 +12,7 @@ from tests.rigs.cluster import run_cluster
 from tests.rigs.trestle import wait_until
 
 LIMIT = 30.0
-"""The product's own are ten, at which it ends whatever it is at; a busy machine adds to them."""
+"""Trestle ends after ten seconds, whatever it is doing; a busy machine takes longer."""
 ITEMS = 1500
 """In one lane: more than it holds in memory."""
 SLOW, HANGING, STUBBORN, FULL, QUIET = ROOMS

@@ -27,6 +27,15 @@ async def tell(operator: IrcUser, words: str, answer: str) -> None:
     await operator.expect("NOTICE", answer)
 
 
+async def wait_for_relay(user: IrcUser, channel: str) -> None:
+    """Wait until the bridge listens in the channel."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            user.say(f"NAMES {channel}")
+            if "trestle" in (await user.expect(" 353 ", channel)).rpartition(":")[2].split():
+                return
+
+
 async def nick_of(person: MatrixUser, room: str, hearer: IrcUser) -> str:
     """Have somebody speak, and give the nick that is seen."""
     await person.say(room, f"here is {person.id}")

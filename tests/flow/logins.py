@@ -3,7 +3,9 @@
 from typing import Any
 
 from bridge.app import App
+from bridge.core.logins.logins import record_of
 from bridge.demo.matrix_user import MatrixUser
+from bridge.model import LoginRow
 from bridge.sdk.ids import UserId
 from tests.flow.networks import NEAR
 from tests.rigs.trestle import Town, wait_until
@@ -29,6 +31,17 @@ async def new_session(town: Town, person: MatrixUser, *, keys: bool = False) -> 
         ) as reply:  # fmt: skip
             assert reply.status == 200
     return token
+
+
+async def link_as(app: App, owner: UserId, nick: str) -> LoginRow:
+    """Have somebody be signed in as that nick, as the program keeps it."""
+    parts, near = app.parts, app.parts.instances[NEAR]
+    await wait_until(lambda: near.is_open)
+    row = await parts.accounts.link_login(NEAR, owner, nick)
+    await parts.vault.put(owner, NEAR, record_of(row.id, "nick"), nick.encode(), login=row.id)
+    session = await near.open_login(row)
+    await wait_until(session.supervisor.connected.is_set)
+    return row
 
 
 async def link(app: App, person: str, token: str) -> None:

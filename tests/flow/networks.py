@@ -5,10 +5,13 @@ from contextlib import AbstractAsyncContextManager
 
 import pytest
 
+from bridge.core.host.instances import Instance
+from bridge.demo.matrix_user import PATIENCE
 from bridge.sdk.ids import InstanceId
 from tests.rigs.inspircd import run_inspircd
 from tests.rigs.ircd import IrcServer
 from tests.rigs.ngircd import run_ngircd
+from tests.rigs.trestle import wait_until
 
 Modules = dict[str, tuple[str, dict[str, object]]]
 """The module and its options for each network."""
@@ -29,3 +32,10 @@ def irc_module(server: IrcServer, **more: object) -> Modules:
     options = {"servers": [server_options], "own_network": True}
     fast = {"flood_burst": 50, "flood_rate": 50}
     return {"near": ("irc", {**options, **fast, **more})}
+
+
+async def connected(network: Instance) -> Instance:
+    """The network, once its relay is connected."""
+    await wait_until(lambda: network.relay is not None)
+    assert await network.wait_until_connected(PATIENCE)
+    return network

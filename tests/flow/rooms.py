@@ -1,10 +1,11 @@
 """Rooms, as the people in them see and change them."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from bridge.demo.matrix_user import Event, MatrixUser
+from bridge.demo.matrix_user import PATIENCE, Event, MatrixUser
 from bridge.sdk.ids import UserId
 
 BOT = UserId("@trestle:test.example")
@@ -145,11 +146,12 @@ async def edit(user: MatrixUser, room: str, event: str, text: str) -> str:
 async def wait_for_typing(user: MatrixUser, room: str, users: list[str]) -> None:
     """Read on until exactly these are writing in the room."""
     since, found = "", [""]
-    while found != users:
-        query = {"timeout": "5000", "since": since} if since else {"timeout": "0"}
-        reply = await user.call("GET", "v3/sync", **query)
-        since = reply["next_batch"]
-        news = reply.get("rooms", {}).get("join", {}).get(room, {})
-        for event in news.get("ephemeral", {}).get("events", []):
-            if event["type"] == "m.typing":
-                found = event["content"]["user_ids"]
+    async with asyncio.timeout(PATIENCE):
+        while found != users:
+            query = {"timeout": "5000", "since": since} if since else {"timeout": "0"}
+            reply = await user.call("GET", "v3/sync", **query)
+            since = reply["next_batch"]
+            news = reply.get("rooms", {}).get("join", {}).get(room, {})
+            for event in news.get("ephemeral", {}).get("events", []):
+                if event["type"] == "m.typing":
+                    found = event["content"]["user_ids"]

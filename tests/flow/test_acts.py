@@ -15,7 +15,7 @@ from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from bridge.demo.processes import free_port
 from bridge.sdk.rich import Link
 from bridge.sdk.testing import check_connector
-from bridge.settings.records import Address, DatabaseSettings, WebSettings
+from bridge.settings.records import Address, DatabaseSettings, Settings, WebSettings
 from tests.flow.networks import Modules
 from tests.flow.rooms import bridge, edit, react, redact, wait_for_typing
 from tests.rigs.trestle import Town, make_modules, running, wait_until
@@ -274,11 +274,8 @@ async def relations_of(user: MatrixUser, room: str, kind: str) -> list[dict[str,
 async def test_pictures_and_long_texts_cross_as_links_that_lead_nowhere_else(
     town: Town, folder: Path, database_settings: DatabaseSettings, vivid: Vivid
 ) -> None:
-    web = WebSettings(
-        public_url="https://public.example", public_listen=Address("127.0.0.1", free_port())
-    )
-    modules = make_modules({"near": ("vivid", {})})
-    settings = town.settings_for(folder, database_settings, modules=modules, web=web)
+    settings = with_links(town, folder, database_settings)
+    web = settings.web
     async with running(settings):
         alice = await town.person("alice")
         room = await bridge(alice, "hall")
@@ -328,11 +325,8 @@ async def test_pictures_and_long_texts_cross_as_links_that_lead_nowhere_else(
 async def test_what_is_deleted_or_replaced_is_seen_by_no_link_any_more_also_after_a_restart(
     town: Town, folder: Path, database_settings: DatabaseSettings, vivid: Vivid
 ) -> None:
-    web = WebSettings(
-        public_url="https://public.example", public_listen=Address("127.0.0.1", free_port())
-    )
-    modules = make_modules({"near": ("vivid", {})})
-    settings = town.settings_for(folder, database_settings, modules=modules, web=web)
+    settings = with_links(town, folder, database_settings)
+    web = settings.web
     alice = await town.person("alice")
     picture = await upload(town, alice, PICTURE, "image/png")
     image = {"msgtype": "m.image", "body": "cat.png", "url": picture}
@@ -372,11 +366,8 @@ async def test_what_is_deleted_or_replaced_is_seen_by_no_link_any_more_also_afte
 async def test_where_a_relay_speaks_the_picture_of_the_person_goes_along(
     town: Town, folder: Path, database_settings: DatabaseSettings, vivid: Vivid
 ) -> None:
-    web = WebSettings(
-        public_url="https://public.example", public_listen=Address("127.0.0.1", free_port())
-    )
-    modules = make_modules({"near": ("vivid", {})})
-    settings = town.settings_for(folder, database_settings, modules=modules, web=web)
+    settings = with_links(town, folder, database_settings)
+    web = settings.web
     async with running(settings):
         alice = await town.person("alice")
         room = await bridge(alice, "hall")
@@ -396,6 +387,15 @@ async def test_where_a_relay_speaks_the_picture_of_the_person_goes_along(
         own, *relayed = [one.sender.avatar for one in vivid.done]
         assert own is None
         assert [(await fetch(town, web, link or ""))[1] for link in relayed] == [face, mask]
+
+
+def with_links(town: Town, folder: Path, database: DatabaseSettings) -> Settings:
+    """With a public page, which opens links."""
+    web = WebSettings(
+        public_url="https://public.example", public_listen=Address("127.0.0.1", free_port())
+    )
+    modules = make_modules({"near": ("vivid", {})})
+    return town.settings_for(folder, database, modules=modules, web=web)
 
 
 PICTURE = b"\x89PNG\r\n\x1a\n" + b"\0" * 1000

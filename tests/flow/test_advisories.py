@@ -22,13 +22,13 @@ from bridge.sdk.events import MessageKind
 from bridge.settings.records import Address, WebSettings
 from tests.flow.channels import read_texts
 from tests.flow.networks import irc_module
-from tests.flow.rooms import bridge, edit, react, redact
+from tests.flow.rooms import BOT, bridge, edit, react, redact
 from tests.irc.stage import message
 from tests.rigs.cluster import Cluster
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.people import sign_in
-from tests.rigs.trestle import Town, make_modules, running
+from tests.rigs.trestle import Town, deliver, make_modules, running
 
 BREAKS = ("\r", "\n", "\r\n", "\0", "\x01", "\u2028", "\u0085")
 BAD_CHANNELS = (
@@ -163,8 +163,8 @@ async def answer(person: MatrixUser, room: str, event: str, text: str) -> None:
     await person.send(room, {"msgtype": "m.text", "body": text, "m.relates_to": relates})
 
 
-async def heard_after(stage: Stage, mark: str, channel: str) -> Sequence[str]:
-    """What was said in a channel up to a mark."""
+async def heard_before(stage: Stage, mark: str) -> Sequence[str]:
+    """What was said in the channels, up to a mark and with it."""
     found: list[str] = []
     while mark not in "".join(found):
         found += [text for _, text in await read_texts(stage.carl, 1)]
@@ -175,7 +175,7 @@ async def test_cve_2023_38700_a_reply_quotes_nothing_of_another_room(stage: Stag
     secret = await stage.alice.say(stage.two, "the safe stands open")
     await stage.carl.expect("PRIVMSG #two", "safe stands open")
     await answer(stage.alice, stage.one, secret, "across rooms")
-    said = await heard_after(stage, "across rooms", "#one")
+    said = await heard_before(stage, "across rooms")
     assert said == ["across rooms"]
 
 
@@ -188,7 +188,7 @@ async def test_cve_2024_32000_a_reply_quotes_nothing_that_its_sender_cannot_see(
     await stage.carl.expect("PRIVMSG #one", "safe stands open")
     await bea.join(stage.one)
     await answer(bea, stage.one, secret, "before my time")
-    assert "safe" not in " ".join(await heard_after(stage, "before my time", "#one"))
+    assert "safe" not in " ".join(await heard_before(stage, "before my time"))
 
 
 async def test_cve_2024_39691_what_an_event_says_of_its_time_decides_nothing(
@@ -199,7 +199,6 @@ async def test_cve_2024_39691_what_an_event_says_of_its_time_decides_nothing(
     secret = await alice.say(stage.one, "the vault is empty")
     await stage.carl.expect("PRIVMSG #one", "vault is empty")
     await late.join(stage.one)
-    settings = stage.app.settings.appservice
     relates = {"m.in_reply_to": {"event_id": secret}}
     events = [
         {
@@ -209,13 +208,8 @@ async def test_cve_2024_39691_what_an_event_says_of_its_time_decides_nothing(
         }
         for n, stamp in enumerate((2**53 - 1, 0, 1))
     ]  # fmt: skip
-    async with stage.town.session.put(
-        f"http://{settings.listen}/_matrix/app/v1/transactions/forged{next(NUMBERS)}",
-        json={"events": events},
-        headers={"Authorization": f"Bearer {settings.hs_tokens[0].reveal()}"},
-    ) as reply:
-        assert reply.status == 200
-    said = await heard_after(stage, "forged 2", "#one")
+    await deliver(stage.app.settings, f"forged{next(NUMBERS)}", events)
+    said = await heard_before(stage, "forged 2")
     assert "vault" not in " ".join(said)
     # In the order in which they came.
     assert [text[-len("forged 0") :] for text in said] == ["forged 0", "forged 1", "forged 2"]
@@ -230,9 +224,7 @@ async def test_what_was_taken_back_is_quoted_by_no_answer_reaction_or_edit(stage
     await edit(alice, stage.two, kept, "the garage is open, wide open")
     await alice.say(stage.two, "and so on")
     await carl.expect("PRIVMSG #two", "and so on")
-    await alice.set_state(
-        stage.two, "m.room.power_levels", {"users": {"@trestle:test.example": 100}}
-    )
+    await alice.set_state(stage.two, "m.room.power_levels", {"users": {BOT: 100}})
     for event in (said, theirs):
         await redact(alice, stage.two, event)
     for event in (said, theirs, kept):
@@ -240,7 +232,7 @@ async def test_what_was_taken_back_is_quoted_by_no_answer_reaction_or_edit(stage
         await react(alice, stage.two, event, "\N{THUMBS UP SIGN}")
     await edit(alice, stage.two, said, "the cellar is open")
     await alice.say(stage.two, "the end of it")
-    heard = await heard_after(stage, "the end of it", "#two")
+    heard = await heard_before(stage, "the end of it")
     tail = " ".join(heard)
     assert "how so?" in tail
     assert "the cellar is open" in tail
@@ -261,7 +253,7 @@ async def test_what_was_said_while_the_past_was_hidden_is_not_quoted_later(stage
         await answer(new, stage.one, event, "is it?")
     await react(new, stage.one, secret, "\N{THUMBS UP SIGN}")
     await alice.say(stage.one, "enough of fences")
-    said = " ".join(await heard_after(stage, "enough of fences", "#one"))
+    said = " ".join(await heard_before(stage, "enough of fences"))
     assert '("the fence is new")' in said
     assert "to an earlier message" in said
     assert "gate" not in said.partition("is it?")[2]

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
@@ -21,74 +20,60 @@ from bridge.settings.records import DatabaseSettings
 from tests.conformance.stage import ALICE, ROOM, play, said_by_dice
 from tests.flow.networks import irc_module
 from tests.flow.rooms import bridge
-from tests.rigs.chaos import install_chaos, read_ledger
+from tests.rigs.chaos import chaos
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ngircd import run_ngircd
-from tests.rigs.program import TrestleProgram, trestle_program
+from tests.rigs.program import trestle_program
 from tests.rigs.scripted_homeserver import Answer, Asked, refuse
 from tests.rigs.trestle import Town, make_modules, running, wait_until
 
-BOT = "@_trestle_chaos:test.example"
 MANY = 6
 
 
 async def test_all_are_tried_again_and_let_go_by_one_command_each(
     town: Town, folder: Path, database_settings: DatabaseSettings
 ) -> None:
-    ledger = folder / "ledger"
-    modules = make_modules({"chaos": ("chaos", {"ledger": str(ledger)})})
-    settings = town.settings_for(folder, database_settings, modules=modules)
-    env = {"PYTHONPATH": f"{install_chaos(folder)}:{os.getcwd()}"}
-    async with trestle_program(settings, folder, env=env) as trestle:
-        alice = await town.person("alice")
-        room = await alice.create_room(preset="public_chat")
-        await alice.invite(room, BOT)
-        await alice.wait_until_joined(room, BOT)
+    async with chaos(town, folder, database_settings) as stage:
+        alice, trestle, (room,) = stage.alice, stage.trestle, stage.rooms
         for text in ["flaky"] * MANY + ["raise"] * 2 + ["after"]:
             await alice.say(room, text)
-        await wait_until(lambda: read_ledger(ledger, room) == ["after"])
-        assert len(await _parked(trestle)) == MANY + 2
-        Path(f"{ledger}.mended").touch()
+        await wait_until(lambda: stage.did(room) == ["after"])
+        assert len(await trestle.parked()) == MANY + 2
+        stage.mend()
         said = await trestle.ask("parked", "retry", "--all", "--reason", "too large")
         assert "Nothing of that kind is parked." in said
         assert f"{MANY + 2} run again." in await trestle.ask("parked", "retry", "--all")
-        await wait_until(lambda: read_ledger(ledger, room) == ["after"] + ["flaky"] * MANY)
-        await _wait_for_parked(trestle, 2)  # They never work.
+        await wait_until(lambda: stage.did(room) == ["after"] + ["flaky"] * MANY)
+        await trestle.wait_for_parked(2)  # They never work.
         assert "nobody answers" in await trestle.ask("parked", "drop", "--all", code=2)
-        assert len(await _parked(trestle)) == 2
+        assert len(await trestle.parked()) == 2
         gone = json.loads(await trestle.ask("parked", "drop", "--all", "--yes", "--json"))
         assert gone == {"count": 2, "faults": []}
-        assert await _parked(trestle) == []
+        assert await trestle.parked() == []
         await alice.say(room, "raise")
-        await _wait_for_parked(trestle, 1)
+        await trestle.wait_for_parked(1)
     # The program has ended: the command lets go alone, and runs nothing.
     assert "does not run" in await trestle.ask("parked", "retry", "--all", code=1)
     wrong = ("parked", "drop", "--all", "--reason", "refused", "--yes")
     assert "Nothing of that kind" in await trestle.ask(*wrong)
     assert "1 let go." in await trestle.ask("parked", "drop", "--all", "--yes")
-    assert await _parked(trestle) == []
+    assert await trestle.parked() == []
 
 
 async def test_what_cannot_run_again_is_named_and_stays_while_it_can_be_let_go(
     town: Town, folder: Path, database_settings: DatabaseSettings
 ) -> None:
-    modules = make_modules({"chaos": ("chaos", {"ledger": str(folder / "ledger")})})
-    settings = town.settings_for(folder, database_settings, modules=modules)
-    env = {"PYTHONPATH": f"{install_chaos(folder)}:{os.getcwd()}"}
-    async with trestle_program(settings, folder, env=env) as trestle:
-        alice = await town.person("alice")
-        room = await alice.create_room(preset="public_chat")
-        await alice.invite(room, BOT)
-        await alice.wait_until_joined(room, BOT)
+    async with chaos(town, folder, database_settings) as stage:
         for _ in range(2):
-            await alice.say(room, "raise")
-        await _wait_for_parked(trestle, 2)
-    async with trestle_program(replace(settings, modules={}), folder, env=env) as trestle:
+            await stage.alice.say(stage.rooms[0], "raise")
+        await stage.trestle.wait_for_parked(2)
+    settings = replace(stage.trestle.settings, modules={})
+    async with trestle_program(settings, folder) as trestle:
         said = await trestle.ask("parked", "retry", "--all", code=1)
         assert "0 run again." in said
         assert said.count(": nobody listens for it any more; drop it\n") == 2
         assert said.endswith("trestle: 2 could not be run again\n")
-        left = await _parked(trestle)
+        left = await trestle.parked()
         assert all(f"{one['name']}: nobody" in said for one in left)
         gone = await trestle.ask("parked", "drop", "--all", "--reason", "failed", "--yes")
         assert "2 let go." in gone
@@ -200,13 +185,3 @@ async def _let_all_go(alice: MatrixUser, room: str) -> None:
     await alice.wait_for_text(room, "1 gone.")
     await alice.say(room, "!trestle parked retry all")
     await alice.wait_for_text(room, "Nothing of that kind is parked of this room.")
-
-
-async def _parked(trestle: TrestleProgram) -> list[dict[str, str]]:
-    return list(json.loads(await trestle.ask("parked", "list", "--json")))
-
-
-async def _wait_for_parked(trestle: TrestleProgram, number: int) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while len(await _parked(trestle)) != number:
-            await asyncio.sleep(0.1)

@@ -6,13 +6,12 @@ from pathlib import Path
 import pytest
 
 from bridge.app import App
-from bridge.demo.matrix_user import PATIENCE, MatrixUser
+from bridge.demo.matrix_user import MatrixUser
 from bridge.settings.records import DatabaseSettings
-from bridge.storage.audit import Audit
-from bridge.storage.keys import DayKeys
 from tests.flow.channels import read_texts, tell
-from tests.flow.networks import Modules, irc_module, one_after_another
-from tests.flow.rooms import BOT, enter
+from tests.flow.networks import NEAR, Modules, connected, irc_module, one_after_another
+from tests.flow.records import acts
+from tests.flow.rooms import BOT, enter, ghost
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ircd import IrcServer
 from tests.rigs.trestle import Town, make_modules, running, wait_until
@@ -34,7 +33,7 @@ async def ask(person: MatrixUser, room: str, channel: str, answer: str = "") -> 
 
 
 async def test_an_operators_yes_bridges_the_channel_and_nobody_elses_does(
-    town: Town, irc: IrcServer, app: App, folder: Path
+    town: Town, irc: IrcServer, app: App
 ) -> None:
     alice, bea = await town.person("alice"), await town.person("bea")
     room = await enter(alice, name="Hall")
@@ -61,11 +60,8 @@ async def test_an_operators_yes_bridges_the_channel_and_nobody_elses_does(
         await alice.say(room, "good morning")
         assert await read_texts(carl, 1) == [(alice.id[1:].partition(":")[0], "good morning")]
 
-    database = app.parts.database
-    audit = Audit(database, DayKeys(folder, database.clock), app.parts.settings.state_dir)
-    acts = [(row.action, row.actor, row.subject) async for row in audit.rows()]
-    olgas = "@_trestle_near_olga:test.example"
-    assert acts == [
+    olgas = ghost("olga")
+    assert [(act.action, act.actor, act.subject) for act in await acts(app)] == [
         ("ask", alice.id, alice.id), ("agree", olgas, alice.id), ("bridge", alice.id, alice.id),
     ]  # fmt: skip
 
@@ -116,7 +112,7 @@ async def test_what_was_asked_is_not_forgotten_by_a_restart_and_power_that_was_l
         )
         async with running(settings) as app:
             await wait_until(lambda: app.parts.introduced)
-            assert await app.parts.instances["near"].wait_until_connected(PATIENCE)  # type: ignore[index]
+            await connected(app.parts.instances[NEAR])
             olga.say("PRIVMSG later :yes #taken")
             await olga.expect("NOTICE", "may not bridge that room any more")
             olga.say("PRIVMSG later :yes #kept")
@@ -174,8 +170,7 @@ async def test_an_operator_sees_limits_and_ends_the_bridge_and_both_sides_are_to
         await alice.say(room, "and I?")
         await alice.wait_for_text(room, f"those who run #square take nothing of {alice.id}")
         assert sum(no in str(event["content"]["body"]) for event in bea.heard(room)) == 1
-        parked = "SELECT count(*) FROM item WHERE state = 'parked'"
-        assert await app.parts.database.core.fetchval(parked) == 0
+        assert await app.parts.items.count_parked() == {}
         await tell(olga, "unblock test.example #square", "test.example is no longer blocked")
         await bea.say(room, "back again")
         await carl.expect("PRIVMSG #square", "back again")

@@ -5,13 +5,12 @@ from typing import Any
 
 import pytest
 
-from bridge.demo.matrix_user import PATIENCE
 from bridge.running.parts import Parts
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.settings.records import DatabaseSettings
 from tests.conformance.stage import ALICE, play, settings_for
-from tests.flow.networks import NEAR, irc_module
+from tests.flow.networks import NEAR, connected, irc_module
 from tests.flow.rooms import BOT
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ircd import IrcServer
@@ -95,8 +94,7 @@ async def test_a_move_that_a_restart_cut_off_is_finished_and_once(
         await carl.join("#pier")
         async with running(settings) as app:
             rooms.parts, near = app.parts, app.parts.instances[NEAR]
-            await wait_until(lambda: near.relay is not None)
-            assert await near.wait_until_connected(20)
+            await connected(near)
             await app.parts.plumbing.bridge(near, "#pier", OLD, UserId(ALICE))
             carl.say("PRIVMSG #pier :a ghost comes in")
             await homeserver.wait_until(lambda: "a ghost comes in" in homeserver.texts(OLD))
@@ -129,8 +127,7 @@ async def test_what_was_cut_off_is_done_whole_the_next_time(
         rooms.parts, near = parts, parts.instances[NEAR]
         homeserver.rooms |= {OLD: {BOT, ALICE}, NEW: {ALICE}, OWN: {BOT}}
         homeserver.public.add(OWN)
-        await wait_until(lambda: near.relay is not None)
-        assert await near.wait_until_connected(PATIENCE)
+        await connected(near)
         await carl.join("#pier")
 
         # Where it is said to have failed, nothing has changed.
@@ -186,8 +183,7 @@ async def test_who_left_the_chat_while_the_homeserver_was_away_does_not_move_alo
             await stays.join("#pier")
             async with irc_user(irc.port, "carl") as goes, running(settings) as app:
                 rooms.parts, near = app.parts, app.parts.instances[NEAR]
-                await wait_until(lambda: near.relay is not None)
-                assert await near.wait_until_connected(PATIENCE)
+                await connected(near)
                 await goes.join("#pier")
                 await app.parts.plumbing.bridge(near, "#pier", OLD, UserId(ALICE))
                 for one in (goes, stays):
@@ -229,8 +225,7 @@ async def test_a_bridge_that_is_untied_while_it_moves_is_in_neither_room(
         homeserver, parts = stage.homeserver, stage.app.parts
         rooms.parts, near = parts, parts.instances[NEAR]
         homeserver.rooms |= {OLD: {BOT, ALICE}, NEW: {ALICE}}
-        await wait_until(lambda: near.relay is not None)
-        assert await near.wait_until_connected(PATIENCE)
+        await connected(near)
         await carl.join("#pier")
         door = await parts.plumbing.bridge(near, "#pier", OLD, UserId(ALICE))
         carl.say("PRIVMSG #pier :a ghost comes in")
@@ -272,8 +267,7 @@ async def test_a_move_that_was_cut_off_is_finished_though_another_bridge_is_stil
         rooms.parts, instances = parts, parts.instances
         homeserver.rooms |= {OLD: {BOT, ALICE}, NEW: {ALICE}}
         for one in instances.values():
-            await wait_until(lambda one=one: one.relay is not None)  # type: ignore[misc]
-            assert await one.wait_until_connected(PATIENCE)
+            await connected(one)
         for network, name in (("near", "#pier"), ("far", "#quay")):
             await carl.join(name)
             await parts.plumbing.bridge(instances[InstanceId(network)], name, OLD, UserId(ALICE))

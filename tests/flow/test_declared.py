@@ -20,9 +20,9 @@ from bridge.settings.records import (
     RoomSettings,
     Settings,
 )
-from bridge.storage.audit import Audit
-from bridge.storage.keys import DayKeys
 from tests.flow.networks import irc_module
+from tests.flow.records import acts
+from tests.flow.reloading import Again
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ircd import IrcServer
 from tests.rigs.ngircd import run_ngircd
@@ -56,34 +56,8 @@ async def public_room(person: MatrixUser) -> tuple[str, RoomId]:
     return f"#{name}:test.example", RoomId(room)
 
 
-class Again:
-    """Settings that are read again, and who reads them."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-
-    def read(self) -> Settings:
-        return self.settings
-
-    async def reload(self, app: App, **changes: Any) -> Any:
-        self.settings = replace(self.settings, **changes)
-        assert app.parts.control.reloader is not None
-        return await app.parts.control.reloader.reload()
-
-    async def drift(self, app: App, **changes: Any) -> Any:
-        self.settings = replace(self.settings, **changes)
-        assert app.parts.control.reloader is not None
-        return await app.parts.control.reloader.drift()
-
-
 def bridged(app: App, room: RoomId) -> list[str]:
     return [door.portal.chat_name for door in app.parts.portals.in_room(room)]
-
-
-async def acts(app: App, folder: Path) -> list[tuple[str, str]]:
-    database = app.parts.database
-    audit = Audit(database, DayKeys(folder, database.clock), app.parts.settings.state_dir)
-    return [(act.action, act.actor) async for act in audit.rows()]
 
 
 async def test_a_declared_room_is_made_once_and_undone_when_it_is_taken_out(
@@ -109,7 +83,7 @@ async def test_a_declared_room_is_made_once_and_undone_when_it_is_taken_out(
         again = Again(settings)
         async with running(settings, read_again=again.read) as app:
             assert await app.parts.declared.reconcile() == []
-            assert await acts(app, folder) == [("bridge", alice.id)]
+            assert [(act.action, act.actor) for act in await acts(app)] == [("bridge", alice.id)]
             await alice.say(room, "!trestle bridge far #own")
             await alice.wait_for_text(room, "bridged to #own")
             assert await app.parts.declared.drift() == [

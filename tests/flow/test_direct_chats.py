@@ -13,7 +13,7 @@ from bridge.sdk.ids import UserId
 from bridge.settings.records import Address, DatabaseSettings, WebSettings
 from tests.flow.channels import nick_of
 from tests.flow.networks import NEAR, Run, irc_module, on_each_server
-from tests.flow.rooms import BOT, bridge, ghost, invitation, wait_for_typing
+from tests.flow.rooms import BOT, bridge, ghost, invitation, wait_for_member, wait_for_typing
 from tests.rigs.inspircd import run_inspircd
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ngircd import run_ngircd
@@ -23,16 +23,8 @@ from tests.rigs.trestle import Town, make_modules, running, wait_until
 
 async def declined(person: MatrixUser, room: str, user: str) -> str:
     """Wait until somebody has left the room or declined; the reason."""
-
-    def found() -> list[str]:
-        return [
-            str(one["content"].get("reason", "")) for one in person.events
-            if one["type"] == "m.room.member" and one["room_id"] == room
-            and one["state_key"] == user and one["content"]["membership"] == "leave"
-        ]  # fmt: skip
-
-    await person.wait_until(lambda: bool(found()))
-    return found()[-1]
+    event = await wait_for_member(person, room, user, "leave")
+    return str(event["content"].get("reason", ""))
 
 
 @on_each_server
@@ -92,13 +84,7 @@ async def _keep_others_out(
     await carl.expect("NOTICE karl", "not carried to Matrix: others would read it")
     await alice.wait_for_text(chat, f"does not come here while {bea.id} can read it")
     await bea.leave(chat)
-    await alice.wait_until(
-        lambda: any(
-            one["type"] == "m.room.member" and one["state_key"] == bea.id
-            and one["room_id"] == chat and one["content"]["membership"] == "leave"
-            for one in alice.events
-        )
-    )  # fmt: skip
+    await wait_for_member(alice, chat, bea.id, "leave")
     # Trestle hears of it before what is said after it.
     await alice.say(chat, "she is gone")
     await carl.expect("PRIVMSG karl :she is gone")

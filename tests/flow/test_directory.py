@@ -2,23 +2,21 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest_asyncio
 
 from bridge.app import App
-from bridge.core.host.instances import Instance
 from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from bridge.sdk.ids import InstanceId, RemoteChatId
 from bridge.settings.records import DatabaseSettings
-from tests.flow.networks import irc_module
+from tests.flow.networks import connected, irc_module
 from tests.flow.rooms import enter, wait_for_state
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ircd import IrcServer
 from tests.rigs.ngircd import run_ngircd
-from tests.rigs.trestle import Town, make_modules, run_town, running, wait_until
+from tests.rigs.trestle import Town, make_modules, run_town, running
 
 
 @pytest_asyncio.fixture
@@ -46,13 +44,8 @@ async def app(
     modules = make_modules({**irc_module(irc), **others})
     async with running(home.settings_for(folder, database_settings, modules=modules)) as started:
         for network in started.parts.instances.values():
-            await wait_until(partial(has_relay, network))
-            assert await network.wait_until_connected(PATIENCE)
+            await connected(network)
         yield started
-
-
-def has_relay(network: Instance) -> bool:
-    return network.relay is not None
 
 
 async def look_up(person: MatrixUser, what: str, **fields: str) -> Any:

@@ -1,6 +1,5 @@
 """What people write from their own account on a network, their own Matrix account says."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -21,12 +20,13 @@ from bridge.sdk.rich import Rich
 from bridge.settings.records import DatabaseSettings
 from bridge.storage.doublepuppets import DoublePuppetStore
 from bridge.storage.portals import PortalStore
+from tests.flow.channels import wait_for_relay
 from tests.flow.chats import direct_chat, order
 from tests.flow.logins import new_session
 from tests.flow.networks import irc_module
 from tests.flow.records import acts
 from tests.flow.rooms import BOT, bridge, joined
-from tests.rigs.irc_user import IrcUser, irc_user
+from tests.rigs.irc_user import irc_user
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.services import register, run_services
 from tests.rigs.trestle import Town, make_modules, run_town, running, wait_until
@@ -55,15 +55,6 @@ async def own(app: App, person: MatrixUser) -> LoginRow:
     row = await app.parts.accounts.get_or_add_login(NEAR, LoginKind.PERSON, UserId(person.id))
     await app.parts.double_puppets.identify(row, CARL)
     return row
-
-
-async def wait_for_relay(user: IrcUser, channel: str) -> None:
-    """Wait until the bridge listens in the channel again."""
-    async with asyncio.timeout(30):
-        while True:
-            user.say(f"NAMES {channel}")
-            if "trestle" in (await user.expect(" 353 ", channel)).rpartition(":")[2].split():
-                return
 
 
 async def end_session(town: Town, token: str) -> None:

@@ -5,22 +5,21 @@ from pathlib import Path
 from bridge.app import App
 from bridge.demo.matrix_user import MatrixUser
 from bridge.model import ParkReason
-from bridge.sdk.ids import RoomId, UserId
+from bridge.sdk.ids import RoomId
 from bridge.settings.records import DatabaseSettings
 from tests.flow.channels import nick_of
 from tests.flow.networks import irc_module
-from tests.flow.rooms import bridge, ghost, invitation
+from tests.flow.rooms import BOT, bridge, ghost, invitation
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.trestle import Town, make_modules, running, wait_until
 
-BOT = "@trestle:test.example"
 OVER = "is no longer bridged to Matrix: the room there was made encrypted"
 SECRET = {"algorithm": "m.megolm.v1.aes-sha2"}
 ENCRYPTION = {
     "type": "m.room.encryption",
     "state_key": "",
-    "content": {"algorithm": "m.megolm.v1.aes-sha2"},
+    "content": SECRET,
 }
 
 
@@ -29,25 +28,20 @@ async def test_an_encrypted_direct_chat_ends_in_a_working_help(
 ) -> None:
     async with running(town.settings_for(folder, database_settings)):
         alice = await town.person("alice")
-        secret = await alice.create_room(
-            preset="trusted_private_chat",
-            is_direct=True,
-            invite=["@trestle:test.example"],
-            initial_state=[ENCRYPTION],
-        )
+        secret = await secret_chat(alice)
         await alice.wait_until(lambda: bool(alice.invitations))
         (open_chat,) = alice.invitations
         await alice.join(open_chat)
         await alice.wait_for_text(open_chat, "not encrypted")
         await alice.say(open_chat, "help")
         await alice.wait_for_text(open_chat, "I bridge rooms")
-        await alice.send(secret, {"algorithm": "m.megolm.v1.aes-sha2"}, "m.room.encrypted")
+        await alice.send(secret, SECRET, "m.room.encrypted")
         await alice.say(open_chat, "ping")
         await alice.wait_for_text(open_chat, "I am here")
         held = await alice.messages(secret)
     assert not alice.invitations
-    said = [e for e in held if e["sender"] == "@trestle:test.example"]
-    assert {e["type"] for e in said} <= {"m.room.member"}
+    said = [e for e in held if e["sender"] == BOT]
+    assert {e["type"] for e in said} == {"m.room.member"}
 
 
 async def secret_chat(person: MatrixUser) -> str:
@@ -169,7 +163,7 @@ async def test_a_bridge_stays_whose_room_is_called_encrypted_and_is_not(
             assert door.portal.room == room
             assert not app.parts.encrypted_rooms.troubles()
             # Nor does one end that has moved on meanwhile.
-            await app.parts.plumbing.unbridge(door, UserId(BOT), room=RoomId("!old:test.example"))
+            await app.parts.plumbing.unbridge(door, BOT, room=RoomId("!old:test.example"))
             assert app.parts.portals.all == [door]
             await alice.say(room, "still here")
             await carl.expect("PRIVMSG #door :still here")

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from bridge.app import App
-from bridge.core.logins.logins import record_of
 from bridge.model import LoginRow, SystemClock
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import MessageKind, RemoteChat, RemoteMessage, RemoteUser
@@ -18,6 +17,7 @@ from bridge.sdk.rich import Rich
 from bridge.settings.records import DatabaseSettings
 from bridge.storage.endedlogins import EndedLogins
 from tests.conformance.stage import play, settings_for
+from tests.flow.logins import link_as
 from tests.flow.networks import NEAR, irc_module
 from tests.flow.rooms import BOT, ghost
 from tests.flow.scripted import ANN
@@ -27,17 +27,6 @@ from tests.rigs.scripted_homeserver import scripted_homeserver
 from tests.rigs.trestle import running, wait_until
 
 LENT = RoomId("!lent")
-
-
-async def link(app: App, name: str) -> LoginRow:
-    """Have ann sign in as that nick."""
-    parts, near = app.parts, app.parts.instances[NEAR]
-    await wait_until(lambda: near.is_open)
-    row = await parts.accounts.link_login(NEAR, ANN, name)
-    await parts.vault.put(ANN, NEAR, record_of(row.id, "nick"), name.encode(), login=row.id)
-    session = await near.open_login(row)
-    await wait_until(session.supervisor.connected.is_set)
-    return row
 
 
 async def whisper(app: App, row: LoginRow, sender: IrcUser, nick: str) -> RoomId:
@@ -68,7 +57,7 @@ async def test_nobody_begins_a_chat_with_a_login_that_is_being_ended(
         play(database_settings, folder, modules=irc_module(irc)) as stage,
     ):
         parts = stage.app.parts
-        row = await link(stage.app, "wanda")
+        row = await link_as(stage.app, ANN, "wanda")
         for somebody, nick in ((carl, "carl"), (dora, "dora")):
             await whisper(stage.app, row, somebody, nick)
         session = parts.instances[NEAR].find_login(row.id)
@@ -114,7 +103,7 @@ async def test_a_login_that_a_restored_backup_brings_back_is_ended_with_all_that
     ):
         settings = settings_for(homeserver, database_settings, folder, modules=irc_module(irc))
         async with running(settings) as app:
-            first, second = await link(app, "wanda"), await link(app, "anna")
+            first, second = [await link_as(app, ANN, nick) for nick in ("wanda", "anna")]
             assert first.preferred
             chat = await whisper(app, first, carl, "carl")
             other = await whisper(app, second, carl, "carl")

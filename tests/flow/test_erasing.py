@@ -12,19 +12,18 @@ from typing import Any, cast
 import pytest
 
 from bridge.app import App
-from bridge.core.logins.logins import record_of
 from bridge.demo.matrix_user import MatrixUser
-from bridge.model import LoginRow, SystemClock
+from bridge.model import SystemClock
 from bridge.networks.irc.connector import IrcConnector
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import RemoteChatId, RoomId, UserId
 from bridge.settings.records import Settings
-from bridge.storage.audit import Audit
 from bridge.storage.datamap import DATA_MAP
-from bridge.storage.keys import DayKeys
 from bridge.storage.labels import Goes
 from tests.flow.chats import Chat
+from tests.flow.logins import link_as
 from tests.flow.networks import NEAR
+from tests.flow.records import acts
 from tests.flow.rooms import bridge
 from tests.rigs.cluster import Cluster
 from tests.rigs.irc_user import IrcUser, irc_user
@@ -53,18 +52,6 @@ async def is_erased(app: App, person: MatrixUser) -> bool:
     return not endless and (await kept(app, person)).keys() & GOES <= {"module_store"}
 
 
-async def link(app: App, person: MatrixUser, nick: str) -> LoginRow:
-    """Have the person sign in as that nick, as the program keeps it."""
-    parts, owner = app.parts, UserId(person.id)
-    near = parts.instances[NEAR]
-    await wait_until(lambda: near.is_open)
-    row = await parts.accounts.link_login(NEAR, owner, nick)
-    await parts.vault.put(owner, NEAR, record_of(row.id, "nick"), nick.encode(), login=row.id)
-    session = await near.open_login(row)
-    await wait_until(session.supervisor.connected.is_set)
-    return row
-
-
 @dataclass(slots=True)
 class Scene:
     """Alice and bea have spoken in a bridged room; alice has a login, and a direct chat by it."""
@@ -86,7 +73,7 @@ async def scene(town: Town, app: App, irc: IrcServer, name: str) -> AsyncIterato
             await person.say(room, f"hello from {person.id}")
             await carl.expect(f"hello from {person.id}")
         nick = f"own{name}"
-        row = await link(app, alice, nick)
+        row = await link_as(app, UserId(alice.id), nick)
         carl.say(f"PRIVMSG {nick} :psst")
         find, who = app.parts.portals.find_direct, RemoteChatId(f"carl{name}")
         await wait_until(lambda: find(NEAR, who, row.id) is not None)
@@ -144,10 +131,7 @@ async def test_what_is_kept_about_somebody_goes_with_logins_and_chats_and_nobody
         await alice.say(found.room, "hello again")
         await carl.expect("hello again")
         assert "login" in await kept(app, alice)
-        faults = await Audit(
-            app.parts.database, DayKeys(settings.state_dir, SystemClock()), settings.state_dir
-        ).verify()
-        assert faults == []
+        assert await acts(app)
 
 
 async def test_who_was_erased_and_speaks_again_is_told_first_as_at_the_first_time(

@@ -3,19 +3,17 @@
 import asyncio
 from pathlib import Path
 
-import asyncpg
-
 from bridge import sdk
 from bridge.app import App
-from bridge.demo.matrix_user import PATIENCE, MatrixUser
+from bridge.demo.matrix_user import PATIENCE
 from bridge.sdk.commands import NetworkCall, NetworkCommand, Where
 from bridge.sdk.errors import DeliveryUncertain
 from bridge.sdk.ids import InstanceId
 from bridge.settings.records import DatabaseSettings
+from tests.flow.chats import direct_chat
+from tests.flow.refusing import refusing
 from tests.rigs import vivid_bridge
 from tests.rigs.trestle import Town, make_modules, make_settings, running
-
-BOT = "@trestle:test.example"
 
 
 class Slow:
@@ -54,17 +52,6 @@ class Slow:
         assert isinstance(connector, sdk.TakesCommands)
 
 
-async def direct_chat(person: MatrixUser) -> str:
-    """Open a direct chat with the main bot."""
-    chat = await person.create_room(
-        preset="trusted_private_chat", is_direct=True, invite=[BOT]
-    )  # fmt: skip
-    await person.wait_until_joined(chat, BOT)
-    await person.say(chat, "ping")
-    await person.wait_for_text(chat, "I am here")
-    return chat
-
-
 async def test_a_network_that_does_not_answer_is_told_of_in_words_and_asked_once(
     town: Town, folder: Path, database_settings: DatabaseSettings
 ) -> None:
@@ -97,18 +84,6 @@ async def test_whoever_says_a_command_in_a_direct_chat_hears_that_it_was_put_asi
     assert slow.begun == 1
 
 
-REFUSE = """
-CREATE SEQUENCE refusals;
-CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
-BEGIN
-    PERFORM nextval('refusals');
-    RAISE EXCEPTION 'starting up' USING ERRCODE = 'cannot_connect_now';
-END $$;
-CREATE TRIGGER refuse BEFORE INSERT ON outbox FOR EACH STATEMENT EXECUTE FUNCTION refuse();
-"""
-"""Has the database answer as one does that is starting, and count how often."""
-
-
 async def test_what_may_have_been_done_is_not_done_again_when_that_cannot_be_said_at_once(
     town: Town, folder: Path, database_settings: DatabaseSettings
 ) -> None:
@@ -119,18 +94,10 @@ async def test_what_may_have_been_done_is_not_done_again_when_that_cannot_be_sai
             slow.install(app)
             alice = await town.person("alice")
             chat = await direct_chat(alice)
-            connection = await asyncpg.connect(database_settings.url)
-            try:
-                await alice.say(chat, "near doubt")
-                async with asyncio.timeout(PATIENCE):
-                    await slow.is_begun.wait()
-                await connection.execute(REFUSE)
+            await alice.say(chat, "near doubt")
+            async with asyncio.timeout(PATIENCE):
+                await slow.is_begun.wait()
+            async with refusing(database_settings):
                 slow.goes_on.set()
-                async with asyncio.timeout(PATIENCE):
-                    while not await connection.fetchval("SELECT is_called FROM refusals"):
-                        await asyncio.sleep(0.01)
-                await connection.execute("DROP TRIGGER refuse ON outbox")
-            finally:
-                await connection.close()
             await alice.wait_for_text(chat, "It may have been done: the connection broke")
     assert slow.begun == 1

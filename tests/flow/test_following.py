@@ -14,7 +14,16 @@ from bridge.settings.records import Address, DatabaseSettings, Settings, WebSett
 from tests.flow.channels import tell
 from tests.flow.networks import irc_module, one_after_another
 from tests.flow.records import page_of
-from tests.flow.rooms import BOT, bridge, ghost, power, state, wait_for_member, wait_for_state
+from tests.flow.rooms import (
+    BOT,
+    bridge,
+    ghost,
+    give_power,
+    power,
+    state,
+    wait_for_member,
+    wait_for_state,
+)
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ircd import OPERATOR, OPERATOR_PASSWORD, IrcServer
 from tests.rigs.trestle import Town, make_modules, wait_until
@@ -101,8 +110,7 @@ async def test_what_is_done_in_a_room_is_done_in_the_channel_and_the_other_way_r
         await olga.expect("TOPIC #mall", "of the room")
         levels = await state(alice, room, "m.room.power_levels")
         assert not power(ghost("olga"), 50)(levels)  # Nobody has decided that yet.
-        users = {**levels["users"], BOT: 100}
-        await alice.set_state(room, "m.room.power_levels", {**levels, "users": users})
+        await give_power(alice, room, {BOT: 100})
         await alice.say(room, "!trestle set follow all")
         await alice.wait_for_text(room, "follow is all for #mall on near now.")
         await wait_for_state(alice, room, "m.room.power_levels", power(ghost("olga"), 50))
@@ -116,9 +124,7 @@ async def test_what_is_done_in_a_room_is_done_in_the_channel_and_the_other_way_r
             await person.join(room)
             await person.say(room, "hello")
             await olga.expect("PRIVMSG #mall", "hello")
-        levels = await state(alice, room, "m.room.power_levels")
-        users = {**levels["users"], bea.id: 50, ghost("carl"): 1}
-        await alice.set_state(room, "m.room.power_levels", {**levels, "users": users})
+        await give_power(alice, room, {bea.id: 50, ghost("carl"): 1})
         await olga.expect("MODE #mall +v", "carl")
         await olga.expect("MODE #mall +o", nick[bea.id])
         await _who_is_put_out_of_the_room_goes(alice, olga, carl, room)
@@ -147,9 +153,7 @@ async def test_bans_that_are_set_or_lifted_while_the_relay_is_away_are_carried_w
         olga.say(f"OPER {OPERATOR} {OPERATOR_PASSWORD}")
         await olga.expect(" 381 ")
         room = await bridge(alice, "#lane")
-        levels = await state(alice, room, "m.room.power_levels")
-        users = {**levels["users"], BOT: 100}
-        await alice.set_state(room, "m.room.power_levels", {**levels, "users": users})
+        await give_power(alice, room, {BOT: 100})
         await alice.say(room, "!trestle set follow all")
         await alice.wait_for_text(room, "follow is all for #lane on near now.")
         await bea.join(room)
@@ -246,9 +250,7 @@ async def test_a_bot_that_comes_into_a_room_whose_channel_is_moderated_speaks_th
     async with irc_user(irc.port, "olga") as olga:
         await olga.join(hall)
         room = await bridge(alice, hall)
-        levels = await state(alice, room, "m.room.power_levels")
-        users = {**levels["users"], BOT: 100}
-        await alice.set_state(room, "m.room.power_levels", {**levels, "users": users})
+        await give_power(alice, room, {BOT: 100})
         await alice.say(room, "!trestle set follow all")
         await alice.wait_for_text(room, f"follow is all for {hall} on near now.")
         olga.say(f"MODE {hall} +m")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from bridge.core.intake.watch import watch_name
+from bridge.demo.matrix_user import PATIENCE
 from bridge.model import Permission
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.settings.records import DatabaseSettings
@@ -205,7 +206,7 @@ async def test_a_direct_chat_stays_one_though_the_news_that_the_bot_is_there_com
                 assert await stage.put(joins) == 200
             else:
                 group.create_task(parts.stage_bots())
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(PATIENCE):
                 while not await core.fetchval(WAITS):
                     await asyncio.sleep(0.02)
             await connection.execute(

@@ -1,7 +1,5 @@
 """Who loses the leave to use a network is off it at once, is told why, and comes back with it."""
 
-from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
@@ -10,11 +8,12 @@ from bridge.app import App
 from bridge.model import AuditAction, Permission
 from bridge.sdk.ids import InstanceId, UserId
 from bridge.sdk.login import LoginState
-from bridge.settings.records import Address, DatabaseSettings, Settings, WebSettings
+from bridge.settings.records import Address, DatabaseSettings, WebSettings
 from tests.flow.chats import Chat
 from tests.flow.logins import link
 from tests.flow.networks import NEAR, irc_module
 from tests.flow.records import acts
+from tests.flow.reloading import Again
 from tests.flow.rooms import bridge
 from tests.rigs.device_bridge import Network
 from tests.rigs.irc_user import irc_user
@@ -24,29 +23,6 @@ from tests.rigs.trestle import Town, make_modules, running, wait_until
 
 FAR = InstanceId("far")
 WHY = "the settings of this bridge do not let you use it"
-
-
-class File:
-    """The settings as they are written at the time."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-
-    def read(self) -> Settings:
-        """Read them."""
-        return self._settings
-
-    def allow(self, levels: Mapping[str, Permission]) -> None:
-        """Write other levels."""
-        self._settings = replace(self._settings, permissions=levels)
-
-
-async def reload(app: App) -> list[str]:
-    """Have the settings read again, as the command line does."""
-    await wait_until(lambda: app.parts.control.reloader is not None)
-    assert app.parts.control.reloader is not None
-    said: list[str] = (await app.parts.control.reloader.reload()).sentences()
-    return said
 
 
 def state_of(app: App, person: str) -> tuple[LoginState, str]:
@@ -86,7 +62,7 @@ async def test_a_login_whose_owner_loses_the_leave_is_off_with_the_reason_and_co
             modules=make_modules({"near": ("device", {}), "far": options}),
             web=WebSettings(listen=Address("127.0.0.1", 0), manager_url="http://m.example"),
         )  # fmt: skip
-        file = File(base)
+        file = Again(base)
         async with running(base, read_again=file.read) as app, aiohttp.ClientSession() as web:
             room = await bridge(alice, "#leave", "far")
             await alice.say(room, "by my own connection")
@@ -95,8 +71,8 @@ async def test_a_login_whose_owner_loses_the_leave_is_off_with_the_reason_and_co
             await link(app, alice.id, "good")
             await wait_until(lambda: state_of(app, alice.id)[0] is LoginState.CONNECTED)
             program = await sign_in(app, web, alice.id)
-            file.allow({alice.id: Permission.RELAY})
-            assert "changed permissions" in await reload(app)
+            changed = await file.reload(app, permissions={alice.id: Permission.RELAY})
+            assert "changed permissions" in changed.sentences()
             assert state_of(app, alice.id) == (LoginState.OFF, WHY)
             await chat.expect(f"Your login dana on near is off: {WHY}.")
             # The connection that the bridge made goes too; the relay speaks, as the level has it.
@@ -109,15 +85,14 @@ async def test_a_login_whose_owner_loses_the_leave_is_off_with_the_reason_and_co
         async with running(file.read(), read_again=file.read) as app:
             await wait_until(lambda: app.parts.instances[NEAR].is_open)
             assert state_of(app, alice.id) == (LoginState.OFF, WHY)
-            file.allow({})
-            await reload(app)
+            await file.reload(app, permissions={})
             await wait_until(lambda: state_of(app, alice.id)[0] is LoginState.CONNECTED)
             await alice.say(room, "by my own again")
             assert (await carl.expect(":by my own again")).startswith(puppet)
         async with running(file.read(), read_again=file.read) as app:
             await wait_until(lambda: app.parts.instances[NEAR].is_open)
-            file.allow({"*": Permission.NONE, "test.example": Permission.RELAY})
-            await reload(app)
+            levels = {"*": Permission.NONE, "test.example": Permission.RELAY}
+            await file.reload(app, permissions=levels)
             await chat.expect(f"Your login dana on near is off: {WHY}.")
             # It can be ended without the leave to use it.
             await chat.say("logout near")

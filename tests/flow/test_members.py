@@ -51,14 +51,13 @@ async def test_who_is_shown_is_chosen_for_each_room_and_changes_at_once(
         modules[NEAR] = replace(modules[NEAR], rules=InstanceRules())
         settings = town.settings_for(folder, database_settings, modules=modules)
         alice = await town.person("alice")
-        async with running(settings) as app:
+        async with running(settings):
             room = await bridge(alice, "#who")
             carl.say("PRIVMSG #who :I speak")
             await alice.wait_for_text(room, "I speak")
             assert joined(alice, room) == {"carl"}
             await choose(alice, room, "full")
             await alice.wait_until(lambda: joined(alice, room) == {"carl", "dora"})
-            (door,) = app.parts.portals.all
             await _nobody(alice, room, carl)
             await choose(alice, room, "speakers")
             dora.say("PRIVMSG #who :and I")

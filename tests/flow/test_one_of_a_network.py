@@ -6,16 +6,16 @@ import pytest
 
 from bridge.app import App
 from bridge.core.traffic.doorway import Doorway
-from bridge.demo.matrix_user import PATIENCE, MatrixUser
+from bridge.demo.matrix_user import MatrixUser
 from bridge.model import Uncertain
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import RemoteChat
 from bridge.sdk.ids import RemoteChatId, RoomId, UserId
-from tests.flow.networks import NEAR, Modules, irc_module
-from tests.flow.rooms import bridge
+from tests.flow.networks import NEAR, Modules, connected, irc_module
+from tests.flow.rooms import BOT, bridge
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ircd import IrcServer
-from tests.rigs.trestle import Town, wait_until
+from tests.rigs.trestle import Town
 
 
 @pytest.fixture
@@ -88,8 +88,8 @@ async def test_a_bridge_does_not_go_along_into_a_room_that_has_another_chat_of_i
     upgraded = await alice.create_room(
         preset="public_chat", creation_content={"predecessor": {"room_id": room}}
     )
-    await alice.invite(upgraded, "@trestle:test.example")
-    await alice.wait_until_joined(upgraded, "@trestle:test.example")
+    await alice.invite(upgraded, BOT)
+    await alice.wait_until_joined(upgraded, BOT)
     await alice.say(upgraded, "!trestle bridge near #new")
     await alice.wait_for_text(upgraded, "This room is bridged to #new on near.")
     await alice.set_state(room, "m.room.tombstone", {"replacement_room": upgraded})
@@ -100,8 +100,7 @@ async def test_of_two_rooms_that_are_tied_to_a_chat_at_once_one_is_and_what_is_s
     town: Town, app: App, irc: IrcServer
 ) -> None:
     alice, near = await town.person("alice"), app.parts.instances[NEAR]
-    await wait_until(lambda: near.relay is not None)
-    assert await near.wait_until_connected(PATIENCE)
+    await connected(near)
     chat = RemoteChat(id=RemoteChatId("#race"), name="#race")
     rooms = [RoomId(await alice.create_room(preset="public_chat")) for _ in range(2)]
     for room in rooms:

@@ -16,7 +16,7 @@ from bridge.settings.records import DatabaseSettings
 from bridge.storage.consents import ConsentStore
 from tests.conformance.stage import ALICE, ROOM, play
 from tests.flow.channels import tell
-from tests.flow.networks import NEAR, Run, irc_module, on_each_server
+from tests.flow.networks import NEAR, Run, connected, irc_module, on_each_server
 from tests.flow.rooms import BOT
 from tests.flow.scripted import follow_a_list
 from tests.rigs import vivid_bridge
@@ -34,7 +34,7 @@ async def check_that_one_chat_does_not_hold_up_another(parts: Parts, held: async
     consents, near = parts.consents, parts.instances[NEAR]
     chat = RemoteChat(id=RemoteChatId("#quiet"), name="#quiet")
     await consents.bridge(near, "#quiet", RoomId(f"!quiet:{SERVER}"), UserId(ALICE))
-    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
         asking = group.create_task(consents.bridge(near, "#slow", SLOW, UserId(ALICE)))
         await wait_until(held.is_set)
         async with consents._one_at_a_time(NEAR, chat.id):
@@ -140,7 +140,7 @@ async def test_what_operators_end_does_not_wait_until_it_is_known_who_may_speak_
             await wait_until(lambda: near.relay is not None)
             door = await parts.plumbing.bridge(near, "hall", RoomId(ROOM), UserId(ALICE))
             # Held while the homeserver is asked for that.
-            async with asyncio.timeout(20), door.facts._limiting:
+            async with asyncio.timeout(PATIENCE), door.facts._limiting:
                 assert await parts.consents.withdraw(door, BOT, "enough")
             await check_that_it_stays_ended(parts, door)
 
@@ -174,8 +174,7 @@ async def test_what_operators_say_waits_for_no_homeserver_and_no_other_chat(
         for channel in ("#quiet", "#slow", "#ended"):
             await olga.join(channel)
         await carl.join("#ended")
-        await wait_until(lambda: near.relay is not None)
-        assert await near.wait_until_connected(PATIENCE)
+        await connected(near)
         await check_that_one_chat_does_not_hold_up_another(parts, held)
 
         room, chat = RoomId(f"!ended:{SERVER}"), await parts.plumbing.read_chat(near, "#ended")

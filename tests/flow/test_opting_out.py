@@ -15,14 +15,15 @@ from bridge.sdk.ids import InstanceId, RemoteUserId, RoomId, UserId
 from bridge.sdk.login import LoginKind
 from bridge.settings.records import DatabaseSettings, Settings
 from tests.conformance.stage import ALICE, play
-from tests.flow.networks import irc_module
+from tests.flow.channels import wait_for_relay
+from tests.flow.networks import connected, irc_module
 from tests.flow.records import acts
 from tests.flow.rooms import bridge, joined
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ircd import IrcServer
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.scripted_homeserver import SERVER, Answer, Asked, refuse
-from tests.rigs.trestle import Town, make_modules, running, wait_until
+from tests.rigs.trestle import Town, make_modules, running
 
 
 @asynccontextmanager
@@ -102,9 +103,7 @@ async def test_a_person_on_the_network_opts_out_by_a_word_and_the_ghost_leaves(
             assert "carl" not in joined(alice, room)
         # It is remembered, and taken back likewise.
         async with running(settings) as app:
-            carl.say("NAMES #quiet")
-            while "trestle" not in await carl.expect(" 353 ", "#quiet"):
-                carl.say("NAMES #quiet")
+            await wait_for_relay(carl, "#quiet")
             carl.say("PRIVMSG #quiet :carl between us")
             await carl.sync()
             dora.say("PRIVMSG #quiet :dora is heard again")
@@ -191,9 +190,7 @@ async def test_an_opt_out_is_noted_while_the_homeserver_is_away_and_the_ghost_le
     ):
         await carl.join("#room")
         parts, homeserver = stage.app.parts, stage.homeserver
-        near = parts.instances[InstanceId("near")]
-        await wait_until(lambda: near.relay is not None)
-        assert await near.wait_until_connected(PATIENCE)
+        near = await connected(parts.instances[InstanceId("near")])
         homeserver.rooms[room] = {UserId(f"@trestle:{SERVER}"), UserId(ALICE)}
         chat = await parts.plumbing.read_chat(near, "#room")
         door = await parts.plumbing.tie(near, chat, room, UserId(ALICE))

@@ -1,5 +1,6 @@
 """Rooms that the bridge made have somebody who runs them: the admins, there and from outside."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,9 +16,9 @@ from bridge.doors.control import ask
 from bridge.model import AuditAction, Permission
 from bridge.sdk.ids import InstanceId
 from bridge.settings.records import Address, DatabaseSettings, RoomSettings, WebSettings
-from tests.flow.networks import irc_module
+from tests.flow.networks import connected, irc_module
 from tests.flow.records import acts
-from tests.flow.rooms import bridge, enter, power, state, wait_for_state
+from tests.flow.rooms import bridge, enter, give_power, power, state, wait_for_state
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ircd import IrcServer
 from tests.rigs.ngircd import run_ngircd
@@ -67,9 +68,7 @@ async def join_by_command(person: MatrixUser, channel: str) -> str:
 
 async def give(person: MatrixUser, room: str, user: str, level: int) -> None:
     """Have somebody stand at that level, and see it."""
-    levels = await state(person, room, "m.room.power_levels")
-    users = {**levels["users"], user: level}
-    await person.set_state(room, "m.room.power_levels", {**levels, "users": users})
+    await give_power(person, room, {user: level})
     await wait_for_state(person, room, "m.room.power_levels", power(user, level))
 
 
@@ -126,6 +125,16 @@ async def test_an_admin_takes_back_an_own_room_by_http_without_being_in_it(
         assert [door.portal.room for door in app.parts.portals.all] == [theirs]
 
 
+async def join_once_it_is_open(person: MatrixUser, alias: str) -> str:
+    """Join a room that may be in the making: its alias is known before its rule to come in."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            status, reply = await person.try_call("POST", f"v3/join/{quote(alias)}", {})
+            if status == 200:
+                return str(reply["room_id"])
+            await asyncio.sleep(0.1)
+
+
 async def test_the_settings_may_have_bots_in_an_own_room_in_which_no_admin_is(
     town: Town, irc: IrcServer, boss: MatrixUser, folder: Path, database_settings: DatabaseSettings
 ) -> None:
@@ -138,11 +147,9 @@ async def test_the_settings_may_have_bots_in_an_own_room_in_which_no_admin_is(
     )  # fmt: skip
     alice = await town.person("alice")
     async with running(settings) as app:
-        near = app.parts.instances[InstanceId("near")]
-        await wait_until(lambda: near.relay is not None)
-        assert await near.wait_until_connected(PATIENCE)
-        joined = await alice.call("POST", f"v3/join/{quote(alias)}", {})
-        await alice.wait_until_joined(joined["room_id"], app.parts.namespaces.bot_of(dice))
+        await connected(app.parts.instances[InstanceId("near")])
+        room = await join_once_it_is_open(alice, alias)
+        await alice.wait_until_joined(room, app.parts.namespaces.bot_of(dice))
 
 
 async def test_rooms_are_listed_and_untied_at_the_command_line(

@@ -3,12 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from bridge.app import App
 from bridge.demo.matrix_user import MatrixUser
 from bridge.settings.records import DatabaseSettings
-from bridge.storage.audit import Audit
-from bridge.storage.keys import DayKeys
 from tests.flow.networks import Run, irc_module, on_each_server
+from tests.flow.records import acts
 from tests.flow.rooms import BOT, bridge
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.trestle import Town, make_modules, running
@@ -120,7 +118,7 @@ async def test_a_list_is_looked_at_first_then_in_force_and_followed_until_it_is_
             await bea.say(room, "again")
             await olga.expect("PRIVMSG #mall", "again")
             await lena.wait_until(lambda: is_gone(lena, list_room))
-            assert await acts_of(app, folder) == [
+            assert [(act.action, act.actor) for act in await acts(app)] == [
                 ("bridge", alice.id), ("subscribe", alice.id), ("apply", alice.id), ("ban", BOT),
                 ("ban", BOT), ("unban", BOT), ("unsubscribe", alice.id), ("unban", BOT),
             ]  # fmt: skip
@@ -151,9 +149,3 @@ def is_gone(person: MatrixUser, room: str) -> bool:
         if event["room_id"] == room and event.get("state_key") == BOT
     ]  # fmt: skip
     return memberships[-1:] == ["leave"]
-
-
-async def acts_of(app: App, folder: Path) -> list[tuple[str, str]]:
-    database = app.parts.database
-    audit = Audit(database, DayKeys(folder, database.clock), app.parts.settings.state_dir)
-    return [(row.action, row.actor) async for row in audit.rows()]

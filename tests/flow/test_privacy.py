@@ -1,9 +1,10 @@
 """With the privacy filter a room has what its channel says only while all who read are seen."""
 
+import asyncio
 from pathlib import Path
 
 from bridge.core.consent.privacy import STATE_TYPE
-from bridge.demo.matrix_user import MatrixUser
+from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from bridge.model import Permission
 from bridge.settings.records import DatabaseSettings
 from tests.flow.networks import Run, irc_module, on_each_server
@@ -63,8 +64,9 @@ async def test_nothing_comes_in_while_somebody_reads_who_is_not_seen_in_the_chan
             await carl.expect(":the other way is open")
             core = app.parts.database.core
             dropped = "SELECT count(*) FROM outbox WHERE state = 'dropped'"
-            while await core.fetchval(dropped) < 2:
-                await alice.sync(0.1)
+            async with asyncio.timeout(PATIENCE):
+                while await core.fetchval(dropped) < 2:
+                    await alice.sync(0.1)
             await bea.leave(room)
             await wait_until(lambda: not door.portal.blocked)
             carl.say("PRIVMSG #shy :all are seen again")

@@ -9,12 +9,11 @@ import pytest
 
 from bridge.core.traffic.bothsides import say_here
 from bridge.core.traffic.doorway import Doorway
-from bridge.demo.matrix_user import PATIENCE
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import RoomId, UserId
 from bridge.settings.records import DatabaseSettings
 from tests.conformance.stage import ALICE, DICE, ROOM, Play, ask, play
-from tests.flow.networks import NEAR, irc_module
+from tests.flow.networks import NEAR, connected, irc_module
 from tests.flow.rooms import BOT
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ngircd import run_ngircd
@@ -60,8 +59,7 @@ async def hall(
         near = parts.instances[NEAR]
         stage.homeserver.rooms[HALL] = {BOT, ALICE}
         await carl.join("#hall")
-        await wait_until(lambda: near.relay is not None)
-        assert await near.wait_until_connected(PATIENCE)
+        await connected(near)
         door = await parts.plumbing.bridge(near, "#hall", HALL, UserId(ALICE))
         # However it came in, it hears what it is told.
         assert await stage.put(member(BOT, "join", sender=BOT), name="in") == 200

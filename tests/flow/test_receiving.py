@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-import asyncpg
 import pytest
 
 from bridge.core.host.hosting import InstanceMetrics
@@ -32,6 +31,7 @@ from bridge.sdk.testing import FakeStore
 from bridge.settings.records import DatabaseSettings
 from bridge.telemetry import Telemetry
 from tests.flow.networks import irc_module
+from tests.flow.refusing import refusing
 from tests.flow.rooms import bridge, joined
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ngircd import run_ngircd
@@ -102,7 +102,7 @@ def host_with(
 async def test_a_module_waits_while_the_database_is_away_and_nothing_overtakes() -> None:
     stored: list[RemoteEvent] = []
     host = host_with([TemporaryFailure("away", retry_after=0.01)] * 3, stored)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await host.receive(said("one"))
         await host.receive(said("two"))
     assert stored == [said("one"), said("two")]
@@ -111,7 +111,7 @@ async def test_a_module_waits_while_the_database_is_away_and_nothing_overtakes()
 async def test_a_module_waits_while_the_homeserver_does_not_know_us() -> None:
     stored: list[RemoteEvent] = []
     host = host_with([MatrixError(401, "M_UNKNOWN_TOKEN", "", retry_after=0.01)], stored)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await host.receive(said("one"))
     assert stored == [said("one")]
 
@@ -121,7 +121,7 @@ async def test_what_needs_a_word_of_the_homeserver_waits_for_it_for_a_while_only
     failures = [HomeserverAway("no answer", retry_after=0.01)] * 2
     host = host_with([*failures, TemporaryFailure("the database is away")], stored)
     host.patience = 0
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         # Not at once: a homeserver that was only restarted is waited for.
         with pytest.raises(PermanentFailure, match="say it again later"):
             await host.receive(said("one"))
@@ -137,7 +137,7 @@ async def test_people_who_write_to_somebody_alone_in_one_outage_share_its_patien
     stored: list[RemoteEvent] = []
     host = host_with(away(3), stored)
     host.patience = 0
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         for chat in ("carl", "dora"):
             with pytest.raises(PermanentFailure, match="say it again later"):
                 await host.receive(said("hello", chat))
@@ -150,7 +150,7 @@ async def test_an_outage_of_the_homeserver_begins_anew_after_the_last_one() -> N
     stored: list[RemoteEvent] = []
     host = host_with(failures, stored)
     host.patience = host.lull = 0
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         with pytest.raises(PermanentFailure, match="say it again later"):
             await host.receive(said("one"))
         # Days later it was but restarted.
@@ -165,7 +165,7 @@ async def test_an_outage_of_the_homeserver_begins_anew_after_the_last_one() -> N
 async def test_what_a_module_tells_of_people_waits_likewise() -> None:
     told = Told([TemporaryFailure("away", retry_after=0.01)] * 3)
     host = host_with([], [], told)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await host.identify(BOB.id)
         await host.opt_out(BOB.id)
         assert told.accounts == [(LoginId(7), BOB.id)]
@@ -231,18 +231,6 @@ async def test_a_pause_that_is_asked_for_is_said_in_seconds() -> None:
     assert str(error) == "the homeserver asks for patience for 60 s"
 
 
-REFUSE = """
-CREATE SEQUENCE refusals;
-CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
-BEGIN
-    PERFORM nextval('refusals');
-    RAISE EXCEPTION 'starting up' USING ERRCODE = 'cannot_connect_now';
-END $$;
-CREATE TRIGGER refuse BEFORE INSERT ON outbox FOR EACH STATEMENT EXECUTE FUNCTION refuse();
-"""
-"""Has the database answer as one does that is starting, and count how often."""
-
-
 async def test_who_came_and_went_while_the_database_was_away_is_known_afterwards(
     town: Town, folder: Path, database_settings: DatabaseSettings
 ) -> None:
@@ -261,15 +249,7 @@ async def test_who_came_and_went_while_the_database_was_away_is_known_afterwards
             carl.say("PRIVMSG #here :hello")
             await alice.wait_for_text(room, "hello")
             assert joined(alice, room) == {"carl"}
-            connection = await asyncpg.connect(database_settings.url)
-            try:
-                await connection.execute(REFUSE)
+            async with refusing(database_settings):
                 await dora.join("#here")
                 carl.say("PART #here :bye")
-                async with asyncio.timeout(PATIENCE):
-                    while not await connection.fetchval("SELECT is_called FROM refusals"):
-                        await asyncio.sleep(0.01)
-                await connection.execute("DROP TRIGGER refuse ON outbox")
-            finally:
-                await connection.close()
             await alice.wait_until(lambda: joined(alice, room) == {"dora"})

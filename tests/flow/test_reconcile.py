@@ -12,51 +12,42 @@ from bridge.matrix.history import History, Page
 from bridge.sdk.ids import RoomId, UserId
 from bridge.settings.records import DatabaseSettings
 from bridge.storage.keys import EventKeys
-from tests.rigs.chaos import install_chaos, read_ledger
+from tests.rigs.chaos import chaos
 from tests.rigs.program import TrestleProgram, trestle_program
 from tests.rigs.trestle import Town, make_modules, run_town, running, wait_until
 
-BOT = "@_trestle_chaos:test.example"
 DICE = "@_trestle_dice:test.example"
 
 
 async def test_what_a_homeserver_lost_when_it_was_killed_arrives_once_and_in_order(
     folder: Path, database_settings: DatabaseSettings
 ) -> None:
-    ledger = folder / "ledger"
-    modules = make_modules({"chaos": ("chaos", {"ledger": str(ledger)})})
-    env = {"PYTHONPATH": f"{install_chaos(folder)}:{os.getcwd()}"}
-    async with run_town() as town:
-        settings = town.settings_for(folder, database_settings, modules=modules)
-        async with trestle_program(settings, folder, env=env) as trestle:
-            alice = await town.person("alice")
-            rooms = [await alice.create_room(preset="public_chat") for _ in range(2)]
-            for room in rooms:
-                await alice.invite(room, BOT)
-                await alice.wait_until_joined(room, BOT)
-                await alice.say(room, "before")
-            await wait_until(lambda: all(read_ledger(ledger, r) == ["before"] for r in rooms))
-            said = [f"line {number}" for number in range(30)]
-            await lose(town, trestle, alice, rooms, said)
-            wanted = {room: ["before", *said] for room in rooms}
-            await wait_until(lambda: {r: read_ledger(ledger, r) for r in rooms} == wanted, 120)
-            await wait_until(lambda: "[gap_repaired" in trestle.log_text())
-            await trestle.ask("backup", str(folder / "backup"))
-            for room in rooms:
-                await alice.say(room, "since")
-            wanted = {room: [*wanted[room], "since"] for room in rooms}
-            await wait_until(lambda: {r: read_ledger(ledger, r) for r in rooms} == wanted)
-            await trestle.program.stop(limit=25)
-            await trestle.ask("restore", str(folder / "backup"), "--force")
-            # Before the reconciler has looked, a few seconds after the start.
-            await trestle.start()
-            said = ["at the start", "soon after it"]
-            await lose(town, trestle, alice, rooms, said)
-            # What had crossed since the backup does not cross again.
-            wanted = {room: [*wanted[room], *said] for room in rooms}
-            await wait_until(lambda: {r: read_ledger(ledger, r) for r in rooms} == wanted, 120)
-            await alice.say(rooms[0], "after")
-            await wait_until(lambda: read_ledger(ledger, rooms[0])[-1] == "after")
+    async with run_town() as town, chaos(town, folder, database_settings, rooms=2) as stage:
+        alice, trestle, rooms = stage.alice, stage.trestle, stage.rooms
+        for room in rooms:
+            await alice.say(room, "before")
+        await wait_until(lambda: all(stage.did(room) == ["before"] for room in rooms))
+        said = [f"line {number}" for number in range(30)]
+        await lose(town, trestle, alice, rooms, said)
+        wanted = {room: ["before", *said] for room in rooms}
+        await wait_until(lambda: {room: stage.did(room) for room in rooms} == wanted, 120)
+        await wait_until(lambda: "[gap_repaired" in trestle.log_text())
+        await trestle.ask("backup", str(folder / "backup"))
+        for room in rooms:
+            await alice.say(room, "since")
+        wanted = {room: [*wanted[room], "since"] for room in rooms}
+        await wait_until(lambda: {room: stage.did(room) for room in rooms} == wanted)
+        await trestle.program.stop(limit=25)
+        await trestle.ask("restore", str(folder / "backup"), "--force")
+        # Before the reconciler has looked, a few seconds after the start.
+        await trestle.start()
+        said = ["at the start", "soon after it"]
+        await lose(town, trestle, alice, rooms, said)
+        # What had crossed since the backup does not cross again.
+        wanted = {room: [*wanted[room], *said] for room in rooms}
+        await wait_until(lambda: {room: stage.did(room) for room in rooms} == wanted, 120)
+        await alice.say(rooms[0], "after")
+        await wait_until(lambda: stage.did(rooms[0])[-1] == "after")
 
 
 async def test_an_invitation_that_a_homeserver_lost_is_answered_and_none_twice(

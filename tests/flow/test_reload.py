@@ -4,7 +4,7 @@ import asyncio
 import os
 import shlex
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.settings.records import DatabaseSettings, RoomSettings
 from tests.admin.commands import Outcome, command, run_program
 from tests.conformance.stage import settings_for
+from tests.flow.networks import Modules, irc_module
 from tests.flow.rooms import bridge
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ircd import IrcServer
@@ -29,15 +30,10 @@ from tests.rigs.trestle import Town, make_modules, running, wait_until
 DICE = "@_trestle_dice:test.example"
 ADMIN = UserId("@admin:test.example")
 
-Modules = Mapping[str, tuple[str, dict[str, object]]]
-
 
 def irc(server: IrcServer, **more: object) -> tuple[str, dict[str, object]]:
-    options = {
-        "servers": [{"host": "127.0.0.1", "port": server.port, "tls": False}],
-        "own_network": True, "flood_burst": 100, "flood_rate": 100,
-    }  # fmt: skip
-    return "irc", {**options, **more}
+    """A module that keeps up with much talk."""
+    return irc_module(server, flood_burst=100, flood_rate=100, **more)["near"]
 
 
 class Talk:
@@ -67,9 +63,7 @@ class Talk:
     async def wait_for(self, count: int) -> None:
         """Return when so much more was said."""
         until = len(self.said) + count
-        async with asyncio.timeout(PATIENCE):
-            while len(self.said) < until:
-                await asyncio.sleep(0.01)
+        await wait_until(lambda: len(self.said) >= until)
 
     async def heard_on_irc(self) -> list[str]:
         """What came into the channel, once all of it is there."""
@@ -134,12 +128,6 @@ async def reload_where_the_file_alone_is_mounted(program: TrestleProgram) -> Out
 async def parked(program: TrestleProgram) -> int:
     listed = await asyncio.to_thread(run_program, "parked", "list", "-c", program.config)
     return listed.output.count("is not switched on in the settings")
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not condition():
-            await asyncio.sleep(0.05)
 
 
 async def test_adding_changing_and_removing_a_network_loses_nothing_and_disturbs_nobody(
@@ -214,14 +202,14 @@ async def test_hanging_up_reloads_and_a_mistake_changes_nothing(
 
         alice = await town.person("alice")
         hang_up({"dice": ("dice", {})})
-        await until(lambda: "added dice" in program.log_text())
+        await wait_until(lambda: "added dice" in program.log_text())
         room = await alice.create_room()
         await alice.invite(room, DICE)
         await alice.wait_until_joined(room, DICE)
         await alice.say(room, "!roll 2d6")
         await alice.wait_until(lambda: len(alice.heard(room, DICE)) == 1)
         hang_up({"dice": ("dice", {"most_dice": 0})})
-        await until(lambda: "the settings stay as they were" in program.log_text())
+        await wait_until(lambda: "the settings stay as they were" in program.log_text())
         assert "modules.dice.most_dice" in program.log_text()
         refused = await asyncio.to_thread(run_program, "reload", "-c", program.config)
         assert refused.code == 2
@@ -240,7 +228,7 @@ async def test_hanging_up_reloads_and_a_mistake_changes_nothing(
         await alice.say(room, "!roll 7d6")
         await alice.wait_until(lambda: len(alice.heard(room, DICE)) == 3)
         hang_up({"dice": ("dice", {"most_dice": 5})})
-        await until(lambda: "changed dice" in program.log_text())
+        await wait_until(lambda: "changed dice" in program.log_text())
         await alice.say(room, "!roll 8d6")
         await alice.wait_for_text(room, "I have 5 dice")
         program.configure(replace(settings, modules={}), {})

@@ -7,13 +7,13 @@ from urllib.parse import quote
 import pytest_asyncio
 
 from bridge.app import App
-from bridge.demo.matrix_user import PATIENCE, MatrixUser
+from bridge.demo.matrix_user import MatrixUser
 from bridge.model import InstanceRules
 from bridge.settings.records import DatabaseSettings
-from tests.flow.networks import NEAR, irc_module
+from tests.flow.networks import NEAR, connected, irc_module
 from tests.flow.rooms import enter
 from tests.rigs.ngircd import run_ngircd
-from tests.rigs.trestle import Town, make_modules, running, wait_until
+from tests.rigs.trestle import Town, make_modules, running
 
 
 @pytest_asyncio.fixture
@@ -23,8 +23,7 @@ async def app(town: Town, folder: Path, database_settings: DatabaseSettings) -> 
         modules = make_modules(irc_module(irc), rules)
         settings = town.settings_for(folder, database_settings, modules=modules)
         async with running(settings) as started:
-            await wait_until(lambda: started.parts.instances[NEAR].relay is not None)
-            assert await started.parts.instances[NEAR].wait_until_connected(PATIENCE)
+            await connected(started.parts.instances[NEAR])
             yield started
 
 

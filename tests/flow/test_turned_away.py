@@ -3,7 +3,6 @@
 from functools import partial
 from pathlib import Path
 
-from bridge.app import App
 from bridge.demo.matrix_user import MatrixUser
 from bridge.model import Permission
 from bridge.sdk.ids import UserId
@@ -25,13 +24,6 @@ def notices(person: MatrixUser, room: str) -> list[str]:
 
 def has_told(person: MatrixUser, room: str, times: int) -> bool:
     return len(notices(person, room)) == times
-
-
-async def count_parked(app: App) -> int:
-    found: int = await app.parts.database.core.fetchval(
-        "SELECT count(*) FROM item WHERE state = 'parked'"
-    )
-    return found
 
 
 async def test_who_is_not_let_speak_is_told_once_whom_to_ask_and_nothing_is_parked(
@@ -63,7 +55,7 @@ async def test_who_is_not_let_speak_is_told_once_whom_to_ask_and_nothing_is_park
             assert bea.id in told
             assert f"speak on near, which those who run {BOT} can change" in told
             assert WHOM in told
-            assert await count_parked(app) == 0
+            assert await app.parts.items.count_parked() == {}
         # Nor after a restart; but somebody else is.
         async with running(settings) as app:
             await bea.say(room, "between us")
@@ -73,7 +65,7 @@ async def test_who_is_not_let_speak_is_told_once_whom_to_ask_and_nothing_is_park
             await carl.expect(":alice is heard again")
             await alice.wait_for_text(room, f"let {cora.id} speak")
             assert len(notices(alice, room)) == 2
-            assert await count_parked(app) == 0
+            assert await app.parts.items.count_parked() == {}
     assert not any("between us" in line for line in carl.heard)
 
 

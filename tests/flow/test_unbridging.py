@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from bridge.core.traffic.doorway import Doorway
-from bridge.demo.matrix_user import PATIENCE
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat
 from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
@@ -15,7 +14,7 @@ from bridge.settings.records import DatabaseSettings
 from bridge.storage.consents import ConsentStore
 from bridge.storage.policies import PolicyStore
 from tests.conformance.stage import ALICE, ROOM, Play, ask, play
-from tests.flow.networks import irc_module
+from tests.flow.networks import connected, irc_module
 from tests.flow.scripted import follow_a_list
 from tests.rigs import vivid_bridge
 from tests.rigs.irc_user import IrcUser, irc_user
@@ -168,8 +167,7 @@ async def test_what_the_homeserver_cut_off_is_done_whole_the_next_time(
         homeserver, parts = stage.homeserver, stage.app.parts
         near = parts.instances[InstanceId("near")]
         await watcher.join("#half")
-        await wait_until(lambda: near.relay is not None)
-        assert await near.wait_until_connected(PATIENCE)
+        await connected(near)
         door, _ = await parts.plumbing.open_room(near, "#half")
         watcher.say("PRIVMSG #half :a ghost comes in")
         await homeserver.wait_until(

@@ -41,7 +41,7 @@ async def test_a_room_that_holds_gets_no_doubles_and_its_people_hear_what_may_be
             await watcher.expect(":after")
             assert not any("in doubt" in line for line in watcher.heard)
             # It is still there for whoever wants it sent.
-            (parked,) = json.loads(await trestle.ask("parked", "list", "--json"))
+            (parked,) = await trestle.parked()
             await trestle.ask("parked", "retry", parked["name"])
             await watcher.expect(":in doubt")
             await alice.say(room, "!trestle set telling reaction")

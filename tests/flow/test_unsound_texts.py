@@ -1,12 +1,10 @@
 """Texts that UTF-8 cannot hold (half of a surrogate pair), or a database cannot (NUL), in whatever
 an event has: JSON can have them, and homeservers of other kinds pass them on."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-import aiohttp
 import pytest
 import pytest_asyncio
 
@@ -18,7 +16,7 @@ from bridge.model import SystemClock
 from bridge.settings.records import Address, DatabaseSettings, Settings, WebSettings
 from tests.flow.chats import direct_chat
 from tests.flow.rooms import bridge
-from tests.rigs.trestle import Town, make_modules, running
+from tests.rigs.trestle import Town, deliver, make_modules, running
 from tests.rigs.vivid_bridge import Vivid, VividClient
 
 HALF = "a\ud83d\0b"
@@ -55,14 +53,7 @@ class Sender:
             "content": content, **more,
             "origin_server_ts": int(SystemClock().now().timestamp() * 1000),
         }  # fmt: skip
-        appservice = self._settings.appservice
-        url = f"http://{appservice.listen}/_matrix/app/v1/transactions/{event_id[1:]}"
-        token = {"Authorization": f"Bearer {appservice.hs_tokens[0].reveal()}"}
-        async with (
-            aiohttp.ClientSession() as session,
-            session.put(url, data=json.dumps({"events": [event]}), headers=token) as response,
-        ):
-            assert response.status == 200
+        await deliver(self._settings, event_id[1:], [event])
         return event_id
 
     async def say(self, text: str = "hello", **more: Any) -> str:

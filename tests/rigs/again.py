@@ -1,8 +1,8 @@
 """A second look at what failed beside others, where nobody is there to take one.
 
-Three workers on two cores share their pace with three homeservers. What fails there and holds
-alone is still a fault, of the test or of the code, and the report keeps what it found; but it says
-nothing about the change that is judged. See docs/adr/0014.
+Three workers share two cores with three homeservers. A test that fails there and holds alone is
+still a fault, of the test or of the code, and the report keeps what it found; but it says nothing
+about the change under test. See docs/adr/0014.
 """
 
 import os
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import pytest
 
 FEW = 3
-"""More faults than these are no chance: they are not looked at again."""
+"""More faults than these are not chance: they are not looked at again."""
 MANY = 60
 """More tests than these take too long."""
 

@@ -38,9 +38,10 @@ class BreakingWire:
         if self._is_cut:
             writer.transport.abort()
             return
+        self._ends.add(writer)  # Before the other end: a cut may come while that is made.
         there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self.target)
         left = [self._dice.randint(*self.allowance) if self.allowance else 2**40]
-        self._ends |= {writer, there_writer}
+        self._ends.add(there_writer)
         try:
             async with asyncio.TaskGroup() as both:
                 both.create_task(self._pass_on(reader, there_writer, left))

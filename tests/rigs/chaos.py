@@ -1,62 +1,51 @@
-"""A stranger's module, installed the way strangers' are, that misbehaves on command."""
+"""A Trestle with a bot that misbehaves on command, and somebody in rooms with it."""
 
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-_CODE = """
-import asyncio, os, time
-from pydantic import BaseModel
-from bridge.sdk import ModuleInfo
+from bridge.demo.matrix_user import MatrixUser
+from bridge.settings.records import DatabaseSettings
+from tests.rigs.program import TrestleProgram, trestle_program
+from tests.rigs.sink import install_sink, read_sink
+from tests.rigs.trestle import Town, make_modules
 
-
-class Settings(BaseModel):
-    ledger: str
-
-
-class ChaosBot:
-    info = ModuleInfo(id="chaos", name="Chaos", summary="Misbehaves on command.")
-    settings = Settings
-    commands = ()
-
-    def __init__(self, settings, host):
-        self._ledger = settings.ledger
-
-    async def on_message(self, message, call):
-        text = call.text
-        if text == "raise":
-            raise RuntimeError("as asked")
-        if text == "flaky" and not os.path.exists(self._ledger + ".mended"):
-            raise RuntimeError("not mended yet")
-        if text == "hang":
-            await asyncio.Event().wait()
-        if text == "stubborn":
-            while True:
-                try:
-                    await asyncio.Event().wait()
-                except asyncio.CancelledError:
-                    pass
-        if text == "exit":
-            os._exit(9)
-        if text == "block":
-            time.sleep(1000)
-        with open(self._ledger, "a") as file:
-            file.write(f"{message.room} {text}\\n")
-"""
+BOT = "@_trestle_chaos:test.example"
 
 
-def install_chaos(folder: Path) -> Path:
-    """Install it into a folder for ``PYTHONPATH``; give the folder."""
-    place = folder / "site"
-    info = place / "trestle_chaos-1.0.dist-info"
-    info.mkdir(parents=True)
-    (place / "trestle_chaos.py").write_text(_CODE)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: trestle-chaos\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[trestle.bots]\nchaos = trestle_chaos:ChaosBot\n")
-    return place
+@dataclass(slots=True)
+class Chaos:
+    """What runs, and where."""
+
+    trestle: TrestleProgram
+    alice: MatrixUser
+    rooms: Sequence[str]
+    ledger: Path
+
+    def did(self, room: str) -> list[str]:
+        """What the bot did in a room, in order."""
+        return read_sink(self.ledger, room)
+
+    def mend(self) -> None:
+        """Have what is flaky work from now on."""
+        Path(f"{self.ledger}.mended").touch()
 
 
-def read_ledger(ledger: Path, room: str) -> list[str]:
-    """What the module did in a room, in order."""
-    if not ledger.exists():
-        return []
-    lines = [line.partition(" ") for line in ledger.read_text().splitlines()]
-    return [text for place, _, text in lines if place == room]
+@asynccontextmanager
+async def chaos(
+    town: Town, folder: Path, database: DatabaseSettings, *, rooms: int = 1, **extra: Any
+) -> AsyncIterator[Chaos]:
+    """Run it until the block ends; the bot is in so many rooms of Alice's."""
+    ledger = folder / "ledger"
+    modules = make_modules({"chaos": ("sinkbot", {"ledger": str(ledger)})})
+    settings = town.settings_for(folder, database, modules=modules)
+    env = {"PYTHONPATH": install_sink(folder)}
+    async with trestle_program(settings, folder, env=env, **extra) as trestle:
+        alice = await town.person("alice")
+        made = [await alice.create_room(preset="public_chat") for _ in range(rooms)]
+        for room in made:
+            await alice.invite(room, BOT)
+            await alice.wait_until_joined(room, BOT)
+        yield Chaos(trestle, alice, made, ledger)

@@ -1,16 +1,14 @@
 """A network on which people sign in elsewhere: by a link and a code, or by a token."""
 
 import asyncio
-import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
 from bridge import sdk
+from tests.rigs.entrypoints import findable
 
 ENTRY = "[trestle.networks]\ndevice = tests.rigs.device_bridge:DeviceConnector\n"
 
@@ -39,16 +37,8 @@ NETWORK = Network()
 def installed() -> Iterator[None]:
     """Have the module found as any that is installed, and a network that knows nobody."""
     vars(NETWORK).update(vars(Network()))
-    with tempfile.TemporaryDirectory() as folder:
-        info = Path(folder) / "device-1.0.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: device\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text(ENTRY)
-        sys.path.insert(0, folder)
-        try:
-            yield
-        finally:
-            sys.path.remove(folder)
+    with findable("device", ENTRY):
+        yield
 
 
 class Settings(BaseModel):

@@ -67,9 +67,12 @@ async def run_inspircd(
     sasl: bool = False,
     pace: tuple[int, float] | None = None,
 ) -> AsyncIterator[IrcServer]:
-    """Run an InspIRCd; ``password`` is what it asks of everybody, ``webirc`` of a gateway,
-    ``link_password`` of services, which ``sasl`` lets people sign in to. Who writes faster than
-    ``pace`` is thrown out."""
+    """Run an InspIRCd.
+
+    It asks everybody for ``password``, a gateway for ``webirc`` and services for
+    ``link_password``; with ``sasl`` people sign in to those by SASL. It throws out anyone who
+    writes faster than ``pace``.
+    """
     async with run_ircd(
         "inspircd", _configure, password, webirc=webirc, link_password=link_password, sasl=sasl,
         pace=pace,

@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 
 from bridge.demo.matrix_user import PATIENCE
 
-WAIT_SECONDS = PATIENCE
 USERNAME = "person"
 
 
@@ -42,7 +41,7 @@ class IrcUser:
     async def expect(self, *parts: str) -> str:
         """Read until a line that holds all the parts, and return it."""
         try:
-            async with asyncio.timeout(WAIT_SECONDS):
+            async with asyncio.timeout(PATIENCE):
                 while True:
                     text = await self.read()
                     if all(part in text for part in parts):
@@ -59,7 +58,7 @@ class IrcUser:
         """Leave the network, and wait until the server has let go of us."""
         self.say(f"QUIT :{reason}")
         try:
-            async with asyncio.timeout(WAIT_SECONDS):
+            async with asyncio.timeout(PATIENCE):
                 while True:
                     await self.read()
         except ConnectionError:

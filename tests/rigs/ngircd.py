@@ -44,9 +44,9 @@ Password = {OPERATOR_PASSWORD}
 async def run_ngircd(
     password: str | None = None, *, pace: tuple[int, float] | None = None
 ) -> AsyncIterator[IrcServer]:
-    """Run an ngIRCd; ``password`` is what it asks of everybody.
+    """Run an ngIRCd, which asks everybody for ``password``.
 
-    With a ``pace`` it makes those wait who are faster than its own, which cannot be set.
+    With any ``pace`` it slows down those who are faster than its own, which cannot be set.
     """
     async with run_ircd("ngircd", _configure, password, pace=pace) as server:
         yield server

@@ -1,7 +1,7 @@
 """Which tests run beside each other: a file's in one worker, the longest files first.
 
-A file's tests share its servers, and some files share the ports of the demo or what takes a
-minute to make. What is long and begins last would keep the other worker waiting for its end.
+A file's tests share its servers, and some files share the demo's ports or something that takes a
+minute to make. A long file that began last would keep the other workers waiting for its end.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,7 @@
 """Trestle as a program of its own, to be killed."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -98,7 +99,7 @@ class TrestleProgram:
 
     @asynccontextmanager
     async def _within(self, limit: float, trouble: str) -> AsyncIterator[None]:
-        """Limit the block, and say what it was waited for and what the program said last."""
+        """Limit the block; on a timeout say what was waited for and the program's last words."""
         try:
             async with asyncio.timeout(limit):
                 yield
@@ -140,6 +141,17 @@ class TrestleProgram:
         assert process.returncode == code, text
         return text
 
+    async def parked(self) -> list[dict[str, Any]]:
+        """What is parked, as the command tells it."""
+        return list(json.loads(await self.ask("parked", "list", "--json")))
+
+    async def wait_for_parked(self, number: int) -> list[dict[str, Any]]:
+        """Wait until so many are parked; give them."""
+        async with self._within(WAIT_SECONDS, f"had not {number} parked"):
+            while len(found := await self.parked()) != number:
+                await asyncio.sleep(0.1)
+        return found
+
     async def keep_alive(self) -> None:
         """Start it again whenever it ends, as a service manager does. Runs until cancelled."""
         while True:
@@ -148,7 +160,7 @@ class TrestleProgram:
             try:
                 await self.start()
             except (AssertionError, TimeoutError):
-                continue  # It ended again before it was ready, or will: it is started again.
+                continue  # It ended before it was ready, or soon will: it is started again.
 
     async def wait_until_ended(self, limit: float = WAIT_SECONDS) -> int | None:
         """Wait for it to end by itself; give its exit code.

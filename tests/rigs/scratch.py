@@ -1,8 +1,8 @@
-"""Where the tests write: memory, where there is plenty, for no disk keeps up with them.
+"""Where the tests write: in memory where there is plenty, for no disk keeps up with them.
 
 Hundreds of databases and homeservers are made, written to and thrown away again, and each of
-their commits would wait for the disk. What a kill leaves is the same in memory. Who sets
-``TMPDIR`` says where instead.
+their commits would wait for the disk. A kill leaves the same behind in memory. ``TMPDIR``, if it
+is set, says where instead.
 """
 
 import contextlib
@@ -46,7 +46,7 @@ def scratch() -> Iterator[None]:
 
 @contextmanager
 def _holding(lock: Path) -> Iterator[bool]:
-    """Say whether nobody held it; then it is ours until the block ends, or we do."""
+    """Say whether nobody held the lock; then it is ours until the block or our process ends."""
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context(lock.open("a"))
@@ -58,7 +58,7 @@ def _holding(lock: Path) -> Iterator[bool]:
 
 
 def _is_plenty() -> bool:
-    """Whether as much is free, and programs may be run from there."""
+    """Whether enough is free there, and programs may be run from it."""
     try:
         place = os.statvfs(_MEMORY)
         lines = Path("/proc/meminfo").read_text().splitlines()

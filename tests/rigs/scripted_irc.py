@@ -1,6 +1,6 @@
-"""An IRC server whose every line a test writes, for what real servers do rarely.
+"""An IRC server of which a test writes every line, for what real servers do rarely.
 
-What it says in the usual case is checked against the real ones by the tests that run on both.
+Its usual lines are checked against real servers by the tests that run on both.
 """
 
 import asyncio
@@ -10,8 +10,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from bridge.demo.matrix_user import PATIENCE
-
-WAIT_SECONDS = PATIENCE
 
 
 class Peer:
@@ -53,7 +51,7 @@ class Peer:
 
     async def read(self) -> str:
         """Return the client's next line; nothing when it is gone."""
-        async with asyncio.timeout(WAIT_SECONDS):
+        async with asyncio.timeout(PATIENCE):
             text = await self._lines.get()
         self.heard.append(text)
         return text
@@ -145,7 +143,7 @@ class ScriptedServer:
 
     async def accept(self) -> Peer:
         """Wait for the next connection."""
-        async with asyncio.timeout(WAIT_SECONDS):
+        async with asyncio.timeout(PATIENCE):
             return await self._arrived.get()
 
     async def arrive(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -6,12 +6,14 @@ the room or chat, a tab, the text.
 
 import asyncio
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
 from bridge import sdk
+from tests.rigs.entrypoints import write_distribution
 
 _POLL = 0.02
 TWINS = ("Ann", "Ben")
@@ -25,10 +27,14 @@ class SinkSettings(BaseModel):
 
 
 class _Sink:
-    """Writes; waits before while a file of the ledger's name and ``.hold`` is there."""
+    """Writes, but not while there is a file of the ledger's name and ``.hold``.
+
+    What is ``flaky`` fails until there is one of its name and ``.mended``.
+    """
 
     def __init__(self, ledger: str) -> None:
         self._hold = Path(f"{ledger}.hold")
+        self._mended = Path(f"{ledger}.mended")
         self._file = os.open(ledger, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     async def take(self, place: str, text: str) -> None:
@@ -38,6 +44,14 @@ class _Sink:
         match text.split():
             case ["slow", seconds, *_]:
                 await asyncio.sleep(float(seconds))
+            case ["raise"]:
+                raise RuntimeError("as asked")
+            case ["flaky"] if not self._mended.exists():
+                raise RuntimeError("not mended yet")
+            case ["exit"]:
+                os._exit(9)
+            case ["block"]:
+                time.sleep(1000)  # noqa: ASYNC251 - as asked
             case ["hang"]:
                 await asyncio.Event().wait()
             case ["stubborn"]:
@@ -126,13 +140,11 @@ class SinkClient:
 
 def install_sink(folder: Path) -> str:
     """Install both into a folder; give the ``PYTHONPATH`` that has it."""
-    info = folder / "site" / "trestle_sink-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: trestle-sink\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(
+    write_distribution(
+        folder / "site", "trestle_sink",
         f"[trestle.bots]\nsinkbot = {__name__}:SinkBot\n"
-        f"[trestle.networks]\nsink = {__name__}:SinkConnector\n"
-    )
+        f"[trestle.networks]\nsink = {__name__}:SinkConnector\n",
+    )  # fmt: skip
     return f"{folder / 'site'}:{os.getcwd()}"
 
 

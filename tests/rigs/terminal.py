@@ -9,7 +9,6 @@ from pathlib import Path
 
 from bridge.demo.matrix_user import PATIENCE
 
-WAIT_SECONDS = PATIENCE
 LOOK_AGAIN_SECONDS = 0.1
 
 
@@ -38,7 +37,7 @@ class Terminal:
         """Look at the screen until it is so; give what it shows, with its colours."""
         shown = ""
         try:
-            async with asyncio.timeout(WAIT_SECONDS):
+            async with asyncio.timeout(PATIENCE):
                 while not is_there(shown):
                     shown = await self.tmux("capture-pane", "-p")
                     # A screen tells nobody that it has changed.

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from ruamel.yaml import YAML
 
 from bridge.app import App, run
 from bridge.demo.matrix_user import PATIENCE, MatrixUser
@@ -33,10 +32,11 @@ from bridge.settings.records import (
     OpsSettings,
     Settings,
 )
+from tests.rigs.yaml import dump
 
 SHOWING = InstanceRules(members=Members.FULL)
 _SPARED = {"push": {"enabled": False}, "stats": {"enabled": False}}
-"""What nobody here looks at, and takes a tenth of the homeserver's time for each message."""
+"""Nobody here looks at these, and they cost a tenth of the homeserver's time for each message."""
 
 _NUMBERS = itertools.count(1)
 
@@ -148,11 +148,7 @@ async def run_town(
     appservice = replace(settings.appservice, double_puppets=double_puppets)
     settings = replace(settings, appservice=appservice)
     file = folder / "registration.yaml"
-    with file.open("w") as output:
-        YAML().dump(
-            registration(settings.appservice, namespaces_of(settings), protocols),
-            output,
-        )
+    file.write_text(dump(registration(settings.appservice, namespaces_of(settings), protocols)))
     synapse = Synapse(
         folder, server_name="test.example", registrations=(file, *beside),
         options={**_SPARED, **(options or {})},
@@ -165,6 +161,20 @@ async def run_town(
     finally:
         await synapse.kill()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+async def deliver(settings: Settings, name: str, events: Sequence[Mapping[str, Any]]) -> None:
+    """Put a transaction as the homeserver does; it must be taken."""
+    appservice = settings.appservice
+    async with (
+        aiohttp.ClientSession() as session,
+        session.put(
+            f"http://{appservice.listen}/_matrix/app/v1/transactions/{name}",
+            json={"events": events},
+            headers={"Authorization": f"Bearer {appservice.hs_tokens[0].reveal()}"},
+        ) as response,
+    ):
+        assert response.status == 200
 
 
 async def wait_until(condition: Callable[[], bool], limit: float = PATIENCE) -> None:

@@ -1,9 +1,9 @@
 """The sending side of a homeserver, fast, and as unruly as homeservers have been seen to be.
 
-It takes what Synapse puts for its measure (``tests/crash/test_unruly.py`` holds one against the
-other): one transaction on the way at a time, the same id until it is taken, and what is not an
-event only at the first attempt. Beside that it can repeat a transaction, use an id again for other
-events, count backwards or from the beginning, answer to nobody, and cut the connection.
+It puts transactions as Synapse does (``tests/crash/test_unruly.py`` compares the two): one on the
+way at a time, under the same id until it is taken, and what is not an event only at the first
+attempt. It can also repeat a transaction, reuse an id for other events, count backwards or from
+the beginning, and cut the connection.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from typing import Any
 
 import orjson
 
+from bridge.demo.matrix_user import PATIENCE
 from bridge.settings.records import Settings
 
 Event = dict[str, Any]
@@ -26,6 +27,8 @@ _TO_DEVICE = "de.sorunome.msc2409.to_device"
 _BACKOFF = 0.05
 _LONGEST_BACKOFF = 1.0
 """Synapse waits up to 512 s, but not after a ping; and a ping is what Trestle asks for."""
+_LIMIT = 2 * PATIENCE
+"""Seconds within which any transaction is to be taken."""
 
 
 def message(text: str, number: int, room: str, sender: str) -> Event:
@@ -100,13 +103,14 @@ class UnrulyHomeserver:
     ) -> int:
         """Put a transaction until it is taken, as Synapse does; give the number of attempts."""
         name, data, wait = name or self.next_name(), body(events, ephemeral), _BACKOFF
-        for attempt in itertools.count(1):
-            if await self.try_put(name, data) == 200:
-                return attempt
-            data = body(events)  # What is no event is sent once, and never again.
-            await asyncio.sleep(wait)
-            wait = min(wait * 2, _LONGEST_BACKOFF)
-        raise AssertionError("it counts for ever")
+        attempts = 1
+        async with asyncio.timeout(_LIMIT):
+            while await self.try_put(name, data) != 200:
+                data = body(events)  # What is no event is sent once, and never again.
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, _LONGEST_BACKOFF)
+                attempts += 1
+        return attempts
 
     async def try_put(self, name: str, data: bytes) -> int | None:
         """Put once; give the status, None if there was no answer."""

@@ -1,17 +1,15 @@
 """A network in memory that can do all there is: it writes down what is done to it."""
 
 import asyncio
-import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from bridge import sdk
+from tests.rigs.entrypoints import findable
 
 ENTRY = "[trestle.networks]\nvivid = tests.rigs.vivid_bridge:VividConnector\n"
 FULL = {"edits": 2, "replies": 2, "reactions": 2, "redactions": 2, "typing": 2}
@@ -64,9 +62,9 @@ class Vivid:
             **more,
         )
 
-    async def wait_until(self, is_so: Callable[["Vivid"], bool], limit: float = 120.0) -> None:
+    async def wait_until(self, is_so: Callable[["Vivid"], bool]) -> None:
         """Return when what reached it makes it so."""
-        async with asyncio.timeout(limit):
+        async with asyncio.timeout(120):
             while not is_so(self):
                 await asyncio.sleep(0.02)
 
@@ -83,16 +81,8 @@ def person(name: str) -> sdk.RemoteUser:
 def installed() -> Iterator[Vivid]:
     """Have the module found as any that is installed, and a network without a past."""
     vars(NETWORK).update(vars(Vivid()))
-    with tempfile.TemporaryDirectory() as folder:
-        info = Path(folder) / "vivid-1.0.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: vivid\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text(ENTRY)
-        sys.path.insert(0, folder)
-        try:
-            yield NETWORK
-        finally:
-            sys.path.remove(folder)
+    with findable("vivid", ENTRY):
+        yield NETWORK
 
 
 class VividSettings(BaseModel):
