@@ -116,6 +116,14 @@ def read_bytes(path: Path) -> tuple[bytes, int]:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
 
 
+def read_text(path: Path) -> str:
+    """Give the file's text. Raises ``ConfigError`` if it cannot be read or is not UTF-8."""
+    try:
+        return read_bytes(path)[0].decode()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 text; save it as that") from error
+
+
 def state_dir_of(path: Path) -> Path:
     """Where a file of settings has its state, whatever else is right or wrong with it.
 

@@ -1,4 +1,4 @@
-"""Shows how far it is with something that takes long."""
+"""Shows the progress of something that takes long."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,17 +11,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 @dataclass(slots=True)
 class Steps:
-    """What the steps have told."""
+    """What the steps so far have said."""
 
     show: Callable[[dict[str, Any]], None]
-    """Takes a step: ``done`` of ``total``, and the ``faults`` of it."""
+    """Takes a step: how much is ``done`` of ``total``, and its ``faults``."""
     done: int = 0
     faults: list[str] = field(default_factory=list)
 
 
 @contextmanager
 def showing(words: str, *, quiet: bool) -> Iterator[Steps]:
-    """Show a bar, on the standard error, while steps come."""
+    """Show a bar on standard error while steps come."""
     columns = (TextColumn(words), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True, quiet=quiet)) as progress:
         bar = progress.add_task(words, total=None, visible=False)

@@ -113,7 +113,9 @@ def _with_files(
             where = f"{path}.{name}"
             if base in options:
                 raise ConfigError(f"give either {base} or {name}, not both", path=where)
-            given[base] = read_secret(Path(str(value)), where)
+            if not isinstance(value, str):
+                raise ConfigError("must be the path of a file", path=where)
+            given[base] = read_secret(Path(value), where)
             continue
         inner = model_in(fields[name].annotation) if name in fields else None
         given[name] = value if inner is None else _inside(inner, value, f"{path}.{name}")
@@ -164,6 +166,8 @@ def _translate(error: ValidationError, model: type[BaseModel], path: str) -> Con
         case "model_type" | "model_attributes_type" | "dict_type":
             reason = "must be keys and values"
         case "string_type":
+            reason = "must be text; put it in quotes"
+        case "is_instance_of" if first["ctx"]["class"] == Secret.__name__:
             reason = "must be text; put it in quotes"
         case "string_pattern_mismatch":
             reason = f"has not the form that it must have: {first['ctx']['pattern']}"

@@ -82,6 +82,16 @@ def test_a_text_of_the_wrong_form_is_told_in_our_words() -> None:
         check_options(IrcSettings, options, "modules.libera")
 
 
+def test_a_secret_that_is_no_text_is_told_in_our_words(folder: Path) -> None:
+    for name, value, reason in (
+        ("password", 12345678, "must be text; put it in quotes"),
+        ("password_file", None, "must be the path of a file"),
+    ):
+        document = changed("modules/libera", {**IRC, name: value})
+        checked = trestle("config", "check", "-c", write(folder, dump(document)))
+        assert checked.output == f"modules.libera.{name}: {reason}\n"
+
+
 def test_paths_of_secrets_inside_lists_begin_at_the_settings_folder(folder: Path) -> None:
     options = {"module": "irc", "servers": [{"host": "x", "ca_file": "ca.pem"}]}
     settings = read_document(changed("modules/libera", options), folder=folder).get()

@@ -63,7 +63,17 @@ def test_a_password_goes_into_no_file_that_all_can_read_or_that_has_it_elsewhere
         assert "name the file with --to-file" in refused.errors
         assert "b%23c" not in config.read_text() + refused.said
     both = trestle("database", "move", "-c", config)
-    assert "--to URL, or --to-file FILE" in both.errors
+    assert "either --to URL or --to-file FILE" in both.errors
+
+
+def test_a_file_that_is_not_utf_8_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    assert init(tmp_path).code == 0
+    config = tmp_path / "config.yaml"
+    config.write_text(config.read_text(), encoding="utf-16")
+    refused = trestle("database", "move", "--to", URL, "-c", config)
+    assert (refused.code, refused.errors) == (
+        2, f"trestle: {config} is not UTF-8 text; save it as that\n",
+    )  # fmt: skip
 
 
 def test_back_to_the_embedded_one() -> None:

@@ -50,7 +50,7 @@ def test_it_asks_for_what_it_must_and_again_after_a_slip(folder: Path) -> None:
         person.type("matrix.example.org\n")
         person.wait_for("it begins with https:// or http://")
         person.type("https://matrix.example.org/\n")
-        person.wait_for("Server name (behind the colon of your Matrix ids):")
+        person.wait_for("Server name (the part of your Matrix ids after the colon):")
         person.type("https://example.org\n")
         person.wait_for("without https://")
         person.type("example.org\n")
@@ -243,7 +243,9 @@ def test_a_needed_flag_is_asked_for_by_name() -> None:
         2, "", "trestle: --server-name is needed with --yes\n"
     )
     said = trestle("init", "--yes", "--homeserver-url", "http://x", "--server-name", "x.org")
-    assert said == Outcome(2, "", "trestle: --module is needed with --yes: irc, say, or none\n")
+    assert said == Outcome(
+        2, "", "trestle: --module is needed with --yes: for example irc, or none\n"
+    )
 
 
 def test_a_folder_that_cannot_be_written_is_a_sentence(folder: Path) -> None:
@@ -256,7 +258,7 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(folder: Path) -> None:
 def test_nobody_to_answer_is_a_sentence_and_no_file(folder: Path) -> None:
     made = trestle("init", "--directory", folder / "new", answers="")
     assert made.code == 2
-    assert "trestle: nobody answers; `--help` lists the flags that do" in made.errors
+    assert "trestle: nobody is there to answer; `--help` lists flags that do" in made.errors
     assert not (folder / "new").exists()
 
 

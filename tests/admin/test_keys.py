@@ -96,7 +96,7 @@ def test_the_master_key_is_changed_and_looked_at_while_nothing_runs(
     (fault,) = json.loads(broken.output)["faults"]
     assert fault.startswith("the key of @alice:hs cannot be opened")
     assert "keys forget PERSON" in broken.errors
-    assert "named by the Matrix id" in trestle("keys", "forget", "alice", "-c", config).errors
+    assert "by their Matrix id" in trestle("keys", "forget", "alice", "-c", config).errors
     gone = trestle("keys", "forget", ALICE, "-c", config)
     assert gone.output == "1 records of @alice:hs are gone, and the key that opened them.\n"
     checked = trestle("keys", "check", "--json", "-c", config)

@@ -254,7 +254,9 @@ async def test_hanging_up_reloads_and_a_mistake_changes_nothing(
         assert (drift.code, drift.output) == (0, "Trestle runs as the settings have it.\n")
     alone = await asyncio.to_thread(run_program, "reload", "-c", program.config)
     assert alone.code == 1
-    assert alone.errors.startswith(f"trestle: no Trestle runs in {settings.state_dir}; start it.")
+    assert alone.errors.startswith(
+        f"trestle: no Trestle is running in {settings.state_dir}; start it."
+    )
 
 
 async def test_rooms_that_the_homeserver_takes_long_over_hold_up_no_reload(
