@@ -57,9 +57,9 @@ _Record = TypeVar("_Record")
 _INSTANCE = re.compile(r"[a-z][a-z0-9]{0,15}")
 _ODD = re.compile(r"[\x00\ud800-\udfff]")
 _INSTALLED = Path("/etc/trestle/config.yaml")
-"""Where install.md has the settings. It is named, not used: which are meant must be said."""
+"""Where install.md puts the settings. It is only suggested: people must say which they mean."""
 _DEEPEST = 50
-"""So many values inside each other. Ours need five."""
+"""How many values may stand inside each other. Ours need five."""
 _PASSWORD = re.compile(r"(?i)[?&](ssl)?password=")
 
 
@@ -125,7 +125,7 @@ def read_text(path: Path) -> str:
 
 
 def state_dir_of(path: Path) -> Path:
-    """Where a file of settings has its state, whatever else is right or wrong with it.
+    """Where a file of settings has its state, whatever else is wrong with it.
 
     Raises ``ConfigError`` if it cannot be read or is no YAML.
     """
@@ -144,7 +144,7 @@ class Essentials:
 
 
 def read_essentials(path: Path) -> Essentials:
-    """Read these of a file of settings, whatever else is wrong with it or stands elsewhere.
+    """Read only these from a file of settings, whatever else is wrong with it.
 
     Raises ``ConfigError`` for what is wrong with them.
     """
@@ -179,7 +179,7 @@ def read_document(
         document = {}
     if not isinstance(document, dict):
         reading.problems.append(ConfigError("the settings must be keys and values, "
-                                            "`homeserver:` for one"))  # fmt: skip
+                                            "for example `homeserver:`"))  # fmt: skip
         return reading
     # A key that begins with x- is the admin's own, a place for anchors.
     document = {key: one for key, one in document.items() if not str(key).startswith("x-")}
@@ -207,7 +207,7 @@ def parse(data: bytes | str, name: str) -> object:
     except DuplicateKeyError as error:
         raise ConfigError(f"{name}{_place(error)}: a key stands there twice") from error
     except RecursionError as error:
-        raise ConfigError(f"{name} holds values inside values without end") from error
+        raise ConfigError(f"{name} holds values inside values, too deep or without end") from error
     except (YAMLError, ValueError, TypeError) as error:
         raise ConfigError(f"{name}{_place(error)} is not YAML: {_problem(error)}") from error
     return document
@@ -220,7 +220,9 @@ def _refuse_odd(document: object, name: str) -> None:
         below: dict[int, object] = {}
         for value in level.values():
             if isinstance(value, str) and _ODD.search(value):
-                raise ConfigError(f"{name} holds a character that is none: \\0, or half of one")
+                raise ConfigError(
+                    f"{name} holds a NUL (\\0) or half a character, which no text may hold"
+                )
             if isinstance(value, dict):
                 below |= {id(one): one for one in (*value, *value.values())}
             elif isinstance(value, list | tuple | set):
@@ -258,7 +260,7 @@ class _Reader:
         if document is None:
             document = {}
         if not isinstance(document, dict):
-            self._problems.append(ConfigError("here must be keys and values", path=path))
+            self._problems.append(ConfigError("must be keys and values", path=path))
             return None
         before = len(self._problems)
         keys = keys_of(kind)
@@ -348,7 +350,7 @@ class _Reader:
 
     def _modules(self, document: object, path: str) -> Iterator[ModuleSettings]:
         if not isinstance(document, dict):
-            raise ConfigError("must name instances, `dice: {module: dice}` for one", path=path)
+            raise ConfigError("must name instances, for example `dice: {module: dice}`", path=path)
         for name, options in document.items():
             where = join(path, str(name))
             try:
@@ -359,8 +361,8 @@ class _Reader:
     def _module(self, name: object, options: object, where: str) -> ModuleSettings:
         if not isinstance(name, str) or not _INSTANCE.fullmatch(name):
             raise ConfigError(
-                "an instance's id has a small letter first, then small letters and digits, "
-                "at most 16 in all",
+                "an instance's id is a lower-case letter, then lower-case letters and digits, at "
+                "most 16 in all",
                 path=where,
             )
         if not isinstance(options, dict) or not isinstance(options.get("module"), str):
@@ -417,7 +419,7 @@ def _rooms(document: object, path: str) -> Iterator[RoomSettings]:
         bridge = one.get("bridge") or {}
         if not isinstance(bridge, dict):
             raise ConfigError(
-                'must be networks and their chats, `libera: "#lobby"` for one',
+                'must be networks and their chats, for example `libera: "#lobby"`',
                 path=join(where, "bridge"),
             )
         yield RoomSettings(

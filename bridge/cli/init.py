@@ -169,7 +169,7 @@ def _ask(question: Question) -> object:
 
     def check(text: str) -> object:
         with _asking_again():
-            return text if question.kind is str else parse_value(text, "")
+            return text if question.kind in (str, Secret) else parse_value(text, "")
 
     return click.prompt(
         words, default=question.default, value_proc=check, hide_input=question.kind is Secret

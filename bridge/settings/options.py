@@ -17,7 +17,7 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 def check_module(model: type[_Model], module: ModuleSettings) -> _Model:
-    """Check an instance's options and give them read. Raises ``ConfigError`` with the path.
+    """Check an instance's options and give its settings. Raises ``ConfigError`` with the path.
 
     A secret option may stand in a file (``<option>_file``, at any depth) or, at the top, in the
     environment (``TRESTLE_MODULES_<INSTANCE>_<OPTION>``), which beats the file of settings.
@@ -45,7 +45,7 @@ def check_module(model: type[_Model], module: ModuleSettings) -> _Model:
 def check_options(model: type[_Model], options: Mapping[str, object], path: str) -> _Model:
     """Check a module's options against its own model. Raises ``ConfigError`` with the path.
 
-    ``<option>_file`` gives an option's text by a file, for secrets.
+    For secrets, ``<option>_file`` names a file that holds the option's text.
     """
     given = _with_files(model, options, path)
     for where, value in _secrets_inside(model, given, path):
@@ -67,7 +67,7 @@ def is_secret(field: FieldInfo) -> bool:
 
 
 def secrets_in(value: object) -> Iterator[Secret]:
-    """Every secret that read options hold, at any depth."""
+    """Every secret in a module's settings, at any depth."""
     if isinstance(value, Secret):
         yield value
     elif isinstance(value, BaseModel):
@@ -82,7 +82,7 @@ def secrets_in(value: object) -> Iterator[Secret]:
 
 
 def model_in(annotation: Any) -> type[BaseModel] | None:
-    """The model that an option is, or of which it is a list."""
+    """The model that an option is or holds, in a list say; None if there is none."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     for inner in get_args(annotation):
@@ -170,7 +170,7 @@ def _translate(error: ValidationError, model: type[BaseModel], path: str) -> Con
         case "is_instance_of" if first["ctx"]["class"] == Secret.__name__:
             reason = "must be text; put it in quotes"
         case "string_pattern_mismatch":
-            reason = f"has not the form that it must have: {first['ctx']['pattern']}"
+            reason = f"does not have the form that it must have: {first['ctx']['pattern']}"
         case "value_error" | "assertion_error":
             reason = str(first["ctx"]["error"])
         case _:

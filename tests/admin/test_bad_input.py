@@ -123,7 +123,7 @@ async def test_an_unknown_module(folder: Path) -> None:
 
 async def test_a_name_that_is_no_instance(folder: Path) -> None:
     said = await refused(write_config(folder, modules={"My Dice": {"module": "dice"}}))
-    assert said.startswith("modules.My Dice: an instance's id has a small letter first")
+    assert said.startswith("modules.My Dice: an instance's id is a lower-case letter")
 
 
 async def test_a_state_folder_that_cannot_be_used(folder: Path) -> None:

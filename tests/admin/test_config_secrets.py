@@ -78,7 +78,7 @@ def test_a_secret_inside_a_list_may_stand_in_a_file_too(folder: Path) -> None:
 
 def test_a_text_of_the_wrong_form_is_told_in_our_words() -> None:
     options = {"servers": [{"host": "x"}], "nickserv": "Nick Serv"}
-    with pytest.raises(ConfigError, match="nickserv: has not the form that it must have"):
+    with pytest.raises(ConfigError, match="nickserv: does not have the form that it must"):
         check_options(IrcSettings, options, "modules.libera")
 
 

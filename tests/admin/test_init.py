@@ -9,7 +9,7 @@ import pytest
 
 from bridge.config import load
 from bridge.model import Permission
-from tests.admin.commands import Outcome, at_a_terminal, init, read_yaml, trestle
+from tests.admin.commands import Outcome, at_a_terminal, command, init, read_yaml, trestle, typed
 
 FILES = ("config.yaml", "registration.yaml")
 HOST = "modules.irc.servers[0].host"
@@ -30,6 +30,45 @@ def test_a_registration_that_is_written_anew_stays_its_groups(folder: Path) -> N
         file.chmod(before)
         assert trestle("registration", "-c", folder / "config.yaml").code == 0
         assert (file.stat().st_mode & 0o777, file.stat().st_gid) == (after, group)
+
+
+GATE = """
+from typing import Annotated
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from bridge.sdk import ModuleInfo, Secret
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+    word: Annotated[Secret, BeforeValidator(Secret)] = Field(description="The word.")
+
+
+class Gate:
+    info = ModuleInfo(id="gate", name="Gate", summary="Lets in who knows the word.")
+    settings = Settings
+    commands = ()
+
+    def __init__(self, settings, host):
+        pass
+"""
+
+
+def test_a_secret_that_is_asked_for_is_taken_as_it_is_typed_and_not_shown(folder: Path) -> None:
+    info = folder / "site" / "gate-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info.parent / "trestle_gate.py").write_text(GATE)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: gate\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[trestle.bots]\ngate = trestle_gate:Gate\n")
+    words = command(
+        "init", "--directory", folder / "new", "--homeserver-url", "http://127.0.0.1:8008",
+        "--server-name", "test.example", "--admin", "@me:test.example", "--module", "gate",
+    )  # fmt: skip
+    with typed(["env", f"PYTHONPATH={info.parent}:{os.getcwd()}", *words]) as person:
+        person.wait_for("The word (modules.gate.word):")
+        person.type("2 #words\n")
+        assert person.end() == 0, person.shown
+        assert "#words" not in person.shown
+    assert read_yaml(folder / "new" / "config.yaml")["modules"]["gate"]["word"] == "2 #words"
 
 
 def test_a_registration_is_printed_where_nothing_may_be_written(folder: Path) -> None:
@@ -212,13 +251,14 @@ def test_nothing_is_written_over_without_leave(folder: Path) -> None:
         (["--module", "irk"], "--module: there is no module called 'irk'; did you mean irc?"),
         (["--module", "irc"], f"{HOST}: is missing; --set '{HOST}=...' gives it"),
         (["--module", "irc", "--set", "modules.irc.servers=3"], "modules.irc.servers: must be a"),
-        (["--module", "dice:UP"], "modules.UP: an instance's id has a small letter first"),
+        (["--module", "dice:UP"], "modules.UP: an instance's id is a lower-case letter"),
         (["--module", "dice:a", "--module", "irc:a"], "--module: two modules would be called a"),
+        (["--module", "dice:irc", "--module", "irc"], "--module: two modules would be called irc"),
         (["--set", "modules.dice.sides=6"], "modules.dice.sides: there is no such key"),
         (["--set", "nonsense"], "--set takes key=value, not 'nonsense'"),
         (["--set", "a=["], "a: its value is not YAML"),
         (["--set", "homeserver.uri=x"], "homeserver.uri: there is no such key; did you mean url"),
-        (["--set", "homeserver=5"], "homeserver: here must be keys and values"),
+        (["--set", "homeserver=5"], "homeserver: must be keys and values"),
         (["--set", "homeserver.url.x=5"], "homeserver.url.x: url is a value, not a section"),
         (["--set", "modules.irc.servers[7].host=x"], "modules.irc.servers[7].host: servers has 0"),
         (["--set", "ops.listen=x"], "ops.listen: 'x' is no address; write host:port"),

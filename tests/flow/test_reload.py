@@ -236,7 +236,7 @@ async def test_hanging_up_reloads_and_a_mistake_changes_nothing(
         assert (refused.code, "logging.file: " in refused.errors) == (2, True), refused.said
         program.config.write_text("limits: &a {tries: *a}")
         refused = await asyncio.to_thread(run_program, "reload", "-c", program.config)
-        assert "holds values inside values without end" in refused.errors
+        assert "holds values inside values, too deep or without end" in refused.errors
         await alice.say(room, "!roll 7d6")
         await alice.wait_until(lambda: len(alice.heard(room, DICE)) == 3)
         hang_up({"dice": ("dice", {"most_dice": 5})})
