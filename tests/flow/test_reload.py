@@ -251,7 +251,7 @@ async def test_hanging_up_reloads_and_a_mistake_changes_nothing(
         mounted = await reload_where_the_file_alone_is_mounted(program)
         assert "mounted.yaml alone is mounted here, and was replaced outside" in mounted.output
         drift = await asyncio.to_thread(run_program, "config", "drift", "-c", program.config)
-        assert (drift.code, drift.output) == (0, "Trestle runs as the settings have it.\n")
+        assert (drift.code, drift.output) == (0, "Trestle runs as the settings say.\n")
     alone = await asyncio.to_thread(run_program, "reload", "-c", program.config)
     assert alone.code == 1
     assert alone.errors.startswith(
