@@ -175,8 +175,7 @@ def read_document(
 ) -> Reading:
     """Check a parsed document to its end. ``exposed`` is its file, if everybody can read it."""
     reading = Reading()
-    if document is None:
-        document = {}
+    document = {} if document is None else document
     if not isinstance(document, dict):
         reading.problems.append(ConfigError("the settings must be keys and values, "
                                             "for example `homeserver:`"))  # fmt: skip
@@ -257,8 +256,7 @@ class _Reader:
 
     def record(self, kind: type[_Record], document: object, path: str) -> _Record | None:
         """Read a record whose keys are the document's; None if something in it is wrong."""
-        if document is None:
-            document = {}
+        document = {} if document is None else document
         if not isinstance(document, dict):
             self._problems.append(ConfigError("must be keys and values", path=path))
             return None
@@ -403,14 +401,13 @@ def _rooms(document: object, path: str) -> Iterator[RoomSettings]:
     if not isinstance(document, list):
         raise ConfigError('must be a list of rooms, `- room: "#lobby:example.org"` first',
                           path=path)  # fmt: skip
-    seen: set[str] = set()
+    known, seen = {"room", "bridge", "bots"}, set[str]()
     for number, one in enumerate(document):
         where = f"{path}[{number}]"
         if not isinstance(one, dict):
             raise ConfigError("must be keys and values: room, bridge, bots", path=where)
         for name in one:
-            if name not in {"room", "bridge", "bots"}:
-                known = {"room", "bridge", "bots"}
+            if name not in known:
                 raise ConfigError(unknown_key(str(name), known), path=join(where, str(name)))
         place = room(one.get("room"), join(where, "room"))
         if place in seen:

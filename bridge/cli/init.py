@@ -24,7 +24,7 @@ from bridge.init import (
 )
 from bridge.running.roster import NO_ADMIN, admins_of, name_an_admin
 from bridge.sdk.errors import ConfigError
-from bridge.sdk.secret import Secret
+from bridge.settings.options import SECRETS
 from bridge.settings.records import Settings
 from bridge.storage.schema import admin_sql
 
@@ -169,10 +169,10 @@ def _ask(question: Question) -> object:
 
     def check(text: str) -> object:
         with _asking_again():
-            return text if question.kind in (str, Secret) else parse_value(text, "")
+            return text if question.kind in (str, *SECRETS) else parse_value(text, "")
 
     return click.prompt(
-        words, default=question.default, value_proc=check, hide_input=question.kind is Secret
+        words, default=question.default, value_proc=check, hide_input=question.kind in SECRETS
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretBytes, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
 from bridge.sdk.errors import ConfigError
@@ -14,6 +14,9 @@ from bridge.settings.records import ModuleSettings
 from bridge.settings.values import join, refuse_placeholder, unknown_key
 
 _Model = TypeVar("_Model", bound=BaseModel)
+
+SECRETS = (Secret, SecretStr, SecretBytes)
+"""The types of options that are shown nowhere."""
 
 
 def check_module(model: type[_Model], module: ModuleSettings) -> _Model:
@@ -62,14 +65,18 @@ def variable_of(instance: str, option: str) -> str:
 
 
 def is_secret(field: FieldInfo) -> bool:
-    """Whether the option is text that is shown nowhere (an ``sdk.Secret``)."""
-    return _mentions(field.annotation, Secret)
+    """Whether the option is text that is shown nowhere."""
+    return _mentions(field.annotation)
 
 
 def secrets_in(value: object) -> Iterator[Secret]:
     """Every secret in a module's settings, at any depth."""
     if isinstance(value, Secret):
         yield value
+    elif isinstance(value, SecretStr):
+        yield Secret(value.get_secret_value())
+    elif isinstance(value, SecretBytes):
+        yield Secret(value.get_secret_value().decode(errors="replace"))
     elif isinstance(value, BaseModel):
         for name in type(value).model_fields:
             yield from secrets_in(getattr(value, name))
@@ -92,8 +99,9 @@ def model_in(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
-def _mentions(annotation: Any, kind: type) -> bool:
-    return annotation is kind or any(_mentions(inner, kind) for inner in get_args(annotation))
+def _mentions(annotation: Any) -> bool:
+    """Whether a secret is what an annotation says, or part of that."""
+    return annotation in SECRETS or any(map(_mentions, get_args(annotation)))
 
 
 def _fields(model: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:

@@ -33,14 +33,12 @@ def test_a_registration_that_is_written_anew_stays_its_groups(folder: Path) -> N
 
 
 GATE = """
-from typing import Annotated
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
-from bridge.sdk import ModuleInfo, Secret
+from pydantic import BaseModel, Field, SecretStr
+from bridge.sdk import ModuleInfo
 
 
 class Settings(BaseModel):
-    model_config = ConfigDict(arbitrary_types_allowed=True)
-    word: Annotated[Secret, BeforeValidator(Secret)] = Field(description="The word.")
+    word: SecretStr = Field(description="The word.")
 
 
 class Gate:
