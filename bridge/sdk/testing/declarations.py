@@ -86,7 +86,9 @@ def check_info(info: ModuleInfo) -> None:
         prefixes.append(kept.prefix)
 
 
-def check_settings(model: type[BaseModel], path: str = "settings") -> None:
+def check_settings(
+    model: type[BaseModel], path: str = "settings", around: tuple[type[BaseModel], ...] = ()
+) -> None:
     """Check that every setting is described and that no secret has a default."""
     require(
         model.model_config.get("extra") == "forbid",
@@ -113,8 +115,8 @@ def check_settings(model: type[BaseModel], path: str = "settings") -> None:
             "None be the default",
         )
         for kind in kinds:
-            if issubclass(kind, BaseModel):
-                check_settings(kind, where)
+            if issubclass(kind, BaseModel) and kind not in (*around, model):
+                check_settings(kind, where, (*around, model))
     try:
         model.model_json_schema()
     except PydanticUserError as error:
