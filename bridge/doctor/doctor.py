@@ -49,7 +49,7 @@ class Finding:
 
     check: str
     level: Literal["ok", "note", "bad"]
-    """``note``: it works, and yet the admin should know."""
+    """``note``: it works, but the admin should know."""
     sentence: str
 
     @property

@@ -66,13 +66,13 @@ def check_info(info: ModuleInfo) -> None:
         require(is_sentence, f"info.{name} must be a sentence on one line, with a full stop")
     require(
         not info.icon or _CONTENT_URI.fullmatch(info.icon),
-        f"info.icon {info.icon!r} is no content URI (mxc://server/media), which clients need",
+        f"info.icon {info.icon!r} is no content URI (mxc://server/media), as clients need",
     )
     require(info.docs.strip(), "info.docs is empty; say where its documentation is")
     prefixes: list[str] = []
     for kept in info.keeps:
         require(isinstance(kept, Kept), f"info.keeps holds {kept!r}, which is no Kept")
-        require(kept.prefix, "info.keeps: a prefix is empty; name the keys, `seen:` for one")
+        require(kept.prefix, "info.keeps: a prefix is empty; name the keys, for example `seen:`")
         require(kept.purpose.strip(), f"info.keeps: say what {kept.prefix!r} is kept for")
         require(
             kept.keep_for is None or kept.keep_for > timedelta(0),
@@ -209,7 +209,7 @@ def check_commands(commands: Any) -> None:
         )
         require(
             all(word == word.casefold() for word in one.words),
-            f"{where}: words are what they are read as, in small letters",
+            f"{where}: words must be in small letters, as they are given to run()",
         )
 
 
