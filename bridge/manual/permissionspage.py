@@ -94,8 +94,8 @@ def _levels(actions: list[Action]) -> Iterator[str]:
     yield "So what people of other homeservers say in a bridged room stays in Matrix, unless"
     yield 'the settings let them speak: `{"*": relay, "example.org": user}` for all of them, a'
     yield "line like `other.example: relay` for those of one. Each is told so once in each room,"
-    yield "with `web.policy` and `web.contact` if they are set; those who said `!trestle optout` are"
-    yield "not told."
+    yield "with `web.policy` and `web.contact` if they are set; those who said `!trestle optout`"
+    yield "are not told."
     yield ""
     yield "| level | may | commands |"
     yield "|---|---|---|"
