@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.representer import RoundTripRepresenter
 
 from bridge import __version__
 from bridge.config import read_settings
@@ -178,9 +179,19 @@ def homeserver_lines(registered: Path, settings: Settings) -> str:
     )
 
 
+class _Representer(RoundTripRepresenter):
+    """Spells nothing as ``null``."""
+
+
+_Representer.add_representer(
+    type(None), lambda own, _: own.represent_scalar("tag:yaml.org,2002:null", "null")
+)
+
+
 def to_yaml(data: Mapping[str, Any], head: str = "") -> str:
     """Write a mapping as YAML behind a comment."""
     yaml = YAML()
+    yaml.Representer = _Representer
     yaml.indent(mapping=2, sequence=4, offset=2)
     yaml.width = 4096
     output = io.StringIO()

@@ -79,7 +79,8 @@ class _Commands(click.Group):
             raise  # The reader has had enough; click ends quietly.
         except OSError as error:
             place = f"{error.filename}: " if error.filename else ""
-            click.echo(f"trestle: {place}{error.strerror or error}", err=True)
+            said = error.strerror or str(error) or "no answer in time; try again"
+            click.echo(f"trestle: {place}{said}", err=True)
             ctx.exit(1)
         except click.Abort as abort:  # At a question.
             click.echo(err=True)

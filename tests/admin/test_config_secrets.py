@@ -234,6 +234,13 @@ def test_what_the_system_refuses_is_a_sentence(folder: Path) -> None:
     told = CliRunner().invoke(group, ["read"])
     assert told.exit_code == 1
     assert told.output == f"trestle: {folder}/nowhere: No such file or directory\n"
+
+    def wait() -> None:
+        raise TimeoutError
+
+    group.add_command(click.Command("wait", callback=wait))
+    told = CliRunner().invoke(group, ["wait"])
+    assert told.output == "trestle: no answer in time; try again\n"
     (folder / "registration.yaml").mkdir()
     refused = trestle("backup", folder / "x", "--with-config", "-c", config)
     assert f"{folder}/registration.yaml cannot be read: Is a directory" in refused.errors
