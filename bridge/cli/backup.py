@@ -86,7 +86,7 @@ def backup(
         )
 
 
-@main.command(short_help="Replace what is there by a backup.")
+@main.command(short_help="Replace what is there with a backup.")
 @_FILE
 @CONFIG
 @click.option("--check", is_flag=True, help="Only read the file and say what is in it.")
@@ -99,7 +99,7 @@ def backup(
 def restore(
     file: Path, config: Path, check: bool, with_config: bool, force: bool, as_json: bool
 ) -> None:
-    """Replace what is there by a backup. Trestle must be stopped.
+    """Replace what is there with a backup. Trestle must be stopped.
 
     The whole file is checked before anything is touched. However it ends, the state is either the
     old one or the new one.

@@ -92,7 +92,7 @@ def _told_to_write(config: Path, text: str) -> str:
     """What is left to a person where Trestle may not write its settings, as it should be."""
     return (
         f"This user may not write {config}. As a user who may, replace what it has under "
-        f"`database` by this:\n\n{to_yaml(database_of(text))}\n"
+        f"`database` with this:\n\n{to_yaml(database_of(text))}\n"
         "Start Trestle again only after that: it would go on with the old database, and what it "
         "stored there would be missing from the new one."
     )

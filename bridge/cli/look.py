@@ -28,8 +28,8 @@ from bridge.settings.optionwords import options_of
 def doctor(config: Path, registration: Path | None, as_json: bool) -> None:
     """Say what is wrong with this installation, and the way out.
 
-    Trestle may be running or not. Exits with 0, with 1 if something is bad, and with 2 if the
-    settings cannot be read.
+    Trestle may be running or not. Exits with 0 if nothing is bad, with 1 if something is, and with
+    2 if the settings cannot be read.
     """
     try:
         settings = quietly(config)

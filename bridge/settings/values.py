@@ -208,7 +208,22 @@ def _address(value: str, path: str) -> Address:
         host = host[1:-1]
     elif ":" in host:
         raise ConfigError(f"{value!r}: put the IPv6 address in [ ]", path=path)
+    _refuse_impossible(host, path)
     return Address(host, int(port))
+
+
+def _refuse_impossible(host: str, path: str) -> None:
+    if not _is_possible(host):
+        raise ConfigError(f"there can be no host {host!r}", path=path)
+
+
+def _is_possible(host: str) -> bool:
+    """Whether a host can have that name or address: of others not even a look-up just fails."""
+    try:
+        host.encode("idna")
+    except UnicodeError:  # A part of it is empty or too long.
+        return False
+    return bool(host) and not re.search(r"\s", host)
 
 
 def _check_shape(shape: str, value: str, path: str) -> str:
@@ -240,6 +255,7 @@ def _check_url(value: str, path: str) -> str:
         fine = False
     if not fine:
         raise ConfigError(f"{value!r} is no URL; it begins with https:// or http://", path=path)
+    _refuse_impossible(parts.hostname or "", path)
     if parts.query or parts.fragment or parts.username:
         raise ConfigError("must end with its path: no ?, # or user name", path=path)
     return value.rstrip("/")
@@ -249,8 +265,9 @@ def _check_database(value: str, path: str) -> None:
     if not re.match("postgres(ql)?://.", value):
         raise ConfigError("must be `embedded` or begin with postgresql://", path=path)
     try:
-        hosts = urlsplit(value).netloc.rpartition("@")[2].split(",")
-        fine = all(urlsplit(f"//{host}").port != 0 for host in hosts)
+        places = urlsplit(value).netloc.rpartition("@")[2].split(",")
+        hosts = [urlsplit(f"//{place}") for place in places]
+        fine = all(one.port != 0 and _is_possible(one.hostname or "local") for one in hosts)
     except ValueError:
         fine = False
     if not fine:  # What is wrong may be the password; so nothing of it is quoted.
