@@ -21,9 +21,12 @@ class Steps:
 
 @contextmanager
 def showing(words: str, *, quiet: bool) -> Iterator[Steps]:
-    """Show a bar on standard error while steps come."""
-    columns = (TextColumn(words), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True, quiet=quiet)) as progress:
+    """Show a bar while steps come, where somebody can see it."""
+    console = Console(stderr=True)
+    with Progress(
+        TextColumn(words), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        console=console, disable=quiet or not console.is_terminal,
+    ) as progress:  # fmt: skip
         bar = progress.add_task(words, total=None, visible=False)
 
         def show(step: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 
 from bridge.sdk.errors import ConfigError
 
-_VARIABLE = "TRESTLE_DATABASE_URL"
+_VARIABLES = ("TRESTLE_DATABASE_URL", "TRESTLE_DATABASE_OWNER_URL")
 
 
 def with_database(text: str, value: str, *, key: str = "url") -> str:
@@ -21,10 +21,11 @@ def with_database(text: str, value: str, *, key: str = "url") -> str:
     ``ConfigError`` when only a person can do it: the URL comes from the environment, or the file
     uses YAML in unusual ways.
     """
-    if _VARIABLE in os.environ:
+    given = next((one for one in _VARIABLES if one in os.environ), None)
+    if given is not None:
         raise ConfigError(
-            f"the URL comes from the environment variable {_VARIABLE}; unset it, and put the URL "
-            "into the file",
+            f"a URL comes from the environment variable {given}; unset it, for the service too, "
+            "and put the URL into the file",
             path="database.url",
         )
     changed = _change(text, key, value)

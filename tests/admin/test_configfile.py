@@ -98,14 +98,16 @@ def test_what_a_program_cannot_change_safely_is_left_to_a_person(text: str) -> N
         with_database(text, URL)
 
 
-def test_an_url_from_the_environment_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("TRESTLE_DATABASE_URL", "embedded"), ("TRESTLE_DATABASE_OWNER_URL", "postgresql://o@h/x")],
+)
+def test_a_url_from_the_environment_is_named(variable: str, value: str, tmp_path: Path) -> None:
     assert init(tmp_path).code == 0
-    refused = run_program(
-        "database", "move", "--to", URL, "-c", tmp_path / "config.yaml",
-        env={"TRESTLE_DATABASE_URL": "embedded"},
-    )  # fmt: skip
+    config = tmp_path / "config.yaml"
+    refused = run_program("database", "move", "--to", URL, "-c", config, env={variable: value})
     assert refused.code == 2
-    assert "comes from the environment variable TRESTLE_DATABASE_URL" in refused.errors
+    assert f"comes from the environment variable {variable}; unset it" in refused.errors
 
 
 def test_the_file_keeps_its_mode_and_a_link_stays_one(tmp_path: Path) -> None:
