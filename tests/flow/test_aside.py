@@ -61,7 +61,7 @@ async def test_a_parked_item_is_seen_tried_again_and_let_go_by_chat_and_by_comma
     # The program has ended: the command does it alone.
     assert "Let go" in await _trestle(trestle, "drop", last["name"])
     assert await _trestle(trestle, "list") == "Nothing is parked.\n"
-    assert "does not run" in await _trestle(trestle, "retry", last["name"], ends_with=1)
+    assert "is not running" in await _trestle(trestle, "retry", last["name"], ends_with=1)
     async with Database.open(database_settings, settings.state_dir, SystemClock()) as database:
         audit = Audit(database, DayKeys(settings.state_dir, database.clock), settings.state_dir)
         acts = [(act.actor, act.action, act.target) async for act in audit.rows()]
