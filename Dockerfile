@@ -1,10 +1,10 @@
-# Trestle without build tools, as a user without rights.
+# Trestle, without build tools, run by a user without rights.
 #
 #   docker build -t trestle .
 #   docker run -v ./settings:/etc/trestle:ro -v trestle:/var/lib/trestle -p 29333:29333 trestle
 #
-# settings/config.yaml needs `state_dir: /var/lib/trestle`, `appservice.listen: 0.0.0.0:29333` (the container's own loopback
-# is of no use to the homeserver), and must be readable by user 10001. Stop it with `docker stop -t 30`.
+# settings/config.yaml needs `state_dir: /var/lib/trestle` and `appservice.listen: 0.0.0.0:29333` (the homeserver does not
+# reach the container's own loopback), and must be readable by user 10001. Stop it with `docker stop -t 30`.
 
 FROM python:3.13.9-slim-bookworm AS build
 WORKDIR /source
@@ -24,7 +24,7 @@ USER 10001:10001
 WORKDIR /var/lib/trestle
 VOLUME /var/lib/trestle
 EXPOSE 29333
-# Asked through its own socket, wherever `ops.listen` is. Not kept: it names people.
+# It asks through the program's own socket, wherever `ops.listen` is. The answer is not kept: it names people.
 HEALTHCHECK --interval=30s --timeout=15s --start-period=90s --retries=3 \
     CMD ["sh", "-c", "trestle status -c /etc/trestle/config.yaml > /dev/null"]
 ENTRYPOINT ["trestle"]

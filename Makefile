@@ -1,5 +1,5 @@
 # Each target works on a fresh machine: it makes .venv and installs what it needs, once.
-# With that done, nothing here needs the internet.
+# After that, nothing here needs the internet.
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cksum < pyproject.toml | cut -d' ' -f1)
@@ -8,14 +8,14 @@ WORKERS ?= 3
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 /usr/bin/python3; do \
 	$$p -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$p && break; done)
-# Where chance begins in this run; give it again to repeat the run.
+# Where chance begins in this run; give the same again to repeat the run.
 ifndef TRESTLE_SEED
 TRESTLE_SEED := $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 endif
 export TRESTLE_SEED
-# The tests start the program hundreds of times: it need not be compiled each time.
+# The tests start the program hundreds of times: it need not be compiled anew each time.
 export PYTHONDONTWRITEBYTECODE :=
-# The rules of the house: `check` holds us to them, so that `test` need not once more.
+# The rules of the house: `check` holds us to them, so `test` need not do it again.
 HOUSE := tests/test_house.py
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --hypothesis-seed=$(TRESTLE_SEED)
 
@@ -33,7 +33,7 @@ $(STAMP):
 demo: $(STAMP)  ## Start everything on this machine and bridge a room
 	@$(BIN)/trestle demo $(ARGS)
 
-servers:  ## Install the Debian servers that the tests talk to, where we may
+servers:  ## Install the Debian servers that the tests talk to, if we may
 	@.ci/servers
 
 test: $(STAMP) servers check  ## Everything that CI runs
@@ -61,7 +61,7 @@ prove: $(STAMP) servers  ## The long forms of all proofs
 	@echo "seed: $(TRESTLE_SEED)"
 	TRESTLE_PROVE=50 $(PYTEST) --timeout=7200 $(ARGS)
 
-crash: $(STAMP) servers  ## The long forms of what is proven by killing things: an hour or two
+crash: $(STAMP) servers  ## The long forms of what is proven by killing programs: an hour or two
 	@echo "seed: $(TRESTLE_SEED)"
 	TRESTLE_PROVE=50 $(PYTEST) --timeout=14400 -rP tests/crash $(ARGS)
 

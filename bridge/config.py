@@ -57,9 +57,9 @@ _Record = TypeVar("_Record")
 _INSTANCE = re.compile(r"[a-z][a-z0-9]{0,15}")
 _ODD = re.compile(r"[\x00\ud800-\udfff]")
 _INSTALLED = Path("/etc/trestle/config.yaml")
-"""Where install.md has the settings. It is named, not used: which are meant must be said."""
+"""Where install.md puts the settings. It is only suggested: people must say which they mean."""
 _DEEPEST = 50
-"""So many values inside each other. Ours need five."""
+"""How many values may stand inside each other. Ours need five."""
 _PASSWORD = re.compile(r"(?i)[?&](ssl)?password=")
 
 
@@ -116,8 +116,16 @@ def read_bytes(path: Path) -> tuple[bytes, int]:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
 
 
+def read_text(path: Path) -> str:
+    """Give the file's text. Raises ``ConfigError`` if it cannot be read or is not UTF-8."""
+    try:
+        return read_bytes(path)[0].decode()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 text; save it as that") from error
+
+
 def state_dir_of(path: Path) -> Path:
-    """Where a file of settings has its state, whatever else is right or wrong with it.
+    """Where a file of settings has its state, whatever else is wrong with it.
 
     Raises ``ConfigError`` if it cannot be read or is no YAML.
     """
@@ -136,7 +144,7 @@ class Essentials:
 
 
 def read_essentials(path: Path) -> Essentials:
-    """Read these of a file of settings, whatever else is wrong with it or stands elsewhere.
+    """Read only these from a file of settings, whatever else is wrong with it.
 
     Raises ``ConfigError`` for what is wrong with them.
     """
@@ -167,11 +175,10 @@ def read_document(
 ) -> Reading:
     """Check a parsed document to its end. ``exposed`` is its file, if everybody can read it."""
     reading = Reading()
-    if document is None:
-        document = {}
+    document = {} if document is None else document
     if not isinstance(document, dict):
         reading.problems.append(ConfigError("the settings must be keys and values, "
-                                            "`homeserver:` for one"))  # fmt: skip
+                                            "for example `homeserver:`"))  # fmt: skip
         return reading
     # A key that begins with x- is the admin's own, a place for anchors.
     document = {key: one for key, one in document.items() if not str(key).startswith("x-")}
@@ -199,7 +206,7 @@ def parse(data: bytes | str, name: str) -> object:
     except DuplicateKeyError as error:
         raise ConfigError(f"{name}{_place(error)}: a key stands there twice") from error
     except RecursionError as error:
-        raise ConfigError(f"{name} holds values inside values without end") from error
+        raise ConfigError(f"{name} holds values inside values, too deep or without end") from error
     except (YAMLError, ValueError, TypeError) as error:
         raise ConfigError(f"{name}{_place(error)} is not YAML: {_problem(error)}") from error
     return document
@@ -212,7 +219,9 @@ def _refuse_odd(document: object, name: str) -> None:
         below: dict[int, object] = {}
         for value in level.values():
             if isinstance(value, str) and _ODD.search(value):
-                raise ConfigError(f"{name} holds a character that is none: \\0, or half of one")
+                raise ConfigError(
+                    f"{name} holds a NUL (\\0) or half a character, which no text may hold"
+                )
             if isinstance(value, dict):
                 below |= {id(one): one for one in (*value, *value.values())}
             elif isinstance(value, list | tuple | set):
@@ -247,10 +256,9 @@ class _Reader:
 
     def record(self, kind: type[_Record], document: object, path: str) -> _Record | None:
         """Read a record whose keys are the document's; None if something in it is wrong."""
-        if document is None:
-            document = {}
+        document = {} if document is None else document
         if not isinstance(document, dict):
-            self._problems.append(ConfigError("here must be keys and values", path=path))
+            self._problems.append(ConfigError("must be keys and values", path=path))
             return None
         before = len(self._problems)
         keys = keys_of(kind)
@@ -340,7 +348,7 @@ class _Reader:
 
     def _modules(self, document: object, path: str) -> Iterator[ModuleSettings]:
         if not isinstance(document, dict):
-            raise ConfigError("must name instances, `dice: {module: dice}` for one", path=path)
+            raise ConfigError("must name instances, for example `dice: {module: dice}`", path=path)
         for name, options in document.items():
             where = join(path, str(name))
             try:
@@ -351,8 +359,8 @@ class _Reader:
     def _module(self, name: object, options: object, where: str) -> ModuleSettings:
         if not isinstance(name, str) or not _INSTANCE.fullmatch(name):
             raise ConfigError(
-                "an instance's id has a small letter first, then small letters and digits, "
-                "at most 16 in all",
+                "an instance's id is a lower-case letter, then lower-case letters and digits, at "
+                "most 16 in all",
                 path=where,
             )
         if not isinstance(options, dict) or not isinstance(options.get("module"), str):
@@ -393,14 +401,13 @@ def _rooms(document: object, path: str) -> Iterator[RoomSettings]:
     if not isinstance(document, list):
         raise ConfigError('must be a list of rooms, `- room: "#lobby:example.org"` first',
                           path=path)  # fmt: skip
-    seen: set[str] = set()
+    known, seen = {"room", "bridge", "bots"}, set[str]()
     for number, one in enumerate(document):
         where = f"{path}[{number}]"
         if not isinstance(one, dict):
             raise ConfigError("must be keys and values: room, bridge, bots", path=where)
         for name in one:
-            if name not in {"room", "bridge", "bots"}:
-                known = {"room", "bridge", "bots"}
+            if name not in known:
                 raise ConfigError(unknown_key(str(name), known), path=join(where, str(name)))
         place = room(one.get("room"), join(where, "room"))
         if place in seen:
@@ -409,7 +416,7 @@ def _rooms(document: object, path: str) -> Iterator[RoomSettings]:
         bridge = one.get("bridge") or {}
         if not isinstance(bridge, dict):
             raise ConfigError(
-                'must be networks and their chats, `libera: "#lobby"` for one',
+                'must be networks and their chats, for example `libera: "#lobby"`',
                 path=join(where, "bridge"),
             )
         yield RoomSettings(

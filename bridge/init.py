@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.representer import RoundTripRepresenter
 
 from bridge import __version__
 from bridge.config import read_settings
@@ -33,12 +34,12 @@ _STEP = re.compile(r"([^.\[\]]+)(?:\[(\d)\])?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """An option that a module cannot do without, or that its author wants asked for."""
+    """An option that a module cannot do without, or that its author wants people to be asked."""
 
     path: str
     words: str
     kind: Any
-    """Its type: ``str`` and ``bool`` are taken as they are, anything else is read as YAML."""
+    """Its type. Answers for anything but text, a secret or ``bool`` are read as YAML."""
     default: object = None
     required: bool
 
@@ -58,9 +59,9 @@ def draft(
 ) -> tuple[dict[str, Any], Settings]:
     """Make a document of settings with fresh tokens, and check it.
 
-    ``modules`` are ``module`` or ``module:instance``; ``admins`` get that level beside what
-    ``changes`` say of permissions; ``changes`` maps dotted paths to values;
-    ``ask`` answers what a module needs beside that. Raises ``ConfigError`` naming what is wrong.
+    ``modules`` are ``module`` or ``module:instance``; ``changes`` maps dotted paths to values;
+    ``admins`` get that level, whatever else ``changes`` say of permissions; ``ask`` answers what
+    else a module needs. Raises ``ConfigError`` naming what is wrong.
     """
     document: dict[str, Any] = {
         "homeserver": {"url": homeserver_url, "server_name": server_name},
@@ -76,13 +77,12 @@ def draft(
     }
     for text in modules:
         module, _, instance = text.partition(":")
+        name, wanted = instance or module, {"module": module}
         find_module(module, "--module")
-        if document["modules"].setdefault(instance or module, {"module": module}) != {
-            "module": module
-        }:
+        if document["modules"].setdefault(name, wanted) != wanted:
             raise ConfigError(
-                f"two modules would be called {instance}; give each a name of its own, "
-                f"{module}:{module}2 for one",
+                f"two modules would be called {name}; give each a name of its own, for example "
+                f"{module}:{module}2",
                 path="--module",
             )
     for path, value in changes.items():
@@ -128,10 +128,7 @@ def write_files(
     wanted = registration_text(settings)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_private(
-            config,
-            to_yaml(document, _HEAD),
-        )
+        write_private(config, to_yaml(document, _HEAD))
         write_private(registered, wanted)
     except OSError as error:
         raise ConfigError(f"{folder} cannot be written: {error.strerror}") from error
@@ -139,10 +136,10 @@ def write_files(
 
 
 def have_master_key(settings: Settings) -> Path | None:
-    """Have the vault's master key; None where the state directory is not ours to write.
+    """Make the vault's master key unless there is one, and give its place.
 
-    Then the first start makes it. A key that is there stays. Raises ``ConfigError`` if what is
-    there is none.
+    None if it is not in a file, or if the state directory is not ours to write: then the first
+    start makes it. Raises ``ConfigError`` if what is there is no key.
     """
     master = MasterKeys.load(settings.state_dir)
     try:
@@ -182,9 +179,19 @@ def homeserver_lines(registered: Path, settings: Settings) -> str:
     )
 
 
+class _Representer(RoundTripRepresenter):
+    """Spells nothing as ``null``."""
+
+
+_Representer.add_representer(
+    type(None), lambda own, _: own.represent_scalar("tag:yaml.org,2002:null", "null")
+)
+
+
 def to_yaml(data: Mapping[str, Any], head: str = "") -> str:
     """Write a mapping as YAML behind a comment."""
     yaml = YAML()
+    yaml.Representer = _Representer
     yaml.indent(mapping=2, sequence=4, offset=2)
     yaml.width = 4096
     output = io.StringIO()
@@ -193,14 +200,14 @@ def to_yaml(data: Mapping[str, Any], head: str = "") -> str:
 
 
 def _of_its_group(mode: int) -> int:
-    """What a group may do with a file. Where others may, too, nobody chose it for the group."""
+    """What its group may do with a file: nothing where all others may, for nobody chose that."""
     return 0 if mode & 0o007 else mode & 0o070
 
 
 def write_private(path: Path, text: str) -> None:
     """Write a file whole or not at all, of mode 0600.
 
-    Who owns one that is there, and whether a group alone may use it, stays; others never may.
+    A file that is there keeps its owner and, if nobody else had any, its group's rights.
     """
     about = path.stat() if path.exists() else None
     new = path.with_name(path.name + ".new")
@@ -238,7 +245,7 @@ def parse_value(text: str, path: str) -> object:
 def questions_of(
     model: type[BaseModel], given: Mapping[str, object], path: str
 ) -> Iterator[Question]:
-    """What a module's options want to be asked: those required, those marked ``ask``."""
+    """What to ask for a module: its options that are required, or marked ``ask``."""
     for own_name, field in model.model_fields.items():
         name = field.alias or own_name
         if f"{name}_file" in given or not _wants_asking(field):

@@ -1,4 +1,4 @@
-"""Keeping copies: ``backup``, ``restore``."""
+"""Backups: ``backup``, ``restore``."""
 
 import json
 import os
@@ -11,7 +11,15 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from bridge.cli.group import CONFIG, JSON, finished, main, quietly, run_until_told
+from bridge.cli.group import (
+    CONFIG,
+    JSON,
+    finished,
+    log_errors_alone,
+    main,
+    quietly,
+    run_until_told,
+)
 from bridge.config import parse, read_bytes, read_essentials, read_settings
 from bridge.logs import configure_logging
 from bridge.model import SystemClock
@@ -31,15 +39,15 @@ _REGISTRATION = "registration.yaml"
 @CONFIG
 @click.option(
     "--with-master-key/--without-master-key", default=True, show_default=True,
-    help="Whether the key of the stored credentials goes in.",
+    help="Whether to include the key that opens the stored credentials.",
 )  # fmt: skip
 @click.option(
     "--without-day-keys",
     is_flag=True,
-    help="Leave out the keys of what people said: it cannot be read from the file then.",
+    help="Leave out the keys to what people said, so that nobody reads it from the file.",
 )
-@click.option("--with-config", is_flag=True, help="Put in config.yaml and registration.yaml.")
-@click.option("--force", is_flag=True, help="Write over a file that is there.")
+@click.option("--with-config", is_flag=True, help="Include config.yaml and registration.yaml.")
+@click.option("--force", is_flag=True, help="Overwrite the file if it exists.")
 @JSON
 def backup(
     file: Path, config: Path, with_master_key: bool, without_day_keys: bool, with_config: bool,
@@ -47,8 +55,8 @@ def backup(
 ) -> None:  # fmt: skip
     """Write everything into one file, as it is at this moment.
 
-    Trestle may run meanwhile. The file is whole or it is not there, and its owner alone can read
-    it: it holds secrets.
+    Trestle may keep running. The file is whole or it is not there at all, and only its owner can
+    read it, since it holds secrets.
     """
     configure_logging("console", "error")
     settings = read_essentials(config)
@@ -74,27 +82,27 @@ def backup(
         click.echo(line)
     if not with_config:
         click.echo(
-            f"{config.name} and {_REGISTRATION} are yours to keep; --with-config puts them in."
+            f"{config.name} and {_REGISTRATION} are not inside: keep copies, or use --with-config."
         )
 
 
-@main.command(short_help="Put a backup in the place of what is there.")
+@main.command(short_help="Replace what is there with a backup.")
 @_FILE
 @CONFIG
-@click.option("--check", is_flag=True, help="Only read the file, and say what is in it.")
+@click.option("--check", is_flag=True, help="Only read the file and say what is in it.")
 @click.option(
     "--with-config", is_flag=True,
-    help="Have config.yaml and registration.yaml from the backup too, if they are in it.",
+    help="Restore config.yaml and registration.yaml too, if they are in the backup.",
 )  # fmt: skip
-@click.option("--force", is_flag=True, help="Restore over what is there; it is kept aside.")
+@click.option("--force", is_flag=True, help="Restore over what is there, which is kept aside.")
 @JSON
 def restore(
     file: Path, config: Path, check: bool, with_config: bool, force: bool, as_json: bool
 ) -> None:
-    """Put a backup in the place of what is there. Trestle must not run.
+    """Replace what is there with a backup. Trestle must be stopped.
 
-    The whole file is checked before anything is touched. However it ends, the state is the old
-    one or the new one.
+    The whole file is checked before anything is touched. However it ends, the state is either the
+    old one or the new one.
     """
     with reading(file) as found:
         if check:
@@ -104,8 +112,8 @@ def restore(
         settings = _settings_from(files[config], config) if config in files else quietly(config)
         if settings.homeserver.server_name != found.manifest.server_name:
             raise TrestleError(
-                f"the backup is of a Trestle at {found.manifest.server_name}, and {config} is for "
-                f"{settings.homeserver.server_name}; names in it would be wrong"
+                f"the backup is of a Trestle at {found.manifest.server_name}, but {config} is for "
+                f"{settings.homeserver.server_name}: the names in it would be wrong"
             )
 
         async def work() -> Restored:
@@ -164,14 +172,17 @@ def _files_to_put(found: Reader, config: Path, file: Path, *, force: bool) -> di
     places = {"config.yaml": config, _REGISTRATION: config.parent / _REGISTRATION}
     there = {n: p for n, p in places.items() if f"settings/{n}" in found.manifest.members}
     if "config.yaml" not in there:
-        raise TrestleError("the backup was made without --with-config; write config.yaml first")
+        raise TrestleError(
+            "the backup was made without --with-config; write config.yaml yourself, then restore "
+            "without it"
+        )
     for path in there.values():
         if path.exists() and not force:
-            raise TrestleError(f"{path} is there already; leave --with-config out, or --force")
+            raise TrestleError(f"{path} is there already; leave --with-config out, or add --force")
         if not is_writable(path):
             raise TrestleError(
-                f"this user may not write {path}; as one who may, take it out of the backup, "
-                f"`unzip -p {file} settings/{path.name}` for one, then restore without "
+                f"this user may not write {path}. As a user who may, take it out of the backup "
+                f"(`unzip -p {file} settings/{path.name}` prints it), then restore without "
                 "--with-config"
             )
     return {path: found.read(f"settings/{name}") for name, path in there.items()}
@@ -179,7 +190,10 @@ def _files_to_put(found: Reader, config: Path, file: Path, *, force: bool) -> di
 
 def _settings_from(data: bytes, config: Path) -> Settings:
     document = parse(data, f"{config.name} in the backup")
-    return read_settings(document, folder=config.absolute().parent, environment=os.environ)
+    folder = config.absolute().parent
+    settings = read_settings(document, folder=folder, environment=os.environ)
+    log_errors_alone(settings)
+    return settings
 
 
 def _put(files: Mapping[Path, bytes]) -> list[Path]:
@@ -229,7 +243,7 @@ def _keys_in_words(manifest: Manifest, has_master: bool) -> Iterator[str]:
     if manifest.has_master_key:
         yield (
             "The master key is inside: whoever has the file can open the stored credentials. "
-            "Keep it as you keep the state directory."
+            "Guard it as you guard the state directory."
         )
     elif has_master:
         yield (
@@ -239,12 +253,12 @@ def _keys_in_words(manifest: Manifest, has_master: bool) -> Iterator[str]:
     else:
         yield "The master key is not inside: there is none in the state directory."
     if manifest.has_day_keys:
-        yield "The keys of its days are inside: what people said can be read with it."
+        yield "The day keys are inside: whoever has the file can read what people said."
     else:
         yield (
-            "The keys of its days are not inside: what was on its way, parked or noted for a "
-            "timer is readable only where the state directory still has them; elsewhere it is "
-            "parked as unreadable, and lost."
+            "The day keys are not inside: what was on its way, parked or noted for a timer can be "
+            "read only where the state directory still has them; anywhere else it is parked as "
+            "unreadable, and lost."
         )
 
 
@@ -260,12 +274,12 @@ def _restored_in_short(restored: Restored) -> dict[str, Any]:
 def _restored_in_words(
     restored: Restored, config: Path, files: list[Path], copies: list[Path]
 ) -> Iterator[str]:
-    yield f"This is generation {restored.generation}; {restored.rows} rows are there."
+    yield f"This is generation {restored.generation}, with {restored.rows} rows."
     if restored.days_over:
-        yield f"{restored.days_over} days in it are over by now and were left out."
+        yield f"{restored.days_over} days in it are older than is kept, and were left out."
     if restored.days_without_key:
         yield (
-            f"The keys of {restored.days_without_key} days are nowhere: what was on its way then "
+            f"The keys of {restored.days_without_key} days are missing: what was on its way then "
             "cannot be read."
         )
     if not restored.has_master_key:
@@ -284,4 +298,4 @@ def _restored_in_words(
             f"{config} and the registration were left as they are: they must be the ones that the "
             "homeserver knows."
         )
-    yield f"Now: trestle doctor -c {config}, then start Trestle."
+    yield f"Next: run `trestle doctor -c {config}`, then start Trestle."

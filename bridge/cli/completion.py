@@ -6,12 +6,12 @@ from click.shell_completion import get_completion_class
 from bridge.cli.group import main
 
 
-@main.command(short_help="Print what makes the tab key complete our commands.")
+@main.command(short_help="Print a script: the tab key completes commands.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print what makes the tab key complete our commands, for that shell to read.
+    """Print a script for that shell, with which the tab key completes our commands.
 
-    `trestle completion bash > ~/.local/share/bash-completion/completions/trestle`, for one.
+    For example: `trestle completion bash > ~/.local/share/bash-completion/completions/trestle`.
     """
     kind = get_completion_class(shell)
     assert kind is not None  # noqa: S101 - click knows all three.

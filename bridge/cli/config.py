@@ -12,7 +12,7 @@ import click
 
 from bridge import __version__
 from bridge.cli.group import CONFIG, JSON, finished, main, place_of, run_until_told
-from bridge.config import Reading, parse, read, read_bytes, read_document
+from bridge.config import Reading, parse, read, read_document, read_text
 from bridge.doors.control import ask
 from bridge.logs import hide, redact
 from bridge.running.effective import as_yaml, effective
@@ -39,9 +39,9 @@ def config() -> None:
 @CONFIG
 @JSON
 def check(config: Path, as_json: bool) -> None:
-    """Say all that is wrong with it, modules' options included.
+    """Name everything that is wrong with it, modules' options included.
 
-    Nothing is started or asked. The exit code is 0 if all is right, else 2.
+    Nothing is started and nobody is asked. Exits with 0 if all is right, else with 2.
     """
     try:
         reading = read(config)
@@ -61,7 +61,9 @@ def check(config: Path, as_json: bool) -> None:
         names = ", ".join(sorted(settings.modules)) or "no module is switched on"
         click.echo(f"{config} is right: {names}.")
         if _is_behind(config):
-            click.echo(f"Trestle {__version__} has more to say in it: `trestle config upgrade`.")
+            click.echo(
+                f"Trestle {__version__} has more to add to it: run `trestle config upgrade`."
+            )
         for sentence in replaced_outside(config):
             click.echo(f"But {sentence}.")
     if problems:
@@ -72,10 +74,10 @@ def check(config: Path, as_json: bool) -> None:
 @CONFIG
 @JSON
 def show(config: Path, as_json: bool) -> None:
-    """Show what takes effect and where it comes from, no secrets."""
+    """Show what takes effect and where it comes from, without secrets."""
     reading = read(config)
     _hide_secrets(reading)
-    rows = effective(reading, config, _text_of(config))
+    rows = effective(reading, config, read_text(config))
     if as_json:
         found = [
             {"key": ".".join(row.path), "value": row.value, "source": row.source} for row in rows
@@ -95,10 +97,10 @@ def upgrade(config: Path, only_diff: bool, yes: bool) -> None:
     Your comments, your order and your values stay. What would change is shown first; a copy of
     the file as it was is kept beside it.
     """
-    text = _text_of(config)
+    text = read_text(config)
     merged = _merge(text)
     if merged.text == text:
-        click.echo(f"{config} has all that Trestle {__version__} knows.")
+        click.echo(f"{config} is up to date with Trestle {__version__}.")
         return
     _hide_secrets(read(config))
     _hide_private(parse(text, str(config)))
@@ -108,9 +110,10 @@ def upgrade(config: Path, only_diff: bool, yes: bool) -> None:
     for note in merged.notes:
         click.echo(f"* {note}")
     new = _problems_of(merged.text, config)
-    made = [one for one in new if one not in _problems_of(text, config)]
+    old = _problems_of(text, config)
+    made = [one for one in new if one not in old]
     if made:
-        raise ConfigError(f"{config} would not be right any more: {made[0]}")
+        raise ConfigError(f"{config} would no longer be right: {made[0]}")
     for problem in new:
         click.echo(f"* still wrong with it: {problem}")
     if only_diff:
@@ -118,17 +121,17 @@ def upgrade(config: Path, only_diff: bool, yes: bool) -> None:
     if not yes and not click.confirm(f"\nChange {config}?"):
         raise click.exceptions.Exit(1)
     copy = replace_text(config, merged.text.encode(), why=__version__)
-    click.echo(f"Changed {config}; it was before as in {copy.name}.")
+    click.echo(f"Changed {config}; the file as it was is in {copy.name}.")
 
 
 @config.command("drift")
 @CONFIG
 @JSON
 def drift(config: Path, as_json: bool) -> None:
-    """Say where the running Trestle is not as the file has it.
+    """Say where the running Trestle differs from the settings file.
 
-    What a reload would change, what waits for a restart, and which of the declared rooms
-    (`rooms:`) are not as declared. The exit code is 1 if there is any.
+    That is: what a reload would change, what waits for a restart, and which of the declared rooms
+    (`rooms:`) are not as declared. Exits with 1 if there is anything.
     """
     answer = _ask(config, "GET", "/drift")
     if as_json:
@@ -139,7 +142,7 @@ def drift(config: Path, as_json: bool) -> None:
     if any(answer.values()):
         raise click.exceptions.Exit(1)
     if not as_json:
-        click.echo("Trestle runs as the settings have it.")
+        click.echo("Trestle runs as the settings say.")
 
 
 @main.command("reload", short_help="Have the running Trestle read its settings again.")
@@ -148,7 +151,7 @@ def drift(config: Path, as_json: bool) -> None:
 def reload(config: Path, as_json: bool) -> None:
     """Have the running Trestle read its settings again.
 
-    Instances are added, changed and removed without a word to the others; permissions, limits,
+    Instances are added, changed and removed without disturbing the others; permissions, limits,
     the log and the declared rooms take effect too. What needs a restart is named. If anything is
     wrong with the settings, nothing changes.
     """
@@ -172,8 +175,8 @@ async def _ask_program(state_dir: Path, method: str, path: str) -> dict[str, lis
     answer: dict[str, list[str]] | None = await ask(state_dir, method, path, limit=300)
     if answer is None:
         raise TrestleError(
-            f"no Trestle runs in {state_dir}; start it. One that runs with another state_dir "
-            "needs a restart"
+            f"no Trestle is running in {state_dir}; start it. If one is running with another "
+            "state_dir, restart it"
         )
     return answer
 
@@ -195,18 +198,10 @@ def _merge(text: str) -> Merged:
 
 
 def _is_behind(config: Path) -> bool:
-    text = _text_of(config)
     try:
-        return bool(_merge(text).notes)
+        return bool(_merge(read_text(config)).notes)
     except ConfigError:
         return False
-
-
-def _text_of(config: Path) -> str:
-    try:
-        return read_bytes(config)[0].decode()
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{config} is not YAML: it is not UTF-8 text") from error
 
 
 def _problems(reading: Reading) -> Iterator[ConfigError]:
@@ -245,13 +240,13 @@ def _hide_private(value: object, *, private: bool = False) -> None:
     match value:
         case dict():
             for name, one in value.items():
-                told = str(name)
-                _hide_private(one, private=private or bool(_PRIVATE.search(told)))
+                _hide_private(one, private=private or bool(_PRIVATE.search(str(name))))
         case list():
             for one in value:
                 _hide_private(one, private=private)
-        case str() if private:
-            hide(*map(Secret, (value, *value.splitlines())))
+        case str() | int() if private:  # A number, where the quotes were forgotten.
+            told = str(value)
+            hide(*map(Secret, (told, *told.splitlines())))
         case str() if (found := _PASSWORD_IN_URL.search(value)) is not None:
             hide(Secret(found[1]))
 

@@ -7,7 +7,7 @@ import click
 
 from bridge.cli.backup import shown
 from bridge.cli.group import CONFIG, finished, main, quietly, run_until_told
-from bridge.config import check_value, has_password, read_bytes
+from bridge.config import check_value, has_password, read_text
 from bridge.init import to_yaml
 from bridge.model import SystemClock
 from bridge.sdk.errors import ConfigError, TrestleError
@@ -21,7 +21,7 @@ from bridge.upgrade.files import is_writable
 
 @main.group()
 def database() -> None:
-    """The database: move it, bring it to another major version."""
+    """The database: move it, bring it to a newer Postgres."""
 
 
 @database.command()
@@ -32,21 +32,21 @@ def database() -> None:
 )  # fmt: skip
 @click.option(
     "--to-file", "file", metavar="FILE",
-    help="A private file that holds the URL, for one with a password: config.yaml names the file "
-    "from then on. `-` reads the URL from standard input.",
+    help="A private file that holds the URL, if that has a password: config.yaml then names the "
+    "file. `-` reads the URL from standard input.",
 )  # fmt: skip
 def move(config: Path, target: str | None, file: str | None) -> None:
-    """Carry everything to another database, and use that. Trestle must not run.
+    """Move everything to another database, and use that. Trestle must be stopped.
 
     Each table is counted and compared before config.yaml is changed. The old database stays.
-    Where this user may not write config.yaml, what must stand there is printed.
+    If this user may not write config.yaml, what to put there is printed.
     """
     settings = quietly(config)
     target = _target(target, file)
     check_value("database.url", target)
     source = settings.database
     if target == source.url:
-        raise TrestleError("that is the database that is used already")
+        raise TrestleError("that database is the one in use already")
     # Before anything is carried: the file must be one that can be changed.
     by_hand = not is_writable(config)
     text = _changed(config, target, file, by_hand=by_hand)
@@ -84,24 +84,24 @@ def _name_it(config: Path, text: str) -> None:
         write_config(config, text)
     except ConfigError as error:
         raise TrestleError(
-            f"all rows are there, but {error}. Change database.url by hand"
+            f"all rows were moved, but {error}. Change database.url by hand"
         ) from error
 
 
 def _told_to_write(config: Path, text: str) -> str:
-    """What a person must do whose Trestle may not write its settings, as few should."""
+    """What is left to a person where Trestle may not write its settings, as it should be."""
     return (
-        f"This user may not write {config}. As one who may, put this there in the place of what "
-        f"it has under `database`:\n\n{to_yaml(database_of(text))}\n"
-        "Start Trestle again after that, not before: it would go on with the old database, and "
-        "what it stores there would be missing in the new one."
+        f"This user may not write {config}. As a user who may, replace what it has under "
+        f"`database` with this:\n\n{to_yaml(database_of(text))}\n"
+        "Start Trestle again only after that: it would go on with the old database, and what it "
+        "stored there would be missing from the new one."
     )
 
 
 def _target(target: str | None, file: str | None) -> str:
-    """The URL that is named, or that stands in a file."""
+    """The URL that is given, or that a file holds."""
     if (target is None) == (file is None):
-        raise ConfigError("say where to: --to URL, or --to-file FILE, one of the two")
+        raise ConfigError("say where to: either --to URL or --to-file FILE")
     if file is None:
         return str(target)
     if file == "-":
@@ -112,15 +112,14 @@ def _target(target: str | None, file: str | None) -> str:
 def _changed(config: Path, target: str, file: str | None, *, by_hand: bool) -> str:
     """The text of config.yaml that names the new database; nothing is written yet.
 
-    Raises ``ConfigError`` if it may not hold what is in the URL, or that may not be printed for
-    somebody to write it there ``by_hand``.
+    Raises ``ConfigError`` if the URL has a password that the file may not hold, or that may not
+    be printed for somebody to put there ``by_hand``.
     """
-    data, mode = read_bytes(config)
-    text = data.decode()
+    text = read_text(config)
     if file not in (None, "-"):
         return with_database(text, str(Path(str(file)).absolute()), key="url_file")
     reasons = {
-        f"everybody on this machine can read {config}": is_exposed(mode),
+        f"everybody on this machine can read {config}": is_exposed(config.stat().st_mode),
         f"{config} keeps the URL in a file of its own": names_url_file(text),
         f"this user may not write {config}": by_hand,
     }
@@ -138,17 +137,17 @@ def _changed(config: Path, target: str, file: str | None, *, by_hand: bool) -> s
 @CONFIG
 @click.option(
     "--programs", type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="The folder of the old version's programs, if they are in no usual place.",
+    help="The folder of the old version's programs, if it is not one of the usual ones.",
 )  # fmt: skip
 def upgrade(config: Path, programs: Path | None) -> None:
-    """Carry the embedded database to this version's Postgres. Trestle must not run.
+    """Bring the embedded database to this version's Postgres. Trestle must be stopped.
 
     The old one is kept as it is.
     """
     settings = quietly(config)
     if settings.database.url != "embedded":
         raise TrestleError(
-            "the database is not embedded: its own admin brings it to a new version"
+            "the database is not embedded: whoever runs it brings it to a new version"
         )
 
     async def work() -> Moved | bool:
@@ -160,7 +159,7 @@ def upgrade(config: Path, programs: Path | None) -> None:
 
     done = finished(run_until_told(work))
     if not isinstance(done, Moved):
-        click.echo("The embedded database has this version already.")
+        click.echo("The embedded database is of this version already.")
         return
     click.echo(f"Carried {done.rows} rows in {done.tables} tables; each is there as it was.")
     click.echo(f"The old database is kept in {done.old}; delete it once you are sure.")

@@ -27,7 +27,7 @@ CONFIG = click.option(
     show_default=True, help="The settings file.",
 )  # fmt: skip
 
-JSON = click.option("--json", "as_json", is_flag=True, help="For machines.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 CTRL_C = 130
 """The exit code that shells give a program which Ctrl-C has ended."""
@@ -36,7 +36,7 @@ _WRONG_SETTINGS = 2
 
 
 def exit_code(error: TrestleError) -> int:
-    """Give 2 for settings, which do not get right by trying again; 75 for what may; else 1."""
+    """Give 2 for wrong settings, which stay wrong; 75 for what may pass by itself; else 1."""
     if isinstance(error, NotNow):
         return os.EX_TEMPFAIL
     return _WRONG_SETTINGS if isinstance(error, ConfigError) else 1
@@ -56,7 +56,7 @@ PLACES: Mapping[str, str] = {
 class _Commands(click.Group):
     """Turns our errors into one sentence and an exit code (:func:`exit_code`).
 
-    Of the commands only the one that is asked for is loaded: the others would make it wait.
+    Only the command that is asked for is loaded: loading the others would take time.
     """
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -76,16 +76,19 @@ class _Commands(click.Group):
             click.echo(f"trestle: {error}", err=True)
             ctx.exit(exit_code(error))
         except BrokenPipeError:
-            raise  # Who read it has had enough; click ends quietly.
+            raise  # The reader has had enough; click ends quietly.
         except OSError as error:
             place = f"{error.filename}: " if error.filename else ""
-            click.echo(f"trestle: {place}{error.strerror or error}", err=True)
+            said = error.strerror or str(error) or "no answer in time; try again"
+            click.echo(f"trestle: {place}{said}", err=True)
             ctx.exit(1)
         except click.Abort as abort:  # At a question.
             click.echo(err=True)
             if not isinstance(abort.__context__, EOFError):
                 ctx.exit(CTRL_C)
-            click.echo("trestle: nobody answers; `--help` lists the flags that do", err=True)
+            click.echo(
+                "trestle: nobody is there to answer; `--help` lists flags that do", err=True
+            )
             ctx.exit(2)
         except KeyboardInterrupt:
             ctx.exit(CTRL_C)
@@ -100,30 +103,35 @@ def main() -> None:
 def quietly(config: Path) -> Settings:
     """Load the settings for a command that prints: only errors are logged."""
     settings = load(config)
-    configure_logging("console", "error")
-    hide(settings.appservice.as_token, *settings.appservice.hs_tokens)
+    log_errors_alone(settings)
     return settings
 
 
-def place_of(config: Path) -> Path:
-    """Where the state is, for a command that asks the running program.
+def log_errors_alone(settings: Settings) -> None:
+    """Have only errors logged, without our tokens."""
+    configure_logging("console", "error")
+    hide(settings.appservice.as_token, *settings.appservice.hs_tokens)
 
-    Whatever else is wrong with the settings: the program may have been given them otherwise, or
-    run with those before. Only errors are logged.
+
+def place_of(config: Path) -> Path:
+    """Where the state is, for a command that asks the running program. Only errors are logged.
+
+    Nothing else in the settings need be right: the program may have been given them in another
+    way, or still run with the ones before.
     """
     configure_logging("console", "error")
     return state_dir_of(config)
 
 
 def a_person(text: str) -> UserId:
-    """Read whom an argument names. Raises ``click.BadParameter``."""
+    """Read an argument that names a person. Raises ``click.BadParameter``."""
     if not re.fullmatch(r"@[^:]+:.+", text):
-        raise click.BadParameter("a person is named by the Matrix id, @you:example.org")
+        raise click.BadParameter("name a person by their Matrix id, @you:example.org")
     return UserId(text)
 
 
 def finished(result: T | None) -> T:
-    """Give what came of it; end if that is nothing, since we were told to stop."""
+    """Give the result; without one, since we were told to stop, end."""
     if result is None:
         raise click.exceptions.Exit(CTRL_C)
     return result
@@ -135,24 +143,21 @@ def run_until_told(work: Callable[[], Coroutine[Any, Any, T]]) -> T | None:
     async def until_told() -> T | None:
         loop = asyncio.get_running_loop()
         task = asyncio.current_task()
+        told = False
+
+        def cancel() -> None:
+            nonlocal told
+            # A second signal must not cut the orderly stop short: nothing would be lost, but what
+            # runs would be a suspect at the next start.
+            if task is not None and not told:
+                told = True
+                task.cancel()
+
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, _cancel_once(task))
+            loop.add_signal_handler(number, cancel)
         with contextlib.suppress(asyncio.CancelledError):
             return await work()
         return None
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(until_told())
-
-
-def _cancel_once(task: "asyncio.Task[Any] | None") -> Callable[[], None]:
-    told: list[bool] = []
-
-    def cancel() -> None:
-        if told:
-            return  # A second Ctrl-C must not cut the orderly stop short: nothing would be lost,
-        told.append(True)  # but what runs would be a suspect at the next start.
-        if task is not None:
-            task.cancel()
-
-    return cancel

@@ -40,7 +40,7 @@ NETWORK = click.option(
 )  # fmt: skip
 AGREED = click.option(
     "--agreed", is_flag=True,
-    help="Those who run the channels have agreed to the other bridge, and are not asked again.",
+    help="The channels' operators agreed to the other bridge: they are not asked again.",
 )  # fmt: skip
 DRY_RUN = click.option(
     "--dry-run", is_flag=True,
@@ -71,13 +71,13 @@ def import_group() -> None:
 @import_group.command("heisenbridge", short_help="Come from heisenbridge.")
 @click.option(
     "--registration", required=True, type=click.Path(path_type=Path),
-    help="heisenbridge's registration; the homeserver still needs to have it.",
+    help="heisenbridge's registration file, which the homeserver must still use.",
 )  # fmt: skip
 @NETWORK
 @AGREED
 @click.option(
     "--blank-passwords", is_flag=True,
-    help="Take the passwords that lie in the vault afterwards out of heisenbridge.",
+    help="Remove from heisenbridge the passwords that the vault holds afterwards.",
 )  # fmt: skip
 @DRY_RUN
 @CONFIG
@@ -88,8 +88,8 @@ def import_heisenbridge(
 ) -> None:  # fmt: skip
     """Bring rooms, nicks and sign-ins over from heisenbridge.
 
-    Neither Trestle nor heisenbridge must run; the homeserver must. What is there already stays
-    as it is, and what was brought over before is not brought again.
+    Trestle and heisenbridge must be stopped, the homeserver must be running. What is there already
+    stays as it is, and nothing is brought over twice.
     """
     settings = quietly(config)
     former = FormerBot.read(registration, settings.homeserver.server_name)
@@ -116,19 +116,19 @@ def import_heisenbridge(
 )  # fmt: skip
 @click.option(
     "--registration", type=click.Path(path_type=Path),
-    help="Its registration: with it, its bot invites ours, and gives it its own rights.",
+    help="Its registration file: with it, its bot invites ours and gives ours its rights.",
 )  # fmt: skip
 @click.option(
     "--password-key", type=click.Path(path_type=Path),
-    help="The key of its passwords (passwordEncryptionKeyPath).",
+    help="The file with the key to its passwords (passwordEncryptionKeyPath).",
 )  # fmt: skip
 @click.option(
     "--bridge-config", type=click.Path(path_type=Path),
-    help="Its config.yaml: the keys of channels (+k) stand in it.",
+    help="Its config.yaml, for the keys of channels (+k).",
 )  # fmt: skip
 @click.option(
     "--sasl", is_flag=True,
-    help="It signs people in by SASL (`sasl: true`); else passwords are the server's.",
+    help="It signs people in by SASL (`sasl: true`). Without this, passwords are the server's.",
 )  # fmt: skip
 @NETWORK
 @AGREED
@@ -142,8 +142,8 @@ def import_appservice_irc(
 ) -> None:  # fmt: skip
     """Bring rooms, nicks and sign-ins over from matrix-appservice-irc.
 
-    Neither Trestle nor the old bridge must run; the homeserver must. What is there already stays
-    as it is, and what was brought over before is not brought again.
+    Trestle and the old bridge must be stopped, the homeserver must be running. What is there
+    already stays as it is, and nothing is brought over twice.
     """
     settings = quietly(config)
     former = None
@@ -191,7 +191,7 @@ async def _means(
     settings = plan.settings
     homeserver, bot = settings.homeserver, namespaces_of(settings).bot
     refuse_another_owner(settings.state_dir)
-    # Who only looks has no database made or brought to another version.
+    # A dry run neither makes a database nor brings one to a new version.
     open_it = opened if plan.dry_run else Database.open
     async with (
         open_it(settings.database, settings.state_dir, SystemClock()) as database,
@@ -220,7 +220,7 @@ def _names(
     able = sorted(name for name, one in connectors.items() if isinstance(one, TakesOver))
     if not able:
         raise ConfigError(
-            "there is no network to import into; add one, `module: irc`, and try again",
+            "there is no network to import into; add one (`module: irc`) and try again",
             path="modules",
         )
     names = {name.lower(): name for name in able}
@@ -228,7 +228,7 @@ def _names(
         theirs, equals, ours = one.rpartition("=")
         if not equals or InstanceId(ours) not in able:
             raise TrestleError(
-                f"--network {one}: give the other bridge's name, =, and one of {', '.join(able)}"
+                f"--network {one}: write the other bridge's name, =, and one of {', '.join(able)}"
             )
         names[theirs.strip().lower()] = InstanceId(ours)
     return names

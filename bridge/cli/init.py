@@ -24,7 +24,7 @@ from bridge.init import (
 )
 from bridge.running.roster import NO_ADMIN, admins_of, name_an_admin
 from bridge.sdk.errors import ConfigError
-from bridge.sdk.secret import Secret
+from bridge.settings.options import SECRETS
 from bridge.settings.records import Settings
 from bridge.storage.schema import admin_sql
 
@@ -51,10 +51,10 @@ _NEARBY = "http://127.0.0.1:8008"
               help="Make no state directory and no master key here: the first start makes them, "
               "in a container's volume, say, or on another machine.")  # fmt: skip
 @click.option("--yes", is_flag=True, help="Ask nothing; what is not given takes its default.")
-@click.option("--force", is_flag=True, help="Write over files that are there.")
+@click.option("--force", is_flag=True, help="Overwrite existing files.")
 @click.option(
     "--print-sql", is_flag=True,
-    help="Only print what a database's admin must run where we may not make roles.",
+    help="Only print the SQL for the database's admin, where Trestle may not make roles.",
 )  # fmt: skip
 def init(
     homeserver_url: str | None, server_name: str | None, admins: Sequence[str],
@@ -63,7 +63,7 @@ def init(
 ) -> None:  # fmt: skip
     """Make config.yaml and registration.yaml, with random tokens.
 
-    Asks what it must know; flags answer beforehand.
+    It asks for what it must know; flags answer in advance.
     """
     if print_sql:
         given = dict(parse_change(change) for change in changes)
@@ -78,7 +78,7 @@ def init(
     )
     name = server_name or _ask_for(
         "homeserver.server_name", "--server-name", yes,
-        "Server name (behind the colon of your Matrix ids)",
+        "Server name (the part of your Matrix ids after the colon)",
     )  # fmt: skip
     if not admins and not yes and "permissions" not in parsed:
         admins = _ask_for_admin(name)
@@ -96,14 +96,14 @@ def init(
 
 
 def _tell_of_master_key(settings: Settings, *, made_here: bool) -> None:
-    """Have the key if it is made here, and say that it must be kept."""
+    """Make the key, if that is to be done here, and say that a copy must be kept."""
     if not made_here:
         place = settings.state_dir / "keys" / "master"
-        click.echo(f"The first start makes {place}, where Trestle runs then. Keep a copy")
-        click.echo("of that elsewhere: without it nobody's stored credentials open.")
+        click.echo(f"The first start makes {place}, on the machine where it happens.")
+        click.echo("Keep a copy of it elsewhere: no stored credentials open without it.")
     elif (master := have_master_key(settings)) is not None:
-        click.echo(f"Keep a copy of {master} elsewhere: without it nobody's stored")
-        click.echo("credentials open.")
+        click.echo(f"Keep a copy of {master} elsewhere: no stored")
+        click.echo("credentials open without it.")
 
 
 def _tell(config: Path, registered: Path, settings: Settings) -> None:
@@ -144,7 +144,7 @@ def _ask_for_admin(server_name: str) -> Sequence[str]:
 
 def _ask_for_modules(yes: bool) -> Sequence[str]:
     if yes:
-        raise ConfigError("--module is needed with --yes: irc, say, or none")
+        raise ConfigError("--module is needed with --yes: for example irc, or none")
     click.echo("\nModules:")
     list_modules(indent="  ")
 
@@ -169,10 +169,10 @@ def _ask(question: Question) -> object:
 
     def check(text: str) -> object:
         with _asking_again():
-            return text if question.kind is str else parse_value(text, "")
+            return text if question.kind in (str, *SECRETS) else parse_value(text, "")
 
     return click.prompt(
-        words, default=question.default, value_proc=check, hide_input=question.kind is Secret
+        words, default=question.default, value_proc=check, hide_input=question.kind in SECRETS
     )
 
 

@@ -1,4 +1,4 @@
-"""The keys of what people sign in with: ``trestle keys``."""
+"""The keys to what people sign in with: ``trestle keys``."""
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -39,16 +39,16 @@ _Alone = Callable[[Rotation, Audit], Awaitable[Any]]
 
 @main.group()
 def keys() -> None:
-    """The keys of what people sign in with."""
+    """The keys to what people sign in with."""
 
 
 @keys.command("rotate")
 @CONFIG
 @JSON
 def rotate_keys(config: Path, as_json: bool) -> None:
-    """Change the master key, also while Trestle runs.
+    """Change the master key; Trestle may keep running.
 
-    Cut short, the same command goes on with it.
+    If it is cut short, run it again: it goes on from there.
     """
     faults = _follow(config, "POST", "/keys/rotate", "Sealing keys anew", as_json)
     if as_json:
@@ -62,7 +62,7 @@ def rotate_keys(config: Path, as_json: bool) -> None:
 @CONFIG
 @JSON
 def check_keys(config: Path, as_json: bool) -> None:
-    """Look whether everything in the vault opens."""
+    """Check that everything in the vault opens."""
     faults = _follow(config, "GET", "/keys/check", "Opening records", as_json)
     if as_json:
         click.echo(json.dumps({"faults": faults}))
@@ -82,7 +82,7 @@ def new_key() -> None:
 @CONFIG
 @JSON
 def forget_keys(person: str, config: Path, as_json: bool) -> None:
-    """Destroy the credentials of a person, who then signs in again."""
+    """Destroy the credentials of a person, who must then sign in again."""
     subject = a_person(person)
 
     async def alone(rotation: Rotation, audit: Audit) -> int:
@@ -106,7 +106,7 @@ def forget_keys(person: str, config: Path, as_json: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @CONFIG
 def reset_keys(config: Path, yes: bool) -> None:
-    """Forget all credentials of everybody, where the master key is lost."""
+    """Destroy everybody's credentials, once the master key is lost."""
     settings = quietly(config)
     if not yes:
         click.confirm("Everybody must sign in again. Go on?", abort=True)
@@ -121,7 +121,7 @@ def reset_keys(config: Path, yes: bool) -> None:
 
 
 async def _alone(settings: Settings, work: _Alone) -> Any:
-    """Do it with the database ourselves; so no Trestle may be running."""
+    """Do it ourselves with the database, so no Trestle may be running."""
     async with _opened(settings) as (rotation, audit):
         return await work(rotation, audit)
 
@@ -135,7 +135,7 @@ async def _opened(settings: Settings) -> AsyncIterator[tuple[Rotation, Audit]]:
 
 
 def _follow(config: Path, method: str, path: str, words: str, as_json: bool) -> list[str]:
-    """Have it done by the running program, or by ourselves, and show how far it is."""
+    """Have the running program do it, or do it ourselves, and show the progress."""
     state_dir = place_of(config)
     with showing(words, quiet=as_json) as steps:
 
@@ -164,6 +164,6 @@ def _end_with(faults: list[str], as_json: bool) -> None:
         for fault in faults:
             click.echo(fault)
     raise TrestleError(
-        f"{len(faults)} things of the vault do not open. Put back a copy of the database in which "
-        "they do, or `trestle keys forget PERSON`, who then signs in again"
+        f"{len(faults)} records in the vault do not open. Restore a backup in which they do, or "
+        "run `trestle keys forget PERSON`: that person then signs in again"
     )

@@ -20,14 +20,16 @@ from bridge.settings.optionwords import options_of
 @main.command()
 @CONFIG
 @click.option(
-    "--registration", type=click.Path(path_type=Path), help="Default: beside the settings."
+    "--registration",
+    type=click.Path(path_type=Path),
+    help="The registration file.  [default: beside the settings]",
 )
 @JSON
 def doctor(config: Path, registration: Path | None, as_json: bool) -> None:
     """Say what is wrong with this installation, and the way out.
 
-    Works whether Trestle runs or not. Ends with 0, with 1 if something is bad, and with 2 if the
-    settings cannot be read.
+    Trestle may be running or not. Exits with 0 if nothing is bad, with 1 if something is, and with
+    2 if the settings cannot be read.
     """
     try:
         settings = quietly(config)
@@ -66,7 +68,7 @@ def _mark(finding: Finding) -> str:
     "-o",
     "--output",
     type=click.Path(path_type=Path, allow_dash=True),
-    help="Default: beside the settings. `-` prints it, where nothing may be written there.",
+    help="Where to write it; `-` prints it.  [default: beside the settings]",
 )
 def registration(config: Path, output: Path | None) -> None:
     """Write registration.yaml as the settings ask for it."""

@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode
 
 import click
 
+from bridge.cli.asking import NOT_RUNNING, ask_program
 from bridge.cli.group import CONFIG, JSON, finished, main, place_of, quietly, run_until_told
 from bridge.cli.steps import showing
 from bridge.core.oversight.aside import HERE, Choice, drop_each
@@ -24,13 +25,11 @@ from bridge.storage.shelf import Shelf, contents, summary
 
 _Alone: TypeAlias = Callable[[Shelf, Audit], Coroutine[Any, Any, Any]]
 
-_NOT_RUNNING = "Trestle does not run with this config; start it, then try again"
-
-ALL = click.option("--all", "all_of_them", is_flag=True, help="All that is parked.")
+ALL = click.option("--all", "all_of_them", is_flag=True, help="Everything that is parked.")
 
 REASON = click.option(
     "--reason", type=click.Choice([one.value for one in ParkReason]), metavar="REASON",
-    help=f"Of all, those parked for it: {', '.join(ParkReason)}.",
+    help=f"With --all: only what is parked for that reason: {', '.join(ParkReason)}.",
 )  # fmt: skip
 
 
@@ -59,13 +58,13 @@ def list_parked(config: Path, as_json: bool) -> None:
 @CONFIG
 @JSON
 def show_parked(name: str, config: Path, as_json: bool) -> None:
-    """Show one, with what people said."""
+    """Show one item, with what people said."""
     row = _parked(config, "GET", f"/parked/{quote(name, safe='')}", lambda s, _: _one(s, name))
     if as_json:
         click.echo(_pretty(row))
         return
     click.echo(_in_a_line(row))
-    click.echo(_pretty(row["event"]) if row["event"] else "No event is kept of it.")
+    click.echo(_pretty(row["event"]) if row["event"] else "Its event is not kept.")
 
 
 @parked.command("retry")
@@ -77,12 +76,12 @@ def show_parked(name: str, config: Path, as_json: bool) -> None:
 def retry_parked(
     name: str | None, all_of_them: bool, reason: str | None, config: Path, as_json: bool
 ) -> None:
-    """Have one run again, now, or all of them. Trestle must be running.
+    """Try one item again now, or all of them. Trestle must be running.
 
-    What cannot run again is named, and stays parked.
+    What cannot be tried again is named, and stays parked.
     """
     if _is_one(name, all_of_them, reason):
-        row = _parked(config, "POST", f"/parked/{quote(name or '', safe='')}/retry", None)
+        row = ask_program(config, "POST", f"/parked/{quote(name or '', safe='')}/retry")
         click.echo(json.dumps(row, indent=2) if as_json else f"Runs again: {_in_a_line(row)}")
         return
     path = f"/parked/retry?{_query(reason=reason)}"
@@ -93,7 +92,7 @@ def retry_parked(
 @click.argument("name", required=False)
 @ALL
 @REASON
-@click.option("--yes", is_flag=True, help="Do not ask before all go.")
+@click.option("--yes", is_flag=True, help="Do not ask before dropping all.")
 @CONFIG
 @JSON
 def drop_parked(
@@ -104,7 +103,7 @@ def drop_parked(
     config: Path,
     as_json: bool,
 ) -> None:
-    """Let one go for good, or all of them."""
+    """Drop one item for good, or all of them."""
     if _is_one(name, all_of_them, reason):
         one = name or ""
         row = _parked(
@@ -127,7 +126,7 @@ def _is_one(name: str | None, all_of_them: bool, reason: str | None) -> bool:
     if (name is None) != all_of_them:
         raise click.UsageError("name one, or say --all")
     if reason is not None and not all_of_them:
-        raise click.UsageError("--reason chooses among --all")
+        raise click.UsageError("--reason needs --all")
     return not all_of_them
 
 
@@ -136,18 +135,18 @@ def _query(**given: object) -> str:
 
 
 class _All(NamedTuple):
-    """What is done with many."""
+    """What is done with many items."""
 
     method: str
     path: str
     doing: str
     done: str
     alone: Choice | None = None
-    """Which of them go if no program runs; None: then it cannot be."""
+    """Which of them go if no program runs; None: it takes a running one."""
 
 
 def _through(task: _All, config: Path, as_json: bool) -> None:
-    """Have it done with many, show how far it is, say what became of it."""
+    """Do it with many items, show the progress, say what became of them."""
     state_dir = place_of(config)
     with showing(task.doing, quiet=as_json) as steps:
 
@@ -155,7 +154,7 @@ def _through(task: _All, config: Path, as_json: bool) -> None:
             if await follow(state_dir, task.method, task.path, steps.show):
                 return True
             if task.alone is None:
-                raise TrestleError(_NOT_RUNNING)
+                raise TrestleError(NOT_RUNNING)
             async with _opened(config) as (shelf, audit):
                 own = drop_each(shelf, audit, task.alone)
                 async with aclosing(own):
@@ -174,7 +173,7 @@ def _through(task: _All, config: Path, as_json: bool) -> None:
         raise TrestleError(f"{len(steps.faults)} could not be {task.done}")
 
 
-def _parked(config: Path, method: str, path: str, alone: _Alone | None) -> Any:
+def _parked(config: Path, method: str, path: str, alone: _Alone) -> Any:
     """Ask the running program; if none runs, do ``alone`` with the database ourselves."""
     state_dir = place_of(config)
 
@@ -182,8 +181,6 @@ def _parked(config: Path, method: str, path: str, alone: _Alone | None) -> Any:
         answer = await ask(state_dir, method, path)
         if answer is not None:
             return answer
-        if alone is None:
-            raise TrestleError(_NOT_RUNNING)
         async with _opened(config) as (shelf, audit):
             return await alone(shelf, audit)
 

@@ -4,11 +4,11 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import click
 
+from bridge.cli.asking import ask_program
 from bridge.cli.group import (
     CONFIG,
     JSON,
@@ -19,7 +19,7 @@ from bridge.cli.group import (
     quietly,
     run_until_told,
 )
-from bridge.doors.control import ask, fetch
+from bridge.doors.control import fetch
 from bridge.doors.controlserver import copy_of
 from bridge.model import SystemClock
 from bridge.running.roster import keeps_of, namespaces_of
@@ -43,9 +43,9 @@ _SECONDS = 600.0
 def export_person(person: str, file: Path | None, config: Path) -> None:
     """Write all that is kept about a person into a ZIP.
 
-    PERSON is named by the Matrix id. Without FILE it is data-of-NAME.zip, here. Passwords and
-    keys are named in it and not shown, nor are others. A person gets the same by saying data to
-    the bot.
+    PERSON is a Matrix id. Without FILE it is data-of-NAME.zip, here. Passwords and keys are named
+    in it, but not shown; nor is anything of other people. A person gets the same by saying `data`
+    to the bot.
     """
     subject = a_person(person)
     place = file or Path(f"data-of-{_file_name(subject)}.zip")
@@ -75,8 +75,8 @@ def export_person(person: str, file: Path | None, config: Path) -> None:
 def erase_person(person: str, config: Path, yes: bool, as_json: bool) -> None:
     """Erase what is kept about a person, and end their logins.
 
-    PERSON is named by the Matrix id. It is done as when they say forget me to the bot: what stays
-    is named, with the reason. Cut off, it is taken up at the next start. Trestle must be running.
+    PERSON is a Matrix id. This does what `forget me`, said to the bot, does: what stays is named,
+    with the reason. If it is cut short, the next start completes it. Trestle must be running.
     """
     subject = a_person(person)
     if not yes:
@@ -84,15 +84,8 @@ def erase_person(person: str, config: Path, yes: bool, as_json: bool) -> None:
             f"The logins and direct chats of {subject} on networks end, and their settings and "
             "credentials go for good. Go on?", abort=True,
         )  # fmt: skip
-    state_dir = place_of(config)
-
-    async def work() -> Any:
-        done = await ask(state_dir, "DELETE", f"/people/{quote(subject, safe='')}", limit=_SECONDS)
-        if done is None:
-            raise TrestleError("Trestle does not run with this config; start it, then try again")
-        return done
-
-    done = finished(run_until_told(work))
+    path = f"/people/{quote(subject, safe='')}"
+    done = ask_program(config, "DELETE", path, limit=_SECONDS)
     if as_json:
         click.echo(json.dumps(done, indent=2))
         return
@@ -107,7 +100,7 @@ def erase_person(person: str, config: Path, yes: bool, as_json: bool) -> None:
 
 
 def _file_name(person: UserId) -> str:
-    """The person's name and server, as any file may be called."""
+    """The person's name and server, in characters that any file name may have."""
     return "".join(c if c.isalnum() or c in "-._" else "_" for c in person[1:])[:100]
 
 
@@ -127,13 +120,13 @@ async def _alone(settings: Settings, person: UserId) -> bytes:
 
 
 def _kept_by(settings: Settings, instance: InstanceId) -> Sequence[Kept]:
-    """What the instance's module keeps; all of it is a secret where the module cannot say."""
+    """What the instance's module keeps; where the module cannot say, all of it is secret."""
     try:
         return keeps_of(settings, instance)
     except ConfigError as error:
         click.echo(
-            f"{error}\nSo it is not known which of what {instance} keeps is a secret: all of it "
-            "is named in the copy and not shown. Mend that and export again.",
+            f"{error}\nSo it is not known which of the things that {instance} keeps are secret: "
+            "the copy names them all and shows none. Mend that and export again.",
             err=True,
         )
         return (Kept(prefix="", holds=Holds.SECRET, purpose="not known", keep_for=None),)

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from bridge.cli.asking import NOT_RUNNING
 from bridge.cli.group import CONFIG, JSON, finished, main, place_of, run_until_told
 from bridge.core.oversight.status import in_lines
 from bridge.doors.control import ask
@@ -19,19 +20,19 @@ _EVERY = 1.0
 
 
 @main.command()
-@click.option("--watch", is_flag=True, help="Show it anew each second, until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Refresh it every second, until Ctrl-C.")
 @CONFIG
 @JSON
 def status(watch: bool, config: Path, as_json: bool) -> None:
-    """Show how the running Trestle is, on one screen."""
+    """Show how the running Trestle is doing, on one screen."""
     if watch and as_json:
-        raise click.UsageError("--watch shows a screen for people; leave it or --json out")
+        raise click.UsageError("--watch and --json do not go together: leave one of them out")
     state_dir = place_of(config)
 
     async def look() -> Any:
         found = await ask(state_dir, "GET", "/status")
         if found is None:
-            raise TrestleError("Trestle does not run with this config; `trestle run` starts it")
+            raise TrestleError(NOT_RUNNING)
         return found
 
     async def keep_looking() -> None:

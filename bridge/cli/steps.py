@@ -1,4 +1,4 @@
-"""Shows how far it is with something that takes long."""
+"""Shows the progress of something that takes long."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,19 +11,22 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 @dataclass(slots=True)
 class Steps:
-    """What the steps have told."""
+    """What the steps so far have said."""
 
     show: Callable[[dict[str, Any]], None]
-    """Takes a step: ``done`` of ``total``, and the ``faults`` of it."""
+    """Takes a step: how much is ``done`` of ``total``, and its ``faults``."""
     done: int = 0
     faults: list[str] = field(default_factory=list)
 
 
 @contextmanager
 def showing(words: str, *, quiet: bool) -> Iterator[Steps]:
-    """Show a bar, on the standard error, while steps come."""
-    columns = (TextColumn(words), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True, quiet=quiet)) as progress:
+    """Show a bar while steps come, where somebody can see it."""
+    console = Console(stderr=True)
+    with Progress(
+        TextColumn(words), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        console=console, disable=quiet or not console.is_terminal,
+    ) as progress:  # fmt: skip
         bar = progress.add_task(words, total=None, visible=False)
 
         def show(step: dict[str, Any]) -> None:

@@ -24,7 +24,10 @@ from bridge.storage.traces import Traces
 @CONFIG
 @JSON
 def trace(identifier: str, config: Path, as_json: bool) -> None:
-    """Tell what became of an event or a message, and when."""
+    """Tell what became of an event or a message, and when.
+
+    ID is a Matrix event's id ($...), or a network's id of a message.
+    """
     state_dir = place_of(config)
 
     async def work() -> Any:

@@ -1,15 +1,13 @@
-"""What waits for its room in Matrix: ``trestle waiting``."""
+"""What waits to get into its room in Matrix: ``trestle waiting``."""
 
 import json
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import click
 
-from bridge.cli.group import CONFIG, JSON, finished, main, place_of, run_until_told
-from bridge.doors.control import ask
-from bridge.sdk.errors import TrestleError
+from bridge.cli.asking import ask_program
+from bridge.cli.group import CONFIG, JSON, main
 
 
 @main.group()
@@ -21,11 +19,11 @@ def waiting() -> None:
 @CONFIG
 @JSON
 def list_waiting(config: Path, as_json: bool) -> None:
-    """List the rooms for which something waits.
+    """List the rooms for which something waits, the longest wait first.
 
-    The one that waits longest comes first. Trestle must be running.
+    Trestle must be running.
     """
-    rows = _ask(config, "GET", "/waiting")
+    rows = ask_program(config, "GET", "/waiting")
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
@@ -42,27 +40,15 @@ def list_waiting(config: Path, as_json: bool) -> None:
 @CONFIG
 @JSON
 def park_waiting(room: str, config: Path, as_json: bool) -> None:
-    """Put aside what a room waits for first.
+    """Put aside the first thing that waits for a room.
 
-    What comes after it goes on. It is among `trestle parked list` then, to be tried again or let
-    go. Trestle must be running.
+    What comes after it goes on. `trestle parked` shows it then, to be tried again or dropped.
+    Trestle must be running.
     """
-    done = bool(_ask(config, "POST", f"/waiting/{quote(room, safe='')}/park"))
+    done = bool(ask_program(config, "POST", f"/waiting/{quote(room, safe='')}/park"))
     if as_json:
         click.echo(json.dumps({"room": room, "parked": done}))
     elif done:
         click.echo("Put aside: trestle parked list shows it.")
     else:
-        click.echo("It is being tried just now, and is put aside as soon as that has failed.")
-
-
-def _ask(config: Path, method: str, path: str) -> Any:
-    state_dir = place_of(config)
-
-    async def work() -> Any:
-        answer = await ask(state_dir, method, path)
-        if answer is None:
-            raise TrestleError("Trestle does not run with this config; start it, then try again")
-        return answer
-
-    return finished(run_until_told(work))
+        click.echo("It is being tried right now, and is put aside as soon as that fails.")

@@ -37,7 +37,7 @@ class IrcUser:
         await self._group.__aexit__(None, None, None)
 
     async def join(self, *channels: str) -> None:
-        """Go into the channels, one after the other."""
+        """Join the channels, one after the other."""
         for channel in channels:
             self._write(f"JOIN {channel}")
             await self.wait_for(f" 366 {self.nick} {channel} ")

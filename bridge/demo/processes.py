@@ -1,4 +1,4 @@
-"""Programs of the local stack, which end when we end, however that is."""
+"""Programs of the local stack, which end when we end, however that happens."""
 
 import asyncio
 import contextlib
@@ -15,9 +15,8 @@ from bridge.sdk.errors import ConfigError
 
 _PR_SET_PDEATHSIG = 1
 
-
 _claims: list[socket.socket] = []
-"""Hold what this process chose of the ports, as long as it lives."""
+"""These hold the ports that this process chose, as long as it lives."""
 
 _LOWEST_PORT = 12_000
 _PREFERRED_FROM = 29_000
@@ -27,9 +26,9 @@ _BLOCK = 64
 def free_port(preferred: int = 0) -> int:
     """A port of the loopback that nobody listens on, the preferred one if it is free.
 
-    Never one that was chosen here before, or that another process chooses: whoever asks may begin
-    to listen much later. And none that the system gives to connections: one could have it while
-    whoever asked for it here starts anew.
+    Never one that was chosen here before, or that another process chose: whoever asks may begin
+    to listen much later. Nor one that the system gives to connections: a connection could take it
+    while the program that asked for it restarts.
     """
     if preferred and _is_free(preferred) and _claim(f"port-{preferred}"):
         return preferred
@@ -63,7 +62,7 @@ def _is_free(port: int) -> bool:
 
 
 def _end_of_ports() -> int:
-    """Where the ports end that are chosen here: those that are preferred, or given, come after."""
+    """Where the ports that are chosen here end; preferred ones, and the system's, come after."""
     try:
         text = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text()
         return min(int(text.split()[0]), _PREFERRED_FROM)
@@ -88,7 +87,7 @@ def _claim(name: str) -> bool:
 
 
 def dies_with_us(then: int = signal.SIGKILL) -> Callable[[], None]:
-    """What a child runs before its program: to be told when its parent is gone."""
+    """What a child runs before its program, to be told when its parent is gone."""
     parent = os.getpid()
     set_option = ctypes.CDLL(None, use_errno=True).prctl if sys.platform == "linux" else None
 

@@ -138,7 +138,7 @@ def irc_command(port: int) -> list[str]:
             "the demo's IRC server is not installed: pip install 'matrix-trestle[demo]'"
         )
     command = [sys.executable, str(program), "--listen", "127.0.0.1", "--ports", str(port)]
-    # As root it wants to be told; a change of user would undo that it dies with us.
+    # Run by root, it insists on a user. Another than root would not die with us.
     return [*command, "--setuid", "root"] if os.geteuid() == 0 else command
 
 
@@ -156,7 +156,7 @@ async def wait_until_ready(bridge: Program, port: int) -> None:
 
 
 async def _bridge_a_room(street: Street, alice: MatrixUser, bea: MatrixUser) -> str:
-    """Have a room bridged the way people do it."""
+    """Bridge a room the way people do."""
     street.console.print(f"[dim]4/4[/] a room, bridged to {_CHANNEL} by asking {_BOT} ...")
     room = await alice.create_room(preset="public_chat", name="Lobby")
     await bea.join(room)
@@ -170,7 +170,7 @@ async def _bridge_a_room(street: Street, alice: MatrixUser, bea: MatrixUser) -> 
 async def _converse(
     console: Console, room: str, alice: MatrixUser, bea: MatrixUser, carl: IrcUser, dora: IrcUser
 ) -> list[bool]:
-    """Say each line, and see it on the other side. One entry a line: whether it crossed."""
+    """Say each line and look for it on the other side; give, for each, whether it crossed."""
     console.print(f"\n[bold]Matrix room  <->  {_CHANNEL}[/]\n")
     speakers: dict[str, MatrixUser | IrcUser] = {
         "alice": alice,

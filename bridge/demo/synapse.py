@@ -43,7 +43,7 @@ class Synapse:
         return f"http://127.0.0.1:{self.port}"
 
     async def start(self, limit: float = 180.0) -> None:
-        """Have it up and answering. Raises ``ConfigError`` with its last words if it is not."""
+        """Return when it answers. Raises ``ConfigError`` with its last words if it does not."""
         config = self.folder / "homeserver.yaml"
         config.write_text(json.dumps(self._config()))  # JSON is YAML.
         await self.program.start(
@@ -64,8 +64,8 @@ class Synapse:
     async def measure_tables(self) -> None:
         """Have SQLite know how large its tables are.
 
-        Nothing of Synapse's does. Without it the edits of one page of ``/messages`` are looked
-        for in all relations there are, which takes seconds after some ten thousand messages.
+        Nothing in Synapse does that. Without it, the edits for one page of ``/messages`` are
+        looked for among all relations, which takes seconds after some ten thousand messages.
         """
         await asyncio.to_thread(_analyze, self.folder / _DATABASE)
 

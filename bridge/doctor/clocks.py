@@ -33,16 +33,17 @@ def judge_clocks(differences: dict[str, float | None]) -> Sequence[Remark]:
         return [note("no other clock could be asked; is this machine's right?")]
     off = {who: by for who, by in known.items() if abs(by) > _TOLERABLE}
     if not off:
-        return [well(f"this machine's and those of {' and '.join(known)} agree")]
+        theirs = " and ".join(f"{who}'s" for who in known)
+        return [well(f"this machine's clock agrees with {theirs}")]
     values = list(off.values())
     if len(off) == len(known) > 1 and max(values) - min(values) < _TOLERABLE:
         return [
             _say(values[0], f"this machine's clock is {_ahead(-values[0])} those of "
-                 f"{' and '.join(off)}; set it, by `timedatectl set-ntp true` say")
+                 f"{' and '.join(off)}; set it, for example by `timedatectl set-ntp true`")
         ]  # fmt: skip
     return [
-        _say(by, f"the clock of {who} is {_ahead(by)} ours; set the machines' clocks, by "
-             "`timedatectl set-ntp true` say")
+        _say(by, f"the clock of {who} is {_ahead(by)} ours; set the machines' clocks, for "
+             "example by `timedatectl set-ntp true`")
         for who, by in off.items()
     ]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The database: what it is like, judged."""
+"""The database, judged by what was seen of it."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ _PRINT = "`trestle init --print-sql` prints what its admin must run"
 
 
 def judge(looked: Looked, *, is_running: bool, is_embedded: bool) -> Sequence[Remark]:
-    """Say what is wrong with it, and in one sentence what is well."""
+    """Say what is wrong with it; if nothing is, sum it up."""
     facts = looked.facts
     found = [
         *_judge_server(facts),
@@ -31,15 +31,16 @@ def judge(looked: Looked, *, is_running: bool, is_embedded: bool) -> Sequence[Re
 
 
 def left_to_its_user(state_dir: Path) -> Sequence[Remark]:
-    """What root says of another user's embedded database that is stopped; nothing of its own."""
+    """What to tell root of another user's embedded database that is stopped; else nothing."""
     owner = state_dir.stat().st_uid
     if os.geteuid() != 0 or owner == 0:
         return []
     who = name_of(owner)
     return [
         note(
-            f"not looked at: Trestle is stopped, and its embedded database is {who}'s, who could "
-            f"not use it if root started it; `runuser -u {who} -- trestle doctor ...` does"
+            f"not looked at: Trestle is stopped, and its embedded database belongs to {who}, who "
+            f"could not use it once root had started it; `runuser -u {who} -- trestle doctor ...` "
+            "looks at it"
         )
     ]
 
@@ -47,11 +48,13 @@ def left_to_its_user(state_dir: Path) -> Sequence[Remark]:
 def _judge_server(facts: Facts) -> Iterator[Remark]:
     if facts.encoding != "UTF8":
         yield bad(
-            f"the database is encoded in {facts.encoding}, which cannot hold every text; make it "
-            "anew: CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
+            f"the database is encoded in {facts.encoding}, which cannot hold every text; create "
+            "it anew: CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
         )
     if facts.is_standby:
-        yield bad("the database is a standby, which only reads; name the primary in database.url")
+        yield bad(
+            "the database is a standby, which is read-only; name the primary in database.url"
+        )
     if not facts.survives_power_cuts:
         yield note(
             "the database has fsync or full_page_writes off: a power cut can lose events that "
@@ -59,7 +62,7 @@ def _judge_server(facts: Facts) -> Iterator[Remark]:
         )
     if 0 <= facts.connections < _CONNECTIONS:
         yield bad(
-            f"the role {facts.login} may have {facts.connections} connections, and Trestle needs "
+            f"the role {facts.login} may have {facts.connections} connections, but Trestle needs "
             f"{_CONNECTIONS}; as an admin run: ALTER ROLE {facts.login} CONNECTION LIMIT -1"
         )
 
@@ -72,12 +75,12 @@ def _judge_roles(facts: Facts) -> Iterator[Remark]:
                 f"{facts.login} may not make any; {_PRINT}"
             )
         for role, login in facts.refused_roles:
-            yield bad(f"the database role {login} is no member of {role}; {_PRINT}")
+            yield bad(f"the database role {login} is not a member of {role}; {_PRINT}")
         if not facts.may_make_tables:
             yield bad(f"the role trestle_owner may make no tables in the database; {_PRINT}")
     for role in facts.unbound_roles:
         yield bad(
-            f"the database role {role} may pass by row-level security; as an admin run: "
+            f"the database role {role} may bypass row-level security; as an admin run: "
             f"ALTER ROLE {role} NOSUPERUSER NOBYPASSRLS"
         )
     if facts.is_superuser:
@@ -89,7 +92,7 @@ def _judge_roles(facts: Facts) -> Iterator[Remark]:
 
 def _judge_schema(facts: Facts) -> Iterator[Remark]:
     if facts.schema is None:
-        yield bad(f"we may not read the database's schema_version; {_PRINT}")
+        yield bad(f"{facts.login} may not read the table schema_version in the database; {_PRINT}")
     elif facts.schema > facts.newest_schema:
         yield bad(
             f"the database has schema {facts.schema}, made by a newer Trestle; this one knows up "

@@ -1,4 +1,4 @@
-"""Runs the checks in an order in which none only repeats what another has said."""
+"""Runs the checks, in such an order that none merely repeats what another has said."""
 
 import asyncio
 import os
@@ -45,11 +45,11 @@ _LIMIT = 75.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What one check found: a sentence, with the mend if it is not well."""
+    """What one check found: a sentence, with the way out if it is not well."""
 
     check: str
     level: Literal["ok", "note", "bad"]
-    """``note``: it works, and yet the admin should know."""
+    """``note``: it works, but the admin should know."""
     sentence: str
 
     @property
@@ -84,7 +84,7 @@ class Doctor:
     async def examine(self) -> list[Finding]:
         """Run every check; none keeps another from running."""
         self._findings = []
-        # What rests on something that is not well is left out: it would only say so again.
+        # A check that rests on something that is not well is left out: it would only repeat that.
         await self._check("state_dir", self._state)
         if self._is_usable:
             await self._check("keys", self._keys)
@@ -218,13 +218,13 @@ class Doctor:
             async with asyncio.timeout(_LIMIT):
                 remarks = await run()
         except TimeoutError:
-            remarks = [bad(f"no end in {_LIMIT:.0f} s; is a machine busy?")]
+            remarks = [bad(f"not finished after {_LIMIT:.0f} s; is a machine overloaded?")]
         except TrestleError as error:
             remarks = [bad(str(error))]
         except OSError as error:
             what = error.filename or "something"
             remarks = [bad(f"{what} cannot be looked at: {error.strerror}; run this as the user "
-                           "who runs Trestle")]  # fmt: skip
+                           "that runs Trestle")]  # fmt: skip
         except Exception as error:  # noqa: BLE001 - none keeps another from running
             # Its text may hold what nobody should read.
             remarks = [bad(f"this check itself failed ({type(error).__name__}); please report it")]

@@ -22,13 +22,14 @@ _SECONDS = 5.0
 
 RATE_LIMITED = (
     "the homeserver limits how fast we may ask: the registration that it has read says "
-    "rate_limited: true. `trestle registration` writes one that says false; then restart it"
+    "rate_limited: true. `trestle registration` writes one that says false; then restart the "
+    "homeserver"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Greeting:
-    """An answer to somebody without a token."""
+    """How it answers somebody without a token."""
 
     status: int
     difference: float | None
@@ -56,7 +57,7 @@ async def greet(url: str, clock: Clock) -> Greeting | None:
 async def examine_versions(
     client: HomeserverClient, settings: Settings, greeting: Greeting | None, clock: Clock
 ) -> tuple[str, Sequence[str]]:
-    """Say that a homeserver answers, and which versions it has; none if it does not tell us yet.
+    """Say that a homeserver answers, with its versions; none of those if it refuses our token.
 
     Raises ``ConfigError`` if there is none.
     """
@@ -64,7 +65,7 @@ async def examine_versions(
     if greeting is not None and 300 <= greeting.status < 400:
         target = greeting.location.partition("/_matrix/")[0] or "another place"
         raise ConfigError(
-            f"what answers at {url} sends us on to {target}, where no token is carried; put the "
+            f"what answers at {url} redirects us to {target}, and no token is sent along; put the "
             "final URL into homeserver.url"
         )
     plain = url.replace("https://", "http://", 1)
@@ -107,8 +108,8 @@ async def _why_not(error: Exception, url: str) -> str:
     if isinstance(cause, OSError) and not isinstance(cause, TimeoutError | NoAnswerError):
         return (
             f"{error}. Is homeserver.url ({url}) right, as this machine reaches it? If the "
-            "homeserver does not start since it was given the registration, its log says why: no "
-            "two of app_service_config_files may have the same id or as_token, and it must be "
+            "homeserver no longer starts since it was given the registration, its log says why: "
+            "no two of app_service_config_files may have the same id or as_token, and it must be "
             "able to read each"
         )
     return f"{error}. Is homeserver.url ({url}) right, as this machine reaches it?"
@@ -138,7 +139,7 @@ def _no_homeserver(url: str) -> ConfigError:
 
 
 async def examine_token(client: HomeserverClient, settings: Settings) -> Sequence[Remark]:
-    """See whom the homeserver takes us for. Raises ``TemporaryFailure``."""
+    """See who the homeserver thinks we are."""
     try:
         reply = await client.whoami()
     except MatrixError as error:
@@ -154,16 +155,16 @@ async def examine_token(client: HomeserverClient, settings: Settings) -> Sequenc
     if localpart == appservice.sender_localpart:
         return [
             bad(
-                f"the homeserver's name is {theirs}, and homeserver.server_name is {server}; put "
+                f"the homeserver's name is {theirs}, but homeserver.server_name is {server}; put "
                 f"{theirs} there, write the registration anew (`trestle registration`), and "
                 "restart the homeserver"
             )
         ]
     return [
         bad(
-            f"the homeserver takes us for {told}, not {wanted}: appservice.sender_localpart is "
-            "not what it has read; put that right, or write the registration anew and restart "
-            "the homeserver"
+            f"the homeserver takes us for {told}, not {wanted}: appservice.sender_localpart "
+            "differs from what it has read; put that right, or write the registration anew and "
+            "restart the homeserver"
         )
     ]
 
@@ -178,7 +179,7 @@ async def examine_accounts(client: HomeserverClient) -> Remark:
             continue
         return note(
             f"accounts are kept by an authentication service ({reply.get('issuer')}). Trestle's "
-            "own users need nothing of it: they are made through the registration, without a "
+            "own users need nothing from it: they are made through the registration, without a "
             "login. People cannot give Trestle a password, and an access token of theirs ends "
             "when it expires"
         )
@@ -193,11 +194,11 @@ async def examine_device(client: HomeserverClient, bot: UserId) -> Remark:
         if error.errcode.endswith("M_UNKNOWN_DEVICE"):  # With the proposal's name before it.
             return well("device_id masquerading works: nothing is doubled by its restart")
         if error.errcode in {"M_FORBIDDEN", "M_UNKNOWN"}:
-            return well("to be seen at the first start: the bot has no account yet")
+            return well("the first start will show it: the bot has no account yet")
         raise
     if reply.get("device_id") == "TRESTLEDOCTOR":
         return well("device_id masquerading works: nothing is doubled by its restart")
     return note(
         "this homeserver lacks device_id masquerading (MSC4326): a message may be there twice "
-        "after its restart. A newer one has it, Synapse from 1.141"
+        "after its restart. Newer ones have it, Synapse from 1.141 on"
     )

@@ -33,7 +33,7 @@ def examine_keys(state_dir: Path, clock: Clock, *, is_running: bool) -> Sequence
 
 
 def judge_days(folder: Path, today: date, *, is_running: bool) -> Sequence[Remark]:
-    """A Trestle that runs has the keys of today and tomorrow."""
+    """A running Trestle has the keys of today and tomorrow."""
     if not is_running:
         return []
     tomorrow = today + timedelta(days=1)
@@ -44,7 +44,7 @@ def judge_days(folder: Path, today: date, *, is_running: bool) -> Sequence[Remar
         bad(
             f"the key of {missing[0]} is missing in {folder}: what was stored that day could not "
             "be read after a restart. Put it back from a backup if there is one; Trestle makes "
-            "those that it lacks every hour"
+            "missing keys every hour"
         )
     ]
 
@@ -59,7 +59,7 @@ def judge_master_key(
     return [
         bad(
             f"the vault holds secrets, and there is neither {file} nor {_MASTER_KEY} in the "
-            "environment to open them; put the key back from where you keep a copy"
+            "environment to open them; put the key back from the copy that you keep elsewhere"
         )
     ]
 
@@ -85,7 +85,7 @@ def _judge(path: Path) -> Iterator[Remark]:
     mode, is_folder = stat.S_IMODE(status.st_mode), stat.S_ISDIR(status.st_mode)
     right = "700" if is_folder else "600"
     if mode & 0o077:
-        yield bad(f"others than its owner can reach {path}; run `chmod {right} {path}`")
+        yield bad(f"users other than its owner can reach {path}; run `chmod {right} {path}`")
     if not mode & stat.S_IRUSR:
         yield bad(f"{path} cannot be read by its owner; run `chmod {right} {path}`")
         return
@@ -94,13 +94,15 @@ def _judge(path: Path) -> Iterator[Remark]:
 
 
 def _judge_owners(paths: Iterable[Path]) -> Iterator[Remark]:
-    """Say once of each other user that files are theirs."""
+    """Name, for each other user, one file that is theirs."""
     user = os.geteuid()
     others = {status.st_uid: path for path in paths if (status := path.lstat()).st_uid != user}
     for path in others.values():
         name, us = _owner(path), "root" if user == 0 else "another user"
         said = note if user == 0 else bad
-        yield said(f"{path} belongs to {name}, and this is {us}; run Trestle, and this, as {name}")
+        yield said(
+            f"{path} belongs to {name}, but this runs as {us}; run Trestle, and this, as {name}"
+        )
 
 
 def _judge_size(path: Path, size: int) -> Iterator[Remark]:

@@ -22,7 +22,7 @@ _SECONDS = 5.0
 
 @asynccontextmanager
 async def answering(settings: AppserviceSettings) -> AsyncIterator[ConfigError | None]:
-    """Listen for the ping, unless somebody else does; give why we cannot."""
+    """Listen for the ping, unless somebody else does; give the reason if we cannot."""
     nobody = _Nobody()
     receiver = Receiver(settings, nobody, nobody, Telemetry())
     refused = None
@@ -43,9 +43,9 @@ async def examine_listeners(
     listen = settings.appservice.listen
     if is_running:
         if refused is None:
-            return [note(f"a Trestle runs, and does not listen at {listen}: its settings are "
-                         "older than these, or it is just starting; restart it")]  # fmt: skip
-        return [well(f"the Trestle that runs listens at {listen}"), *await _ask_ready(settings)]
+            return [note(f"a Trestle is running, but does not listen at {listen}: its settings "
+                         "are older than these, or it is just starting; restart it")]  # fmt: skip
+        return [well(f"the running Trestle listens at {listen}"), *await _ask_ready(settings)]
     if refused is not None:
         raise refused
     ops = OpsServer(settings.ops.listen, Telemetry(), ready=_well)
@@ -56,7 +56,7 @@ async def examine_listeners(
         await _try_to_listen(place, path)
     found = [well(f"{listen} is free for Trestle")]
     if in_container:
-        # The rest of what may be in the way is told when the ping has shown that something is.
+        # What else may be in the way is told once the ping has shown that something is.
         found += [note(hint) for hint in _unseen(settings.appservice, in_container=True)]
         found += [
             note(_only_inside(path, place)) for path, place in web.items()
@@ -93,7 +93,7 @@ def _only_inside(path: str, place: Address) -> str:
 
 
 def _unseen(settings: AppserviceSettings, *, in_container: bool) -> list[str]:
-    """Say so if only we ourselves reach the listener, and the homeserver is told to."""
+    """Say so if only this machine reaches the listener, but the homeserver is told to."""
     listen, host = settings.listen, urlsplit(settings.url).hostname or ""
     if not _is_loopback(listen.host) or _is_loopback(host):
         return []
@@ -121,12 +121,12 @@ def reach_hints(settings: AppserviceSettings, *, in_container: bool) -> list[str
         hints.append("localhost may be ::1 there and 127.0.0.1 here; name the address itself")
     if parts.scheme == "https":
         hints.append(
-            "appservice.url is https://, and Trestle itself speaks plain HTTP; write http://, or "
+            "appservice.url is https://, but Trestle itself speaks plain HTTP; write http://, or "
             "put a proxy with a certificate that the homeserver trusts in front"
         )
     if _is_loopback(host) and port != listen.port:
         hints.append(
-            f"appservice.url names the port {port}, and appservice.listen {listen.port}; unless "
+            f"appservice.url names the port {port}, but appservice.listen {listen.port}; unless "
             "a proxy is in between they must be the same"
         )
     if in_container and _is_loopback(host):
@@ -155,7 +155,7 @@ def _families(host: str) -> set[int]:
 
 
 async def _ask_ready(settings: Settings) -> Sequence[Remark]:
-    """What the running one says of itself."""
+    """What the running Trestle says of itself."""
     place = settings.ops.listen
     if place is None or place.port == 0:
         return []
@@ -168,9 +168,9 @@ async def _ask_ready(settings: Settings) -> Sequence[Remark]:
             said = await response.json(content_type=None)
             reason = str(said["reason"]) if response.status != 200 else ""
     except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError):
-        return [note(f"the Trestle that runs does not answer at ops.listen ({place}): its "
+        return [note(f"the running Trestle does not answer at ops.listen ({place}): its "
                      "settings are older than these, or it is stuck; restart it")]  # fmt: skip
-    return [note(f"the Trestle that runs takes no events: {reason}")] if reason else []
+    return [note(f"the running Trestle takes no events: {reason}")] if reason else []
 
 
 def _well() -> None:

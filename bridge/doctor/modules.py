@@ -1,4 +1,4 @@
-"""The modules: their settings, and what each sees for itself."""
+"""The modules: their settings, and what each finds out for itself."""
 
 import asyncio
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ def examine_modules(settings: Settings) -> Remark:
 
 
 async def examine_networks(settings: Settings) -> Sequence[Remark]:
-    """Let each network look for itself, side by side; what it says begins with its name."""
+    """Let all networks examine themselves at once; each remark begins with the network's name."""
     networks, _ = split_modules(settings)
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(_examine(settings, one)) for one in networks]
@@ -39,7 +39,7 @@ async def _examine(settings: Settings, instance: InstanceId) -> Sequence[Remark]
         async with asyncio.timeout(_SECONDS):
             remarks = await connector.examine()
     except TimeoutError:
-        remarks = [bad(f"no end of its examination in {_SECONDS:.0f} s")]
+        remarks = [bad(f"not examined after {_SECONDS:.0f} s; is a machine overloaded?")]
     except TrestleError as error:
         remarks = [bad(str(error))]
     return [Remark(one.level, f"{instance}: {one.sentence}") for one in remarks]

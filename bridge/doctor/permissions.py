@@ -7,13 +7,13 @@ from bridge.settings.records import Settings
 
 
 def examine_permissions(settings: Settings) -> Remark:
-    """Name the admins, and the levels of whom the permissions do not name one by one."""
+    """Name the admins, and the levels of those whom the permissions do not name."""
     server = settings.homeserver.server_name
     levels = with_defaults(settings.permissions, server)
     everybody = levels["*"]
     own = levels.get(server.lower(), everybody)
     others = (
-        f"who is not named is {own.name.lower()} on {server} and "
+        f"anyone not named is {own.name.lower()} on {server} and "
         f"{everybody.name.lower()} elsewhere"
     )
     admins = admins_of(settings)

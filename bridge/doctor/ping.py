@@ -9,9 +9,8 @@ from bridge.settings.records import AppserviceSettings
 _PROXY = {502, 503, 504}
 _LONGEST_QUOTE = 160
 _REDIRECTS = (
-    "what answers at the registration's url sends the homeserver on to another place, and it "
-    "does not follow; put the final place into appservice.url, write the registration anew, and "
-    "restart the homeserver"
+    "what answers at the registration's url redirects the homeserver, which does not follow; put "
+    "the final URL into appservice.url, write the registration anew, and restart the homeserver"
 )
 
 
@@ -24,10 +23,10 @@ async def examine_ping(
         milliseconds = await client.ping(settings.id)
     except MatrixError as error:
         if error.status == 404 and error.errcode == "M_UNRECOGNIZED":
-            return note("this homeserver has no ping (Matrix 1.7): whether it reaches us is seen "
-                        "when the first event comes")  # fmt: skip
+            return note("this homeserver has no ping (Matrix 1.7): the first event will show "
+                        "whether it reaches us")  # fmt: skip
         return bad(f"{explain(error, settings, hints)} (appservice.url: {settings.url})")
-    who = "" if is_running else " (its answer came from here: Trestle does not run)"
+    who = "" if is_running else " (Trestle is not running: this command answered)"
     return well(f"the homeserver reaches us in {milliseconds:.0f} ms{who}")
 
 
@@ -62,7 +61,7 @@ def _explain_status(error: MatrixError, reason: str) -> str:
     match status:
         case 401 | 403:
             return (
-                f"who answers at the registration's url refuses the homeserver ({status}): the "
+                f"what answers at the registration's url refuses the homeserver ({status}): the "
                 "hs_token differs, or another appservice listens there; compare the two files, "
                 "and restart the homeserver after a change"
             )

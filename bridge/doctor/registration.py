@@ -1,4 +1,4 @@
-"""The registration: the file against the settings, and what the homeserver has read of it."""
+"""The registration: whether the file fits the settings, and what the homeserver has read."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,8 +17,8 @@ _EPHEMERAL_SINCE = (1, 13)
 
 _WRITE_ANEW = "`trestle registration` writes it anew; then restart the homeserver"
 _READ_OLD = (
-    "the homeserver has read another registration than the one here; let "
-    "app_service_config_files name it, and restart the homeserver"
+    "the homeserver has read a registration other than this one; name this one in "
+    "app_service_config_files, and restart the homeserver"
 )
 
 
@@ -55,7 +55,7 @@ def judge_ephemeral(file: Path, versions: Sequence[str]) -> Remark:
         return bad(f"{_EPHEMERAL} is not true in the registration: nobody's typing or reading "
                    f"would cross. {_WRITE_ANEW}")  # fmt: skip
     if newest_of(versions) >= _EPHEMERAL_SINCE or data.get(_OLD_EPHEMERAL) is True:
-        return well("typing and read marks are asked for, and the homeserver knows how")
+        return well("typing and read marks are asked for, and the homeserver can send them")
     return note(
         f"this homeserver is older than Matrix 1.13 and may send no typing and read marks; add "
         f"`{_OLD_EPHEMERAL}: true` to the registration, and restart it"
@@ -119,7 +119,7 @@ async def _examine_account(client: HomeserverClient, bot: UserId) -> Sequence[Re
         if error.errcode == "M_EXCLUSIVE":
             return [
                 bad(
-                    f"{bot} belongs to another appservice: its registration holds our ids, too. "
+                    f"{bot} belongs to another appservice: its registration claims our ids too. "
                     "Narrow its namespaces, or choose another appservice.prefix and bot_localpart"
                 )
             ]
@@ -140,14 +140,14 @@ async def _is_alias_ours(client: HomeserverClient, alias: str) -> bool:
 async def examine_double_puppets(
     client: HomeserverClient, settings: AppserviceSettings, server_name: str
 ) -> Remark:
-    """See whether people's own accounts may speak by our token, and are meant to."""
+    """See whether we may speak as people's own accounts, and are meant to."""
     anybody = UserId(f"@trestle.doctor.anybody:{server_name}")
     if await is_in_namespace(client, anybody):
         if settings.double_puppets:
             return well("people's own accounts may speak for them: `!trestle double-puppet on`")
         return note(
-            "the registration that the homeserver has read names all its people, so that it "
-            "sends us all that they do; set appservice.double_puppets: true if that is meant, "
+            "the registration that the homeserver has read names all its people, so it sends us "
+            "all that they do; set appservice.double_puppets: true if that is meant, "
             f"else {_WRITE_ANEW}"
         )
     if settings.double_puppets:

@@ -1,4 +1,4 @@
-"""The state directory: there, ours, with room on its disk, and how old the last backup is."""
+"""The state directory: there, ours, with room on its disk; and how old the last backup is."""
 
 import os
 import stat
@@ -66,14 +66,14 @@ def judge_backup(made: datetime | None, now: datetime) -> Remark:
     """Say how old the last backup is."""
     if made is None:
         return note(
-            "no backup was made with `trestle backup FILE`; if you make them in another way, "
+            "no backup was made with `trestle backup FILE`; if you make backups in another way, "
             "keep the database and state_dir together"
         )
     age = now - made
     days = f"{age.days} days" if age.days != 1 else "one day"
     if age > _OLD_BACKUP:
         return note(f"the last backup is {days} old; `trestle backup FILE` makes one")
-    return well(f"the last backup is {days} old" if age.days else "the last backup is of today")
+    return well(f"the last backup is {days} old" if age.days else "the last backup is from today")
 
 
 def _in_words(state_dir: Path, there: Path, free: int) -> str:

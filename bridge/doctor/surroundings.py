@@ -27,7 +27,7 @@ def in_container() -> bool:
 
 
 def free_bytes(folder: Path) -> int:
-    """How much may be written there, by us."""
+    """How many bytes we may still write there."""
     return shutil.disk_usage(folder).free
 
 

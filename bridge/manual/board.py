@@ -122,7 +122,7 @@ def _queries(metric: Documented) -> Iterator[tuple[str, str]]:
     if metric.kind == "counter":
         yield f"sum{by} (rate({metric.name}{{{_TARGET}}}[$__rate_interval]))", legend
     elif metric.kind == "gauge":
-        # Of several programs the worst: an age is not to be added up, an `up` even less.
+        # Of several programs the worst: ages do not add up, and an `up` still less.
         of = "min" if metric.name.endswith(_WORST_IS_LEAST) else "max"
         of = "sum" if labels else of
         if metric.name.endswith("_timestamp_seconds"):

@@ -13,17 +13,17 @@ from bridge.manual.words import table
 _PAGE_HEAD = """\
 # The command line
 
-Every command knows `--help`. What it prints for people may change; `--json` gives what a program
-can rely on. Exit codes: 0 all is well, 1 it is not (`doctor` found something, the homeserver
+Every command has `--help`. What it prints for people may change; a program can rely on what
+`--json` prints. Exit codes: 0 all is well, 1 it is not (`doctor` found something, the homeserver
 refuses, ...), 2 the settings or the words of the command are wrong, 75 what the settings name is
-away or full at this moment (try again: a service manager does), 130 it was told to stop.
-A secret of the settings may also stand in the environment: `TRESTLE_APPSERVICE_AS_TOKEN` for
-`appservice.as_token`.
+away, full or in use at this moment (try again, as a service manager does), 130 it was told to
+stop. A secret of the settings may also stand in the environment: `TRESTLE_APPSERVICE_AS_TOKEN`
+for `appservice.as_token`.
 
 """
 
 _DATE = "2026-11-25"
-"""What the foot of the manual page says; the formatters want one, and the build must not."""
+"""The date at the foot of the manual page: formatters want one, and builds must not differ."""
 
 _EXIT = (
     ("0", "All is well."),
@@ -86,8 +86,8 @@ def manual_page(command: click.Command, version: str) -> str:
         lines += [".TP", f".B {code}", _roff(words)]
     lines += [
         ".SH ENVIRONMENT", ".TP", ".B TRESTLE_APPSERVICE_AS_TOKEN",
-        "The value of appservice.as_token, and in the same way of every secret in the settings;",
-        "it beats the file.",
+        "The value of appservice.as_token; every other secret of the settings has a variable of",
+        "that form too. It beats the file.",
         ".SH FILES", ".TP", ".I config.yaml", "The settings.", ".TP", ".I registration.yaml",
         "What the homeserver is told of us; it holds secrets.",
     ]  # fmt: skip
@@ -99,7 +99,7 @@ def _entries(command: click.Command, context: click.Context) -> Iterator[Entry]:
     options = [
         Option(*record)
         for parameter in command.get_params(context)
-        if isinstance(parameter, click.Option)  # What is no flag is in the usage.
+        if isinstance(parameter, click.Option)  # Arguments are in the usage.
         and (record := parameter.get_help_record(context)) is not None
     ]
     text = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.cleandoc(command.help or ""))
@@ -111,7 +111,7 @@ def _entries(command: click.Command, context: click.Context) -> Iterator[Entry]:
 
 
 def _fold(line: str) -> list[str]:
-    """Lines of roff are to be short; where one is cut is of no matter but in a request."""
+    """Cut a line of roff, which is to be short; a request must stay whole."""
     if len(line) <= 79 or line.startswith("."):
         return [line]
     parts = textwrap.wrap(line, 76, break_long_words=False, break_on_hyphens=False)

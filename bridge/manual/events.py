@@ -14,9 +14,9 @@ _HEAD = """\
 # Events in the log
 
 Each line of the log carries a stable name, `event`: search and alert by it, not by the sentence.
-A name is changed or removed only with a line in the changes. `…` stands for what differs: an
-instance, a number, the reason. What people write, tokens and the ids of people are in no line; a
-Matrix id appears as `@` and a hash that is good for one run of the program.
+A name is changed or removed only with a line in the changelog. `…` stands for what varies: an
+instance, a number, the reason. No line holds what people write, tokens or the ids of people; a
+Matrix id appears as `@` and a hash, which is the same for one run of the program.
 
 With `logging: {format: json}` a line is an object:
 
@@ -44,8 +44,8 @@ class LogLine(NamedTuple):
 
 
 def log_lines() -> list[LogLine]:
-    """Every place in the code that logs, sorted by event. Raises ``ValueError`` for one without
-    an event that is written there as it is."""
+    """Every place in the code that logs, sorted by event. Raises ``ValueError`` for one whose
+    event is not written there as a constant."""
     folder = Path(bridge.__file__).parent
     found: list[LogLine] = []
     for file in sorted(folder.rglob("*.py")):

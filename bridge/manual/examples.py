@@ -1,16 +1,14 @@
 """The examples of settings and registration, made from the declarations of both."""
 
 import dataclasses
-import io
 import textwrap
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from bridge import __version__
+from bridge.init import to_yaml
 from bridge.matrix.namespaces import Namespaces
 from bridge.matrix.registration import registration
 from bridge.sdk.ids import InstanceId
@@ -71,12 +69,11 @@ def registration_example() -> str:
     namespaces = Namespaces(
         server_name="example.org", sender_localpart="CHANGE ME", networks=[InstanceId("libera")]
     )
-    body = _yaml(registration(settings, namespaces, ["irc"]))
     head = (
         "# What the homeserver is told of Trestle. `trestle init` writes a registration.yaml\n"
         "# with random tokens; name that one in the homeserver's app_service_config_files.\n"
     )
-    return head + body
+    return to_yaml(registration(settings, namespaces, ["irc"]), head)
 
 
 def keys_of_or_none(kind: type) -> Mapping[str, Any] | None:
@@ -102,7 +99,7 @@ def _entry(name: str, key: Key, default: object, indent: int) -> Iterator[str]:
     value = key.example if key.example is not None else default
     if isinstance(value, Mapping) and value:
         yield f"{space}{name}:"
-        for line in _yaml({k: _plain(v) for k, v in value.items()}).splitlines():
+        for line in to_yaml({k: _plain(v) for k, v in value.items()}).splitlines():
             yield f"{space}  {line}"
         return
     if key.sample:
@@ -129,7 +126,7 @@ def _default(record: type, name: str) -> object:
 
 
 def _scalar(value: object) -> str:
-    text = _yaml({"x": _plain(value)})
+    text = to_yaml({"x": _plain(value)})
     return text.removeprefix("x:").strip()
 
 
@@ -141,16 +138,3 @@ def _plain(value: object) -> object:
     if isinstance(value, tuple):
         return list(value)
     return value
-
-
-def _yaml(data: object) -> str:
-    yaml = YAML()
-    yaml.width = 4096
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    yaml.representer.add_representer(
-        type(None),
-        lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null"),
-    )
-    output = io.StringIO()
-    yaml.dump(data, output)
-    return output.getvalue()

@@ -10,13 +10,13 @@ from bridge.telemetry import Documented, Telemetry
 _HEAD = """\
 # Metrics and alerts
 
-`http://127.0.0.1:9184/metrics` (`ops.listen`) gives them in the format of Prometheus.
-[deploy/prometheus](../../deploy/prometheus/prometheus.yml) asks there and brings the alerts;
+`http://127.0.0.1:9184/metrics` (`ops.listen`) serves them in the format of Prometheus.
+[deploy/prometheus](../../deploy/prometheus/prometheus.yml) asks there and has the alerts;
 [deploy/grafana/trestle.json](../../deploy/grafana/trestle.json) is a board to import into Grafana.
 [How to watch over it](../how-to/watch.md).
 
 Label values come from closed sets, or are instances of your `config.yaml`: no id of a person or
-room, no name, no address becomes one, and the number of series depends on your settings only.
+room, no name and no address becomes one, and only your settings decide how many series there are.
 Every combination of a closed set is there from the start, at 0. Prometheus keeps the label
 `instance` for the address that it asks, and shows a module's as `exported_instance`.
 

@@ -9,8 +9,8 @@ _HEAD = """\
 # The settings of modules
 
 Made from the code (`python -m bridge.manual`). They stand under the instance's name, beside
-`module:`; what every instance may have beside them is [in the settings](config.md#modules).
-`trestle modules NAME` shows the same of each module that is installed, strangers' too.
+`module:`; what every instance may have besides is [in the settings](config.md#modules).
+`trestle modules NAME` shows the same for every module that is installed, other people's too.
 
 ```yaml
 modules:
@@ -20,9 +20,9 @@ modules:
       - host: irc.example.org
 ```
 
-A secret may stand in the file, in one of its own (`<key>_file`) or, those at the top, in the
-environment: [secrets](config.md#secrets). `servers[].host` is the key `host` of each of
-`servers`, `webirc.gateway` the key `gateway` inside `webirc`.
+A secret may stand in the file, in a file of its own (`<key>_file`) or, if it is not inside
+another key, in the environment: [secrets](config.md#secrets). `servers[].host` is the key `host`
+of each of `servers`, `webirc.gateway` the key `gateway` inside `webirc`.
 """
 
 

@@ -17,44 +17,44 @@ Made from the code (`python -m bridge.manual`). `trestle init` writes a `config.
 
 ## Looking at them
 
-* `trestle config check` says all that is wrong, modules' options included, and starts nothing.
-  It ends with 0 if all is right, else with 2.
+* `trestle config check` names everything that is wrong, modules' options included, and starts
+  nothing. It exits with 0 if all is right, else with 2.
 * `trestle config show` prints what takes effect and, behind each value, where it comes from:
   the file and line, an environment variable, a secret's file, the default. Secrets are hidden.
-* `trestle config drift` asks the running Trestle where it is not as the file has it.
+* `trestle config drift` asks the running Trestle where it differs from the file.
 
 A key that does not exist is an error, so that a slip of the pen does not pass for a setting.
-Keys of the top that begin with `x-` are yours: a place for YAML anchors.
+Keys at the top that begin with `x-` are yours: a place for YAML anchors.
 
 ## Secrets
 
 A key marked *secret* may stand in the file, in a file of its own (`<key>_file`, relative to the
-settings) or in an environment variable, which beats the others. A module's secret options too,
-at any depth in a file (`password_file`), at the top in a variable:
-`TRESTLE_MODULES_<INSTANCE>_<OPTION>`, `TRESTLE_MODULES_LIBERA_SASL_PASSWORD` for one.
+settings) or in an environment variable, which beats the others. So may a module's secret options:
+in a file of their own at any depth (`password_file`), and in a variable if they are not inside
+another key: `TRESTLE_MODULES_<INSTANCE>_<OPTION>`, as in `TRESTLE_MODULES_LIBERA_SASL_PASSWORD`.
 
-What everybody on the machine can read is refused with the `chmod` that mends it: settings that
-hold a secret, a secret's file, a key in `state_dir`. Files below `/run/secrets` are the
-container runtime's affair.
+Settings that hold a secret, a secret's file or a key in `state_dir` are refused if everybody on
+the machine can read them, with the `chmod` that mends it. Files below `/run/secrets` are left to
+the container runtime.
 
 ## Changing them while Trestle runs
 
 `trestle reload`, or `SIGHUP`, has the file read again. First everything is checked and made; if
 anything is wrong, it is said and nothing changes. Then instances are added, changed and removed
-one by one, without a word to the others: messages to an instance that is changed wait until it
+one by one, without disturbing the others: messages to an instance that is changed wait until it
 is back; those to one that is removed are parked, and their senders told. `permissions`,
 `rooms`, `logging` and `limits` take effect at once. Sections marked *restart* are read at the
-start only; the answer names each key of them that waits for one. When the registration would be
-another, the answer says so: `trestle registration` writes it, and the homeserver must be
+start only; the answer names each changed key in them. If the registration would now be another,
+the answer says so: `trestle registration` writes it, and the homeserver must be
 restarted.
 
 ## After an upgrade
 
-`trestle config upgrade` brings a newer version's keys and words into your file: it compares the
-example that was shipped with the file's version (named at its head), the example of this
-version, and your file. New keys come as comments with their default, in their place; a shipped
-comment or default that you left as it was becomes the new one; what has another name gets it;
-what is not known any more becomes a comment. Everything else, your comments, order, quotes,
+`trestle config upgrade` brings a newer version's keys and words into your file: it compares your
+file with the example of its version (named at its head) and that of this version. New keys come
+as comments with their default, in their place; a shipped comment or default that you left as it
+was becomes the new one; a key with a new name gets it; a key that is no longer known becomes a
+comment. Everything else, your comments, order, quotes,
 anchors and values, stays as it is, byte for byte. The difference is shown first (`--diff` shows
 it only, `--yes` does not ask), and the file as it was is kept beside it.
 
@@ -67,12 +67,12 @@ rooms:
     bots: [dice]
 ```
 
-What is listed is made at the start and at a reload, and tried again as long as it fails; doing
-it twice changes nothing. The rules are those of a person who asks for it: the network must
+What is listed is set up at the start and at a reload, and tried again as long as it fails; doing
+it twice changes nothing. The rules are those for a person who asks for it: the network must
 consent, the room must not be encrypted, and one of the admins in `permissions` must have the
-power to change the room's settings; that admin is noted as the one who bridged. `@trestle`
-comes by itself into a public room; into others it must be invited. What is taken from the list
-is undone; what people set up themselves stays, and `trestle config drift` names it.
+power to change the room's settings; that admin counts as the one who bridged it. `@trestle`
+enters a public room by itself; it must be invited into others. What is taken off the list is
+undone; what people set up themselves stays, and `trestle config drift` names it.
 
 ## The keys
 """

@@ -24,7 +24,7 @@ class Records:
 
 
 async def read_records(settings: DatabaseSettings, state_dir: Path) -> Records:
-    """Read the journal and the shelf. Trestle must not run: it is alone on its database."""
+    """Read the journal and the shelf. Trestle must be stopped: only one may use its database."""
     found: dict[str, dict[str, Arrival]] = {}
     async with Database.open(settings, state_dir, SystemClock()) as database:
         keys = DayKeys(state_dir, database.clock)

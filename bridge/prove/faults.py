@@ -1,4 +1,4 @@
-"""What is done to the program of a proof, by chance from a seed; and doing it."""
+"""What is done to the program of a proof, by chance from a seed, and the doing of it."""
 
 import asyncio
 import os
@@ -18,7 +18,7 @@ from bridge.sdk.errors import ConfigError, TrestleError
 _BATCHED = {"marked", "settled"}
 """Places that are passed once for several messages."""
 _FAILPOINT_SECONDS = 30.0
-"""How long one that is to end somewhere may take to come by there."""
+"""How long the program may take to reach the place at which it is to end."""
 _BACK_SECONDS = 120.0
 
 
@@ -40,17 +40,17 @@ _ENDS_US = {
     FaultKind.FAILPOINT,
 }  # fmt: skip
 _PILE = 4
-"""So many times as much as usual is said while the program is away, for a backlog."""
+"""How many times as much as usual is said while the program is away, for a backlog."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One of them. ``after`` is how much is said before it."""
+    """One of them. ``after``: how much is said before it."""
 
     kind: FaultKind
     after: int
     seconds: float = 0.0
-    """A moment more to wait, so that it does not follow the last word; or how long it lasts."""
+    """A moment more to wait, so that it does not come right after a word; or how long it lasts."""
     failpoint: str = ""
 
     def __str__(self) -> str:
@@ -58,7 +58,7 @@ class Fault:
 
 
 class Gate:
-    """Lets so many things be said, and knows how many were."""
+    """Lets a number of things be said, and knows how many were."""
 
     def __init__(self) -> None:
         self._allowed = 0
@@ -104,8 +104,8 @@ def plan(
 ) -> Iterator[Fault]:
     """The faults, for ever or so many: each of ``kinds`` as often as it says, then all again.
 
-    There is one in ``each`` sayings. A place to end at must be named at the start, so it follows
-    only on what ends the program. Every place gets its turn.
+    There is one for every ``each`` things said. A place to end at must be named at the start of
+    the program, so it follows only what ends the program. Every place gets its turn.
     """
     bag: list[FaultKind] = []
     places: list[str] = []
@@ -125,14 +125,14 @@ def plan(
         if kind is FaultKind.FAILPOINT:
             places = places or dice.sample(PLACES, k=len(PLACES))
             place = places.pop()
-            # More than it comes by while it takes up what the last end left.
+            # More often than it passes there while it takes up what the last end left.
             times = dice.randrange(5, 8) if place in _BATCHED else dice.randrange(12, 24)
             failpoint = f"{place}:{times}"
         yield Fault(kind, after, seconds=dice.uniform(0, 0.5), failpoint=failpoint)
 
 
 def _may_follow(kind: FaultKind, before: FaultKind | None) -> bool:
-    """Whether it can be done after the other one; to be killed thrice at the start parks."""
+    """Whether it can follow the other one: three kills at the start would park something."""
     if kind is FaultKind.FAILPOINT:
         return before in _ENDS_US
     return kind is not FaultKind.KILL_STARTING or before not in (kind, None)
@@ -156,7 +156,7 @@ class Faults:
         """How often the program was ended."""
         self.outages: list[Outage] = []
         self.listening = asyncio.Event()
-        """Set while the bridge's own connection is in every channel, so far as we know."""
+        """Set while the bridge's own connection is in every channel, as far as we know."""
         self.listening.set()
 
     async def do(self, fault: Fault, then: Fault | None) -> None:
@@ -213,7 +213,7 @@ class Faults:
         return None
 
     async def _until_a_line_is_seen(self) -> None:
-        """Return in the moment in which IRC sees a line more; people talk until then."""
+        """Return the moment IRC sees one more line; people talk until then."""
         seen = self._watcher.lines
         async with asyncio.timeout(_BACK_SECONDS):
             while self._watcher.lines == seen:
@@ -222,7 +222,7 @@ class Faults:
                     await self._gate.open(5)
 
     async def _until_it_ends(self, place: str) -> None:
-        """Let people talk until the program comes by its place; end it if it never does."""
+        """Let people talk until the program reaches its place; end it if it never does."""
         trestle = self._scratch.trestle
         try:
             async with asyncio.timeout(_FAILPOINT_SECONDS):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 UNREAD_SECONDS = 2.0
-"""How long before the end of a program a word may have been read by it and not be stored yet."""
+"""How long before its end the program may have read a word that it had not stored yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +180,7 @@ def _to_irc(ledgers: Ledgers) -> Iterable[Finding]:
         remark=f"{doubled} doubled; at most {allowed} are allowed, one of each channel at a kill",
     )
     yield Finding(
-        claim="who said what is doubled was told so", count=doubled, faults=tuple(unflagged)
+        claim="those whose lines are doubled were told so", count=doubled, faults=tuple(unflagged)
     )
     yield Finding(
         claim="IRC saw them in the order of the room", count=count, faults=tuple(disorder)
@@ -229,7 +229,7 @@ def _answered(ledgers: Ledgers) -> Iterable[Finding]:
 
 
 def _disorder(room: str, texts: Sequence[str], ledgers: Ledgers) -> list[str]:
-    """Where what came first of each text is not in the order in which we were handed them.
+    """Where the first of each text is not in the order in which we were handed them.
 
     A homeserver that was told to wait may hand on a later transaction first, or keep one back
     until the room is looked at; the order that a bridge can keep is the one that it is given.
@@ -242,7 +242,7 @@ def _disorder(room: str, texts: Sequence[str], ledgers: Ledgers) -> list[str]:
 
 
 def _overtaken(arrivals: Sequence[Arrival], held: Sequence[str]) -> list[str]:
-    """What we fetched before something earlier had come: that would be our own disorder."""
+    """Events fetched before something earlier had come: that would be disorder of our making."""
     numbers = {text: number for number, text in enumerate(held)}
     landed: set[int] = set()
     complete = 0

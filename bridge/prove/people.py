@@ -34,7 +34,7 @@ class Speaker:
         return self._user.id
 
     async def say(self, room: str, said: Utterance) -> str:
-        """Say it; give the event's id. The same transaction id each time: it is there once.
+        """Say it; give the event's id. Each try has the same transaction id, so it is there once.
 
         Raises ``TrestleError`` if the homeserver refuses it.
         """

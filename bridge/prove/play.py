@@ -16,7 +16,7 @@ from bridge.sdk.errors import ConfigError
 
 _SETTLE_SECONDS = 180.0
 _SHARE = 0.75
-"""Of the time is talked; in the rest what was said arrives."""
+"""The part of the time in which people talk; in the rest, what they said arrives."""
 
 
 async def play(*, minutes: float, seed: int | None, file: Path) -> int:
@@ -26,7 +26,7 @@ async def play(*, minutes: float, seed: int | None, file: Path) -> int:
     """
     console = Console(highlight=False, soft_wrap=True)
     if not file.parent.is_dir():
-        raise ConfigError(f"{file.parent} is no folder, so that no report can be written there")
+        raise ConfigError(f"{file.parent} is no folder, so no report can be written there")
     number = secrets.randbelow(1_000_000) if seed is None else seed
     began = monotonic()
     console.print(f"seed {number}: `trestle prove --seed {number}` says and breaks the same again")
@@ -57,7 +57,7 @@ def _until(end: float, faults: Iterator[Fault]) -> Iterator[Fault]:
 
 
 class _Progress:
-    """Says what is done, a line each, and that it still waits."""
+    """Says each thing that is done, on a line, and from time to time that it still waits."""
 
     def __init__(self, console: Console, began: float) -> None:
         self._console = console

@@ -43,7 +43,7 @@ def report(outcome: Outcome) -> str:
                 ("shown to the module", sum(map(len, ledgers.shown.values()))),
                 ("seen by others on IRC", sum(map(len, ledgers.seen.values()))),
                 ("held by the rooms in the end", sum(map(len, ledgers.held.values()))),
-                ("fetched since they never came", _fetched(outcome)),
+                ("fetched, since they never came", _fetched(outcome)),
                 ("parked", len(ledgers.parked)),
             ],
         ),

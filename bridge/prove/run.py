@@ -25,7 +25,7 @@ _IRC = ("carl", "dora")
 _FLAG = "may be there twice"
 _LOOK_SECONDS = 1.0
 _LINES_A_WORD = 3
-"""More is said in Matrix: homeservers are slow to take it, and IRC servers are not."""
+"""Lines in Matrix for each word on IRC: homeservers take them slowly, IRC servers do not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +63,7 @@ class Outcome:
 
 
 Say = Callable[[Utterance], Awaitable[bool]]
-"""Says it, if there is leave to; tells whether there was."""
+"""Says it if that is allowed; gives whether it was."""
 
 Progress = Callable[[int, Fault | None], None]
 """Told how much was said, and what is done next."""
@@ -166,13 +166,13 @@ class Proof:
         await self._say_last_words()
 
     async def _measure_tables(self) -> None:
-        """Keep reading rooms from becoming slow, each time that as much again was said."""
+        """Each time that twice as much was said, keep the reading of rooms from becoming slow."""
         if self._ledgers.said >= self._measure_at:
             self._measure_at = 2 * self._ledgers.said
             await self._scratch.synapse.measure_tables()
 
     async def _talk(self, name: str, places: int, say: Say) -> None:
-        """Say what the script has for somebody, as long as there is leave to."""
+        """Say what the script has for somebody, as long as that is allowed."""
         for turn in turns(self._size.seed, name, places):
             for one in turn.said:
                 if not await say(one):
@@ -211,7 +211,7 @@ class Proof:
         await person.utter(self._channels[one.place], one)
 
     async def _say_last_words(self) -> None:
-        """One thing more in every room: whatever comes twice comes before that."""
+        """Say one thing more in every room: whatever comes twice comes before it."""
         speaker = self._speakers[_MATRIX[0]]
         person = self._persons[_IRC[0]]
         for place in range(len(self._rooms)):
@@ -235,7 +235,7 @@ class Proof:
             if monotonic() > end:
                 await self._read_rooms()
                 return lacks(self._ledgers)
-            # A homeserver that is only read from gets nothing else done.
+            # A homeserver that is read from all the time gets nothing else done.
             await asyncio.sleep(max(_LOOK_SECONDS, 2 * (monotonic() - began)))
 
     def _lacks_nearby(self) -> bool:
@@ -314,4 +314,4 @@ USUAL: Mapping[FaultKind, int] = {
     FaultKind.HOMESERVER_STOP: 1,
     FaultKind.DATABASE: 2,
 }
-"""What `trestle prove` does, and how often of so many."""
+"""What `trestle prove` does, and how often in each round."""

@@ -9,9 +9,8 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
 
 import aiohttp
 
@@ -40,11 +39,9 @@ class Trestle:
         self._ops_port = ops_port
         self._env = dict(env)
         self.program = Program("Trestle", self._log)
-        self.starts = 0
 
     async def launch(self, failpoint: str = "") -> None:
-        """Have it begin to start; it ends where ``failpoint`` says, if that is given."""
-        self.starts += 1
+        """Begin to start it; it ends where ``failpoint`` says, if that is given."""
         self.program = Program("Trestle", self._log)
         env = {**self._env, **({VARIABLE: failpoint} if failpoint else {})}
         await self.program.start(
@@ -68,7 +65,7 @@ class Trestle:
 
     @property
     def has_ended(self) -> bool:
-        """Whether it runs no more."""
+        """Whether it has stopped running."""
         return self.program.exit_code is not None
 
     def log_text(self) -> str:
@@ -87,7 +84,6 @@ class Scratch:
     trestle: Trestle
     witnessed: Path
     """The file that the witness writes."""
-    began: float = field(default_factory=monotonic)
 
     @property
     def database_pid(self) -> int | None:

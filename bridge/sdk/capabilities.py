@@ -23,7 +23,7 @@ class Capabilities:
     """Levels per action, and limits."""
 
     puppets: bool = False
-    """The network accepts a login per Matrix user, made by itself on the first message."""
+    """The network accepts a login per Matrix user, made automatically on the first message."""
     acknowledges: bool = False
     """The network confirms each message; without it the core makes the mark of one message
     durable before the next one is written."""

@@ -1,4 +1,4 @@
-"""Chats that let in only who says their key, a password that all of their people share."""
+"""Chats that let in only those who say their key, a password that all people in them share."""
 
 from typing import Protocol, runtime_checkable
 
@@ -14,10 +14,10 @@ class JoinsLockedChats(Protocol):
     """
 
     async def join_with_key(self, chat: RemoteChat, key: Secret) -> None:
-        """Be in the chat as by ``JoinsChats.join``, with that key before any that is kept.
+        """Join the chat as ``JoinsChats.join`` does, with this key rather than one that is kept.
 
-        One that let us in is kept for all logins, by ``Host.keep_secret``, until the relay leaves
-        the chat. Raises as ``join``; ``PermanentFailure`` for what is no key, too.
+        A key that let us in is kept for all logins, by ``Host.keep_secret``, until the relay
+        leaves the chat. Raises what ``join`` raises, and ``PermanentFailure`` if this is no key.
         """
         ...
 
@@ -27,8 +27,8 @@ class AdoptsKeys(Protocol):
     """A connector that takes over the keys of another bridge's chats, beside ``TakesOver``."""
 
     def adopt_key(self, chat: RemoteChat, key: Secret) -> tuple[str, Secret]:
-        """Under which name the relay's login keeps the key, as by ``Host.keep_secret``, and what.
+        """Give the name and the secret that the relay's login is to keep (``Host.keep_secret``).
 
-        Raises ``PermanentFailure`` if it is none.
+        Raises ``PermanentFailure`` if it is no key.
         """
         ...

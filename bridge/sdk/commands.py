@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 PREFIX = "!trestle"
 """How the main bot is spoken to where others are, too."""
 HOSTS_OWN = frozenset({"help", "join", "query"})
-"""Commands that the host has for every network: a network's own of such a name is not heard."""
+"""Commands that the host has for every network: a network's own of that name is not heard."""
 _OPTIONAL = re.compile(r"\[[^\[\]]*\]")
 
 
 def as_typed(command: str, *, direct: bool = False) -> str:
     """How a command is typed, for a sentence that names one.
 
-    ``direct``: in the main bot's own direct chat, where it needs no name before it. As it is
-    without, it is right in every room: say it so wherever the room is not known.
+    ``direct``: in the main bot's own direct chat, where it needs no name before it. The form
+    without ``direct`` is right in every room: use it wherever the room is not known.
     """
     return command if direct else f"{PREFIX} {command}"
 
@@ -70,8 +70,8 @@ class NetworkCommand:
 
     name: str
     usage: str
-    """The name and what may follow: ``kick <nick> [reason]``. Who leaves out what stands in ``<>``
-    is told the usage, and ``run`` is not called."""
+    """The name and what may follow: ``kick <nick> [reason]``. Anyone who leaves out what is in
+    ``<>`` is told the usage, and ``run`` is not called."""
     help: str
     """What it does, in a few words."""
     where: Where
@@ -87,13 +87,13 @@ class NetworkCommand:
     looks_alone: bool = False
     """With nothing after its name it only looks, and needs no power."""
     secret_after: int | None = None
-    """Of the words that follow the name, all after so many are a secret: a message with such is
-    taken back, wherever and by whomever it is said, and obeyed all the same."""
+    """All words after so many that follow the name are a secret: a message with such words is
+    taken back, wherever and by whomever it is said, and is obeyed all the same."""
     is_private: bool = False
-    """It takes or shows a secret: it is heard in a direct chat with the bot alone."""
+    """It takes or shows a secret: it is heard only in a direct chat with the bot."""
 
     def is_whole(self, text: str) -> bool:
-        """Whether a text has a word for each thing that the usage asks for."""
+        """Whether the text has a word for each thing that the usage asks for."""
         asked = self.usage
         while asked != (shorter := _OPTIONAL.sub("", asked)):
             asked = shorter

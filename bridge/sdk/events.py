@@ -135,7 +135,7 @@ class Profile:
     """Whom a sender speaks for, in one message: a relay, a webhook."""
 
     id: str
-    """Tells two of a name apart, for that sender."""
+    """Tells people of the same name apart, among those for whom that sender speaks."""
     name: str
 
 
@@ -187,7 +187,7 @@ class RemoteReaction:
     sender: RemoteUser
     key: str
     alias: RemoteMessageId | None = None
-    """By what it is taken back as well. Where a network names no id for that, make one of the
+    """Another id by which it is taken back. Where a network has no id for that, make one of the
     target, the person and the key: of several reactions that go by it the newest is meant."""
 
 
@@ -247,7 +247,7 @@ class RemoteRename:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteMembers:
-    """Everybody who is in the chat now; who is not listed has left."""
+    """Everybody who is in the chat now; anyone not listed has left."""
 
     chat: RemoteChatId
     users: tuple[RemoteUser, ...]
@@ -286,7 +286,7 @@ class RemoteAccess:
     open: bool
     """Anybody may come in: no invitation and no password is needed."""
     moderated: bool = False
-    """Only who has a rank is heard."""
+    """Only those who have a rank are heard."""
     relay_heard: bool = True
     """The relay is heard, though the chat may be moderated."""
 
@@ -301,7 +301,7 @@ class RemoteRanks:
     own: Mapping[UserId, Rank] = field(default_factory=dict)
     """Of people in Matrix, by whose connection they have it."""
     is_all: bool = False
-    """Who is not named has none."""
+    """Anyone not named has none."""
 
 
 class Removal(StrEnum):

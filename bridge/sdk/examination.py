@@ -1,4 +1,4 @@
-"""What an examination finds: sentences, each with the mend if something is not well."""
+"""What an examination finds: sentences, each with the way out if something is not well."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ class Remark:
     """One thing that was looked at."""
 
     level: Literal["ok", "note", "bad"]
-    """``note``: it works, and yet the admin should know."""
+    """``note``: it works, but the admin should know."""
     sentence: str
     """What is the case, on one line and without secrets; unless it is well, also the way out."""
 
@@ -21,7 +21,7 @@ def well(sentence: str) -> Remark:
 
 
 def note(sentence: str) -> Remark:
-    """Say what works, and yet should be known."""
+    """Say what works, but should be known."""
     return Remark("note", sentence)
 
 

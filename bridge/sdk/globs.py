@@ -45,7 +45,7 @@ class Glob:
         """What may stand between two texts, as patterns; none if nothing may.
 
         One of them matches a text if, and only if, this one matches ``begin + text + end``. There
-        are never more than one and ``len(begin)``, times one and ``len(end)``.
+        are never more than ``(1 + len(begin)) * (1 + len(end))``.
         """
         ours, theirs = self._ends
         if not (begin.startswith(ours) or ours.startswith(begin)):

@@ -20,7 +20,7 @@ def graphemes(text: str) -> Iterator[str]:
 @cache
 def _cluster() -> re.Pattern[str]:
     """What matches one. All quantifiers are possessive: no text makes the match go back."""
-    # A MiB, and a moment, that only those pay who cut what is not ASCII.
+    # It costs a MiB and a moment; only those who cut text that is not ASCII should pay that.
     from bridge.sdk import codepoints as of  # noqa: PLC0415
 
     lv = "".join(map(chr, range(0xAC00, 0xD7A4, 28)))

@@ -13,7 +13,7 @@ class LoginKind(StrEnum):
     """Why a login exists."""
 
     AUTOMATIC = "automatic"
-    """Made by itself for a Matrix user, on the first message."""
+    """Made automatically for a Matrix user, on the first message."""
     PERSON = "person"
     """Linked by its owner."""
     RELAY = "relay"
@@ -92,7 +92,7 @@ class Finished:
     """It worked: what the login signs in with from now on."""
 
     name: str
-    """What the account is called on the network. Who signs in to it again renews the login."""
+    """What the account is called on the network. Signing in to it again renews the login."""
     secrets: Mapping[str, Secret] = field(repr=False)
     """Kept in the vault, and handed to the client as ``Login.secrets``."""
 
@@ -103,7 +103,7 @@ Step = Ask | Show | Wait
 class LoginProcess(Protocol):
     """One person signing in. It never learns whether by chat, by a page or by a program.
 
-    Nothing is to be held open between two calls: who gives up says nothing.
+    Hold nothing open between two calls: people who give up say nothing.
     """
 
     async def start(self) -> Step:

@@ -39,7 +39,7 @@ CORE_KEYS = frozenset({
     "module", "permissions", "puppets", "relay_name", "announce", "announce_in", "privacy",
     "members", "alias_template", "most_rooms", "alias_rooms_hourly",
 })  # fmt: skip
-"""What stands beside a module's settings in config.yaml and is not the module's to name."""
+"""Keys beside a module's settings in config.yaml that are the core's, not the module's."""
 
 
 class ModuleState(StrEnum):
@@ -180,7 +180,7 @@ class Host(_AnyHost, Protocol):
     def has_opted_out(self, user: RemoteUserId) -> bool:
         """Whether ``opt_out`` holds for a person, as told from any login of this instance.
 
-        The core asks it itself of who does or says something, by ``RemoteUser.account``, too.
+        The core itself asks it of whoever does or says something, and of ``RemoteUser.account``.
         """
         ...
 
@@ -299,11 +299,11 @@ class JoinsChats(Protocol):
 
 @runtime_checkable
 class SeesPeople(Protocol):
-    """The relay's client on a network where who is in a chat is seen by all."""
+    """The relay's client on a network where everybody sees who is in a chat."""
 
     def seen(self, chat: RemoteChatId) -> Collection[UserId] | None:
         """The Matrix users who are seen in the chat, each by a connection or account of their
-        own, as of what was read last. Who may be gone is left out. None: not known just now."""
+        own, as last read. Anyone who may be gone is left out. None: not known just now."""
         ...
 
 
@@ -341,9 +341,9 @@ class BansChats(Protocol):
         ...
 
     async def change_bans(self, chat: RemoteChat, add: Sequence[str], lift: Sequence[str]) -> None:
-        """Ban some patterns and lift others; of one that cannot be banned say so by raising.
+        """Ban some patterns and lift others; raise if one cannot be banned.
 
-        What can be nobody's id, or would keep out our own connections, is left out.
+        A pattern that fits nobody's id, or our own connections, is left out.
         """
         ...
 
@@ -390,7 +390,7 @@ class HasDirectChats(Protocol):
 
 @runtime_checkable
 class WatchesDirectChats(Protocol):
-    """A client that can tell, by ``RemoteRemark``, whether the other one of a chat is there."""
+    """A client that can tell, by ``RemoteRemark``, whether the other person in a chat is there."""
 
     def watch_chats(self, chats: Sequence[RemoteChat]) -> None:
         """The login's direct chats, the newest last: before it runs, and at each change."""
@@ -399,13 +399,13 @@ class WatchesDirectChats(Protocol):
 
 @runtime_checkable
 class NamesPuppets(Protocol):
-    """A connector that can say how a login would be called before it is made."""
+    """A connector that can say what a login would be called, before it is made."""
 
     async def foretell_name(self, owner: UserId, name: str) -> str:
         """The name that an automatic login of the Matrix user, who is called ``name``, would have.
 
-        Empty as long as it is not known. Nothing is stored and nothing connected for it: people
-        are told before.
+        Empty as long as it is not known. It stores nothing and connects nothing: people are told
+        before that happens.
         """
         ...
 

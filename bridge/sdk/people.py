@@ -9,13 +9,13 @@ from bridge.sdk.ids import UserId
 class ForgetsPeople(Protocol):
     """A connector or bot that holds in memory what its store has about a person.
 
-    What the store and the timers have with the person as ``subject`` is removed before, and every
-    login of the person is ended.
+    What the store and the timers have with the person as ``subject`` is removed before that, and
+    every login of the person is ended.
     """
 
     async def forget(self, person: UserId) -> None:
-        """Know nothing of the person any more, who had everything erased.
+        """Forget the person, who has had everything erased.
 
-        Called again if it was cut off, and also for somebody of whom nothing is known.
+        Called again if it was cut short, and also for people of whom nothing is known.
         """
         ...

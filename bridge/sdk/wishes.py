@@ -6,11 +6,11 @@ from typing import Protocol, runtime_checkable
 
 @runtime_checkable
 class TakesWishes(Protocol):
-    """A connector on whose network people say themselves what they wish of the bridge."""
+    """A connector whose network lets people tell the bridge what they wish."""
 
     def wishes(self) -> Sequence[tuple[str, str]]:
-        """What they type there, as it is at this moment, and what comes of it.
+        """What they type there at present, and what comes of it.
 
-        For the public page: nothing of anybody's, and nothing is asked of the network for it.
+        For the public page: say nothing of any person, and ask the network nothing for it.
         """
         ...

@@ -1,8 +1,8 @@
-"""How an instance's chats are called as Matrix aliases: a text with a place for the chat.
+"""The Matrix aliases of an instance's chats: a text with a place for the chat.
 
-What an alias can hold stands in it as it is, so that people can type it: ``#irc_libera_#channel``
-for one. What it cannot hold (Matrix specification, appendix 4.2.3: no colon, no NUL; homeservers
-refuse white space) is written ``=xx`` (hexadecimal, each byte of its UTF-8).
+What an alias can hold stands in it as it is, so that people can type it, as in
+``#irc_libera_#channel``. What it cannot hold (Matrix specification, appendix 4.2.3: no colon, no
+NUL; homeservers refuse white space) is written ``=xx`` (hexadecimal, each byte of its UTF-8).
 """
 
 import re
@@ -19,23 +19,25 @@ _ODD = re.compile(r"[:\s\x00-\x1f\x7f-\x9f\ud800-\udfff]|=(?=[0-9a-f]{2})")
 
 
 def check_template(text: str) -> str:
-    """Give it back if it is a template of aliases; ``ValueError`` with a sentence if not."""
+    """Give it back if it is a template of aliases; else raise ``ValueError`` with a sentence."""
     plain = text.replace(_NETWORK, "")
     if plain.count(_CHAT) != 1:
-        raise ValueError("it must have the chat in it once: {chat}")
+        raise ValueError("it must hold {chat} exactly once")
     literal = plain.replace(_CHAT, "")
     if "{" in literal or "}" in literal:
-        raise ValueError("in braces there are {network} and {chat} only")
+        raise ValueError("only {network} and {chat} may stand in braces")
     if not text.startswith("#") or text.startswith("#" + _CHAT):
-        raise ValueError("it begins with # and a few signs of its own, `#irc_{chat}` for one")
+        raise ValueError(
+            "it begins with # and some characters of its own, for example `#irc_{chat}`"
+        )
     if len(text) > _LONGEST or not text.isprintable() or ":" in text or " " in text:
-        raise ValueError(f"it may have {_LONGEST} characters, without spaces and colons")
+        raise ValueError(f"it may have at most {_LONGEST} characters, and no spaces or colons")
     return text
 
 
 @dataclass(frozen=True, slots=True)
 class AliasTemplate:
-    """A template for one instance: what stands before the chat, and what behind it."""
+    """A template for one instance: what stands before the chat, and what after it."""
 
     head: str
     """With the ``#``."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from bridge.sdk.errors import ConfigError
 
 _SECRET = re.compile(r"[A-Za-z0-9+/=_~-]{20,}")
-"""A name that may be a token in the wrong place."""
+"""A file's name that is perhaps a token in the wrong place."""
 _CONTAINER_SECRETS = ("/run/secrets/", "/var/run/secrets/")
 
 
@@ -54,7 +54,7 @@ def read_secret(path: Path, where: str) -> str:
 def exposed_keys(state_dir: Path) -> Iterator[ConfigError]:
     """Give an error for each key or password of the state directory that everybody may read.
 
-    What we may not look into is left to whoever may.
+    What we may not look into is left out.
     """
     for folder, _, names in os.walk(state_dir / "keys"):
         for name in sorted(names):

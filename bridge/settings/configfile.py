@@ -11,20 +11,21 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 
 from bridge.sdk.errors import ConfigError
 
-_VARIABLE = "TRESTLE_DATABASE_URL"
+_VARIABLES = ("TRESTLE_DATABASE_URL", "TRESTLE_DATABASE_OWNER_URL")
 
 
 def with_database(text: str, value: str, *, key: str = "url") -> str:
     """The text of a config with another ``database.url``. Comments, order and style stay.
 
-    With ``url_file`` as the ``key`` the value is the file that the URL stands in. Raises
+    With ``url_file`` as the ``key``, the value names the file that holds the URL. Raises
     ``ConfigError`` when only a person can do it: the URL comes from the environment, or the file
-    uses YAML in a way of its own.
+    uses YAML in unusual ways.
     """
-    if _VARIABLE in os.environ:
+    given = next((one for one in _VARIABLES if one in os.environ), None)
+    if given is not None:
         raise ConfigError(
-            f"the URL comes from the environment variable {_VARIABLE}; unset it, and have the URL "
-            "in the file",
+            f"a URL comes from the environment variable {given}; unset it, for the service too, "
+            "and put the URL into the file",
             path="database.url",
         )
     changed = _change(text, key, value)
@@ -35,8 +36,8 @@ def with_database(text: str, value: str, *, key: str = "url") -> str:
     expected["database"] = {**section, key: value}
     if changed is None or _parse(changed) != expected:
         raise ConfigError(
-            "the file is written in a way that is not changed safely by a program; move `url` "
-            "under a plain `database:` of its own, without owner_url, anchors and tags",
+            "the file is written in a way that a program cannot safely change; move `url` under a "
+            "plain `database:` of its own, without owner_url, anchors and tags",
             path="database.url",
         )
     return changed
@@ -99,7 +100,7 @@ def _change(text: str, name: str, value: str) -> str | None:
         return f"{text}{gap}database:\n  {entry}\n"
     key, inner = section
     if isinstance(inner, ScalarNode) and not inner.value:
-        return f"{text[: key.end_mark.index]}: {{{entry}}}{text[_line_end(text, key) :]}"
+        return f"{text[: key.end_mark.index]}: {{{entry}}}{text[key.end_mark.index + 1 :]}"
     if not isinstance(inner, MappingNode) or inner.anchor:
         return None
     for owner in ("owner_url", "owner_url_file"):
@@ -118,11 +119,6 @@ def _change(text: str, name: str, value: str) -> str | None:
         return f"{text[:end]}{entry}{text[end:]}"
     join = ", " if inner.flow_style else "\n" + " " * first.column
     return f"{text[: first.index]}{entry}{join}{text[first.index :]}"
-
-
-def _line_end(text: str, key: Node) -> int:
-    """Where what follows ``key:`` begins: a comment, or the next line."""
-    return int(key.end_mark.index) + 1
 
 
 def _find(mapping: MappingNode, name: str) -> tuple[Node, Node] | None:

@@ -1,4 +1,4 @@
-"""How a relay names somebody for whom it speaks: a text with places for what is known."""
+"""How a relay names the person it speaks for: a text with places for what is known."""
 
 import string
 
@@ -11,21 +11,18 @@ _LONGEST = 100
 
 
 def check_format(text: str) -> str:
-    """Give it back if it is a format of names; ``ValueError`` with a sentence if it is none."""
+    """Give it back if it is a format of names; else raise ``ValueError`` with a sentence."""
     try:
         found = list(string.Formatter().parse(text))
     except ValueError as error:
         raise ValueError(f"it is no format: {error}") from error
-    places = [place for _, place, _, _ in found if place is not None]
-    if any(
-        place is not None and (place not in _PLACES or spec or conversion)
-        for _, place, spec, conversion in found
-    ):
-        raise ValueError("in braces there are {name}, {user}, {localpart} and {server} only")
-    if not set(places) & {"name", "user", "localpart"}:
+    places = {place for _, place, _, _ in found} - {None}
+    if places - {*_PLACES} or any(spec or conversion for _, _, spec, conversion in found):
+        raise ValueError("only {name}, {user}, {localpart} and {server} may stand in braces")
+    if not places & {"name", "user", "localpart"}:
         raise ValueError("it must say who speaks: {name}, {user} or {localpart}")
     if len(text) > _LONGEST or not text.isprintable():
-        raise ValueError(f"it may have {_LONGEST} characters, without line breaks")
+        raise ValueError(f"it may have at most {_LONGEST} characters, and no line breaks")
     return text
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretBytes, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
 from bridge.sdk.errors import ConfigError
@@ -15,9 +15,12 @@ from bridge.settings.values import join, refuse_placeholder, unknown_key
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
+SECRETS = (Secret, SecretStr, SecretBytes)
+"""The types of options that are shown nowhere."""
+
 
 def check_module(model: type[_Model], module: ModuleSettings) -> _Model:
-    """Check an instance's options and give them read. Raises ``ConfigError`` with the path.
+    """Check an instance's options and give its settings. Raises ``ConfigError`` with the path.
 
     A secret option may stand in a file (``<option>_file``, at any depth) or, at the top, in the
     environment (``TRESTLE_MODULES_<INSTANCE>_<OPTION>``), which beats the file of settings.
@@ -45,7 +48,7 @@ def check_module(model: type[_Model], module: ModuleSettings) -> _Model:
 def check_options(model: type[_Model], options: Mapping[str, object], path: str) -> _Model:
     """Check a module's options against its own model. Raises ``ConfigError`` with the path.
 
-    ``<option>_file`` gives an option's text by a file, for secrets.
+    For secrets, ``<option>_file`` names a file that holds the option's text.
     """
     given = _with_files(model, options, path)
     for where, value in _secrets_inside(model, given, path):
@@ -62,14 +65,18 @@ def variable_of(instance: str, option: str) -> str:
 
 
 def is_secret(field: FieldInfo) -> bool:
-    """Whether the option is text that is shown nowhere (an ``sdk.Secret``)."""
-    return _mentions(field.annotation, Secret)
+    """Whether the option is text that is shown nowhere."""
+    return _mentions(field.annotation)
 
 
 def secrets_in(value: object) -> Iterator[Secret]:
-    """Every secret that read options hold, at any depth."""
+    """Every secret in a module's settings, at any depth."""
     if isinstance(value, Secret):
         yield value
+    elif isinstance(value, SecretStr):
+        yield Secret(value.get_secret_value())
+    elif isinstance(value, SecretBytes):
+        yield Secret(value.get_secret_value().decode(errors="replace"))
     elif isinstance(value, BaseModel):
         for name in type(value).model_fields:
             yield from secrets_in(getattr(value, name))
@@ -82,7 +89,7 @@ def secrets_in(value: object) -> Iterator[Secret]:
 
 
 def model_in(annotation: Any) -> type[BaseModel] | None:
-    """The model that an option is, or of which it is a list."""
+    """The model that an option is or holds, in a list say; None if there is none."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     for inner in get_args(annotation):
@@ -92,8 +99,9 @@ def model_in(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
-def _mentions(annotation: Any, kind: type) -> bool:
-    return annotation is kind or any(_mentions(inner, kind) for inner in get_args(annotation))
+def _mentions(annotation: Any) -> bool:
+    """Whether a secret is what an annotation says, or part of that."""
+    return annotation in SECRETS or any(map(_mentions, get_args(annotation)))
 
 
 def _fields(model: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
@@ -113,7 +121,9 @@ def _with_files(
             where = f"{path}.{name}"
             if base in options:
                 raise ConfigError(f"give either {base} or {name}, not both", path=where)
-            given[base] = read_secret(Path(str(value)), where)
+            if not isinstance(value, str):
+                raise ConfigError("must be the path of a file", path=where)
+            given[base] = read_secret(Path(value), where)
             continue
         inner = model_in(fields[name].annotation) if name in fields else None
         given[name] = value if inner is None else _inside(inner, value, f"{path}.{name}")
@@ -165,8 +175,10 @@ def _translate(error: ValidationError, model: type[BaseModel], path: str) -> Con
             reason = "must be keys and values"
         case "string_type":
             reason = "must be text; put it in quotes"
+        case "is_instance_of" if first["ctx"]["class"] == Secret.__name__:
+            reason = "must be text; put it in quotes"
         case "string_pattern_mismatch":
-            reason = f"has not the form that it must have: {first['ctx']['pattern']}"
+            reason = f"does not have the form that it must have: {first['ctx']['pattern']}"
         case "value_error" | "assertion_error":
             reason = str(first["ctx"]["error"])
         case _:

@@ -75,7 +75,7 @@ class HomeserverSettings:
     server_name: Annotated[
         str,
         Key(
-            doc="The part of your Matrix ids behind the colon.",
+            doc="The part of your Matrix ids after the colon.",
             example="example.org",
             shape="server",
         ),
@@ -93,8 +93,8 @@ class AppserviceSettings:
     url: Annotated[
         str,
         Key(
-            doc="The URL under which the homeserver reaches that listener. Left out: http:// and "
-            "the address above.",
+            doc="The URL under which the homeserver reaches that listener. If left out: http:// "
+            "and the address above.",
             example="http://127.0.0.1:29333",
             shape="url",
             otherwise="from `listen`",
@@ -103,7 +103,7 @@ class AppserviceSettings:
     as_token: Annotated[
         Secret,
         Key(
-            doc="What we show to the homeserver. `trestle init` makes it.",
+            doc="The token that Trestle shows to the homeserver. `trestle init` makes it.",
             example="CHANGE ME",
             private=True,
         ),
@@ -111,7 +111,7 @@ class AppserviceSettings:
     hs_tokens: Annotated[
         tuple[Secret, ...],
         Key(
-            doc="What the homeserver shows to us. `trestle init` makes it.",
+            doc="The token that the homeserver shows to Trestle. `trestle init` makes it.",
             example="CHANGE ME",
             private=True,
             also={
@@ -139,23 +139,26 @@ class AppserviceSettings:
     ]
     bot_localpart: Annotated[
         str,
-        Key(doc="The main bot, whom people talk to: @trestle:example.org.", shape="localpart"),
+        Key(
+            doc="The name of the main bot, which people talk to: @trestle:example.org.",
+            shape="localpart",
+        ),
     ] = "trestle"
     prefix: Annotated[
         str,
         Key(
-            doc="How the user ids and aliases that belong to us begin. Changing it leaves all "
-            "earlier ones behind.",
+            doc="What our user ids and aliases begin with. Changing it leaves all earlier ones "
+            "behind.",
             shape="localpart",
         ),
     ] = "_trestle_"
     double_puppets: Annotated[
         bool,
         Key(
-            doc="Let people of your server have what they write on a network said by their own "
-            "Matrix account. The price: the registration names all of them, and the homeserver "
-            "then sends us whatever happens in all their rooms. Without it people can give the "
-            "bot a token of their own."
+            doc="Let what people of your server write on a network appear under their own Matrix "
+            "account. For that the registration names all of them, and the homeserver sends us "
+            "whatever happens in all their rooms. Without it, people can give the bot a token of "
+            "their own."
         ),
     ] = False
     max_body_bytes: Annotated[
@@ -187,7 +190,7 @@ class DatabaseSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpsSettings:
-    """For whoever watches over it."""
+    """For whoever watches over Trestle."""
 
     listen: Annotated[
         Address | None,
@@ -199,52 +202,53 @@ class OpsSettings:
 class WebSettings:
     """What people open in a browser."""
 
-    listen: Annotated[
-        Address, Key(doc="Where the manager listens; a proxy with TLS stands before it.")
-    ] = _WEB
+    listen: Annotated[Address, Key(doc="Where the manager listens, behind a proxy with TLS.")] = (
+        _WEB
+    )
     manager_url: Annotated[
         str | None,
         Key(
             doc="The URL under which people reach it: the root of an origin that serves nothing "
-            "else. Left out: there is no web.",
+            "else. If left out, there is no web.",
             shape="url",
         ),
     ] = None
     public_listen: Annotated[
         Address,
         Key(
-            doc="Where the links to media, which people on networks get, and the page /bridged "
-            "are served; a proxy with TLS stands before it."
+            doc="Where the media links that people on networks get, and the page /bridged, are "
+            "served, behind a proxy with TLS."
         ),
     ] = _PUBLIC
     public_url: Annotated[
         str | None,
         Key(
-            doc="The URL of those: another origin than manager_url's, the same host on another "
-            "port will do. Left out: they are off.",
+            doc="The URL of those: another origin than manager_url's (the same host on another "
+            "port will do). If left out, they are off.",
             shape="url",
         ),
     ] = None
     media_days: Annotated[
         int,
         Key(
-            doc="For how many days a link to a picture or a long text, as people on networks get "
-            "them, works."
+            doc="For how many days the links to pictures and long texts work that people on "
+            "networks get."
         ),
     ] = 30
     contact: Annotated[
         str,
         Key(
-            doc="Whom to turn to, on the public page that lists what is bridged: /bridged below "
-            "public_url. People whose words are bridged are told of that page; without "
-            "public_url they are told this.",
+            doc="Whom people can turn to. The public page that lists what is bridged (/bridged "
+            "under public_url) says it, and people whose words are bridged are told of that page; "
+            "without public_url they are told this.",
             sample="admin@example.org",
         ),
     ] = ""
     policy: Annotated[
         str,
         Key(
-            doc="By which rules you run it, there as well: some sentences, or where they stand.",
+            doc="The rules by which you run the bridge, told in the same places: a few sentences, "
+            "or a link.",
             sample="What is said is kept for 14 days. https://example.org/rules",
         ),
     ] = ""
@@ -269,7 +273,7 @@ class FetchingSettings:
         Key(
             doc="Hosts inside your own network that people may name all the same: "
             "[feeds.lan, 10.0.0.5:8080, 10.1.0.0/16]. Without a port: 80 and 443. It is checked, "
-            "and does nothing today."
+            "but does nothing yet."
         ),
     ] = ()
 
@@ -293,8 +297,8 @@ class LogSettings:
     file: Annotated[
         Path | None,
         Key(
-            doc="Write to this file instead of standard error. It is turned at midnight UTC, and "
-            "deleted when 13 whole days beside today are over."
+            doc="Write to this file instead of standard error. A new one begins at midnight UTC; "
+            "those of today and of the 13 days before are kept."
         ),
     ] = None
 
@@ -312,7 +316,7 @@ class LimitSettings:
     watchdog: Annotated[
         float,
         Key(
-            doc="Seconds that a module may block the whole program before it is restarted.",
+            doc="Seconds that a module may block the whole program; after that it is restarted.",
             least=1.0,
         ),
     ] = 30.0
@@ -321,9 +325,7 @@ class LimitSettings:
     ] = 50_000
     tell_after: Annotated[
         float,
-        Key(
-            doc="Seconds that a message waits for a network before its room is told that it does."
-        ),
+        Key(doc="Seconds that a message waits for a network before its room is told so."),
     ] = 60.0
     late_after: Annotated[
         float,
@@ -333,7 +335,7 @@ class LimitSettings:
         ),
     ] = 3600.0
     late_keep: Annotated[
-        int, Key(doc="How many of a room's newest messages are sent all the same.")
+        int, Key(doc="How many of a room's newest messages are then sent all the same.")
     ] = 50
     tries: Annotated[
         int, Key(doc="How often an event that fails is tried before it is parked.")
@@ -394,18 +396,18 @@ class Settings:
     fetching: Annotated[
         FetchingSettings,
         Key(
-            doc="What is fetched from addresses that people name. Nothing of this version fetches "
-            "such addresses; it is there for modules to come."
+            doc="What is fetched from addresses that people name. Nothing in this version fetches "
+            "from such addresses; this is for modules to come."
         ),
     ] = field(default_factory=FetchingSettings)
-    ops: Annotated[OpsSettings, Key(doc="For whoever watches over it.")] = field(
+    ops: Annotated[OpsSettings, Key(doc="For whoever watches over Trestle.")] = field(
         default_factory=OpsSettings
     )
     permissions: Annotated[
         Mapping[str, Permission],
         Key(
             doc="Who may do what: none < relay < user < admin, by Matrix id, else by server "
-            "(in whatever letters), else by `*`. Without a line for `*`, your own server is "
+            "(upper or lower case), else by `*`. Without a line for `*`, your own server is "
             "`user` and the rest `none`; with one, it holds for your own server too, "
             "unless that has a line of its own.",
             example={"*": "none", "example.org": "user", "@admin:example.org": "admin"},
@@ -414,30 +416,30 @@ class Settings:
     modules: Annotated[
         Mapping[InstanceId, ModuleSettings],
         Key(
-            doc="What runs. The key is the instance's id (a-z, 0-9, at most 16, a letter first); "
-            "commands name it, as in `!trestle bridge libera #channel`, so that no network is "
-            "called as a command of the bot's (`status`). `trestle modules` lists "
-            "what is installed, `trestle modules NAME` the settings of one. Beside those each may "
-            "have: "
+            doc="What runs. The key is the instance's id (a letter, then letters and digits, "
+            "lower case, at most 16); commands name it, as in `!trestle bridge libera #channel`, "
+            "so no network may have the name of one of the bot's commands (`status`). `trestle "
+            "modules` lists what is installed, `trestle modules NAME` the settings of one. "
+            "Besides those, each may have: "
             "`permissions`, levels that hold for it instead of those above; "
             "`puppets: automatic | login | relay`, whose account "
             "speaks for people; `relay_name`, how a relay names them, with `{name}`, `{user}`, "
-            "`{localpart}` and `{server}`; `privacy: true`, nobody reads who is not seen in the "
-            "chat; `members: full | speakers | none`, who of a chat is shown; `announce: first | "
-            "before` and `announce_in: room | direct`, how people are "
-            "told before a connection is made for them (`before`: their first message waits "
-            "until they have read it, a minute at most); "
-            '`alias_template`, how its chats are called as aliases, `"#irc_{network}_{chat}"` '
-            "for one (write the registration anew after a change); `most_rooms` (1000), how many "
-            "of its chats may be bridged, and `alias_rooms_hourly` (60), how many rooms are made "
-            "in an hour for whoever names an alias.",
+            "`{localpart}` and `{server}`; `privacy: true`, only those who are seen in the chat "
+            "can read it; `members: full | speakers | none`, which people of a chat are shown; "
+            "`announce: first | before` and `announce_in: room | direct`, how people are told "
+            "that a connection is made for them (`before`: their first message waits until they "
+            "have read it, a minute at most); "
+            '`alias_template`, the aliases of its chats, for example `"#irc_{network}_{chat}"` '
+            "(write the registration anew after a change); `most_rooms` (1000), how many "
+            "of its chats may be bridged, and `alias_rooms_hourly` (60), how many rooms an hour "
+            "are made for people who enter an alias.",
         ),
     ] = field(default_factory=dict)
     rooms: Annotated[
         tuple[RoomSettings, ...],
         Key(
-            doc="Rooms that are to be bridged and to have bots, beside what people set up "
-            "themselves. An admin of the permissions must have the power to change the room's "
+            doc="Rooms that are to be bridged or to have bots, besides what people set up "
+            "themselves. An admin in `permissions` must have the power to change the room's "
             "settings, and @trestle must be invited if the room is not public. `trestle config "
             "drift` says what is missing.",
             sample='- room: "#lobby:example.org"\n  bridge: {libera: "#lobby"}\n  bots: [dice]',

@@ -72,13 +72,13 @@ def _read_members(options: Mapping[str, object], path: str) -> Members:
 
 def _read_switch(value: object, path: str) -> bool:
     if not isinstance(value, bool):
-        raise ConfigError("it takes true or false", path=path)
+        raise ConfigError("must be true or false", path=path)
     return value
 
 
 def _read_count(value: object, path: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ConfigError("it takes a whole number, 0 or more", path=path)
+        raise ConfigError("must be a whole number, 0 or more", path=path)
     return value
 
 

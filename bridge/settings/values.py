@@ -54,11 +54,11 @@ def unknown_key(name: str, known: Iterable[str]) -> str:
     for section, keys in sections().items():
         if name in keys:
             return f"there is no such key here; it belongs under {section}"
-    return f"there is no such key; there are {', '.join(known)}"
+    return f"there is no such key; the keys here are {', '.join(known)}"
 
 
 def slips_of_the_pen(environment: Mapping[str, str]) -> Iterator[ConfigError]:
-    """Give an error for each variable that is nearly one of ours.
+    """Give an error for each environment variable that is nearly one of ours.
 
     Others of our prefix may have a meaning elsewhere, as ``TRESTLE_DATABASE_PORT`` in Kubernetes.
     """
@@ -72,7 +72,7 @@ def slips_of_the_pen(environment: Mapping[str, str]) -> Iterator[ConfigError]:
             rest = variable.removeprefix(start)
             near = difflib.get_close_matches(rest, known, n=1, cutoff=0.75)
             if rest != variable and rest not in known and near:
-                reason = f"the variable {variable} is set, and gives nothing; did you mean "
+                reason = f"the variable {variable} is set, but means nothing; did you mean "
                 yield ConfigError(f"{reason}{start}{near[0]}?", path=section)
 
 
@@ -88,7 +88,7 @@ def room(value: object, path: str) -> str:
     """Read a room's alias or id (a room of version 12 has no server in its id)."""
     if not isinstance(value, str) or not _ROOM.fullmatch(value):
         raise ConfigError(
-            'must be a room\'s alias or id, "#lobby:example.org" for one, in quotes', path=path
+            'must be a room\'s alias or id, for example "#lobby:example.org", in quotes', path=path
         )
     return value
 
@@ -110,13 +110,13 @@ def token(value: object, path: str) -> Secret:
 def permissions(value: object, path: str) -> Iterator[tuple[str, Permission]]:
     """Read who has which level."""
     if not isinstance(value, dict):
-        raise ConfigError('must be keys and values, `"example.org": user` for one', path=path)
+        raise ConfigError('must be keys and values, for example `"example.org": user`', path=path)
     for who, level in value.items():
         where = join(path, str(who))
         if not isinstance(who, str) or not _is_person_or_server(who):
             raise ConfigError(
                 "must be `*`, a server name or a Matrix id like @you:example.org; a `*` inside "
-                "one stands for nothing",
+                "one has no meaning",
                 path=where,
             )
         if not isinstance(level, str) or level.upper() not in Permission.__members__:
@@ -127,7 +127,7 @@ def permissions(value: object, path: str) -> Iterator[tuple[str, Permission]]:
 def levels(value: object, path: str) -> Iterator[tuple[str, str]]:
     """Read log levels by part of the program."""
     if not isinstance(value, dict):
-        raise ConfigError("must be keys and values, `irc: debug` for one", path=path)
+        raise ConfigError("must be keys and values, for example `irc: debug`", path=path)
     for part, level in value.items():
         yield str(part), _choice(get_args(LogLevel), str(level), join(path, str(part)))
 
@@ -202,13 +202,28 @@ def _address(value: str, path: str) -> Address:
     host, colon, port = value.rpartition(":")
     if not colon or not host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
         raise ConfigError(
-            f"{value!r} is no address; write host:port, 127.0.0.1:29333 say", path=path
+            f"{value!r} is no address; write host:port, for example 127.0.0.1:29333", path=path
         )
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:
         raise ConfigError(f"{value!r}: put the IPv6 address in [ ]", path=path)
+    _refuse_impossible(host, path)
     return Address(host, int(port))
+
+
+def _refuse_impossible(host: str, path: str) -> None:
+    if not _is_possible(host):
+        raise ConfigError(f"there can be no host {host!r}", path=path)
+
+
+def _is_possible(host: str) -> bool:
+    """Whether a host can have that name or address: of others not even a look-up just fails."""
+    try:
+        host.encode("idna")
+    except UnicodeError:  # A part of it is empty or too long.
+        return False
+    return bool(host) and not re.search(r"\s", host)
 
 
 def _check_shape(shape: str, value: str, path: str) -> str:
@@ -240,6 +255,7 @@ def _check_url(value: str, path: str) -> str:
         fine = False
     if not fine:
         raise ConfigError(f"{value!r} is no URL; it begins with https:// or http://", path=path)
+    _refuse_impossible(parts.hostname or "", path)
     if parts.query or parts.fragment or parts.username:
         raise ConfigError("must end with its path: no ?, # or user name", path=path)
     return value.rstrip("/")
@@ -249,8 +265,9 @@ def _check_database(value: str, path: str) -> None:
     if not re.match("postgres(ql)?://.", value):
         raise ConfigError("must be `embedded` or begin with postgresql://", path=path)
     try:
-        hosts = urlsplit(value).netloc.rpartition("@")[2].split(",")
-        fine = all(urlsplit(f"//{host}").port != 0 for host in hosts)
+        places = urlsplit(value).netloc.rpartition("@")[2].split(",")
+        hosts = [urlsplit(f"//{place}") for place in places]
+        fine = all(one.port != 0 and _is_possible(one.hostname or "local") for one in hosts)
     except ValueError:
         fine = False
     if not fine:  # What is wrong may be the password; so nothing of it is quoted.

@@ -31,16 +31,11 @@ class Installation:
 
     @property
     def config(self) -> Path:
-        """The settings of a Trestle that the homeserver reaches."""
+        """The file of settings."""
         return self.folder / "config.yaml"
 
-    @property
-    def far_config(self) -> Path:
-        """Those of one whose registration names a place where nobody listens."""
-        return self.folder / "far" / "config.yaml"
-
     def settings(self) -> Settings:
-        """The first one's settings, as the program reads them."""
+        """The settings, as the program reads them."""
         return load(self.config)
 
 
@@ -74,11 +69,6 @@ async def installation(cluster: Cluster) -> AsyncIterator[Installation]:
     ports = free_port()
     synapse = Synapse(folder / "homeserver", server_name="test.example", port=ports)
     files = make(folder, synapse, (await cluster.fresh()).url)
-    files += make(
-        folder / "far", synapse, (await cluster.fresh()).url, "appservice.id=far",
-        "appservice.prefix=_far_", "appservice.bot_localpart=far",
-        f"appservice.url=http://127.0.0.1:{free_port()}",
-    )  # fmt: skip
     synapse = Synapse(
         folder / "homeserver", server_name="test.example", port=ports,
         registrations=tuple(map(Path, files)),

@@ -55,7 +55,7 @@ def test_the_worst_night_from_beginning_to_end(home: Path, folder: Path) -> None
     restored = trestle("restore", file, "--with-config", "-c", there / "config.yaml")
     assert restored.code == 0, restored.said
     assert "This is generation 2" in restored.output
-    assert f"Now: trestle doctor -c {there / 'config.yaml'}" in restored.output
+    assert f"Next: run `trestle doctor -c {there / 'config.yaml'}`" in restored.output
     for name in ("config.yaml", "registration.yaml"):
         assert (there / name).read_bytes() == (home / name).read_bytes()
         assert stat.S_IMODE((there / name).stat().st_mode) == 0o600
@@ -89,8 +89,8 @@ def test_what_is_not_inside_is_said(home: Path, folder: Path) -> None:
         "backup", folder / "x", "--without-master-key", "--without-day-keys", *config(home)
     )
     assert "The master key is not inside: keep a copy of it elsewhere." in wrote.output
-    assert "is readable only where the state directory still has them" in wrote.output
-    assert "config.yaml and registration.yaml are yours to keep" in wrote.output
+    assert "read only where the state directory still has them" in wrote.output
+    assert "config.yaml and registration.yaml are not inside" in wrote.output
     told = json.loads(trestle("backup", folder / "y", "--json", *config(home)).output)
     assert (told["master_key"], told["config"], told["schema"]) == (True, False, told["schema"])
     lacking = trestle("restore", folder / "x", "--with-config", "-c", folder / "none.yaml")
@@ -129,7 +129,7 @@ def test_a_restore_under_another_name_is_refused(home: Path, folder: Path) -> No
     (folder / "config.yaml").write_text(other)
     (folder / "config.yaml").chmod(0o600)
     refused = trestle("restore", folder / "x", *config(folder))
-    assert "is of a Trestle at test.example, and" in refused.errors
+    assert "is of a Trestle at test.example, but" in refused.errors
     assert not (folder / "state").exists()
 
 
@@ -201,11 +201,11 @@ def test_a_move_changes_the_config_once_all_is_there(
     assert f"The old database is left in {there}/state/postgres" in moved
     assert read_yaml(there / "config.yaml")["database"] == {"url_file": f"{folder}/url"}
     assert (there / "config.yaml").read_text().endswith("# the admin's own words\n")
-    assert "that is the database that is used already" in run("database", "move", "--to", url)
-    assert "its own admin brings it" in run("database", "upgrade")
+    assert "that database is the one in use already" in run("database", "move", "--to", url)
+    assert "whoever runs it brings it" in run("database", "upgrade")
     back = run("database", "move", "--to", "embedded")
     assert "The old database was left as it is" in back, back
     assert (there / "config.yaml").read_text() == text
     assert version_of(there / "state") == "18"
-    assert "has this version already" in run("database", "upgrade")
+    assert "is of this version already" in run("database", "upgrade")
     assert "must be `embedded` or begin with" in run("database", "move", "--to", "mysql://x")

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from socket import create_server
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from bridge.cli.group import run_until_told
 from bridge.model import SystemClock
 from bridge.settings.records import DatabaseSettings
 from bridge.storage.pool import Database
@@ -122,7 +123,7 @@ async def test_an_unknown_module(folder: Path) -> None:
 
 async def test_a_name_that_is_no_instance(folder: Path) -> None:
     said = await refused(write_config(folder, modules={"My Dice": {"module": "dice"}}))
-    assert said.startswith("modules.My Dice: an instance's id has a small letter first")
+    assert said.startswith("modules.My Dice: an instance's id is a lower-case letter")
 
 
 async def test_a_state_folder_that_cannot_be_used(folder: Path) -> None:
@@ -242,6 +243,24 @@ def test_ctrl_c_when_all_is_well(folder: Path, database_settings: DatabaseSettin
         assert trestle.ctrl_c() == 0
         assert time.monotonic() - began < 60
         assert trestle.said.splitlines()[-1].endswith("stopping  [stopping]")
+
+
+def test_a_second_signal_of_another_kind_does_not_cut_the_end_short() -> None:
+    ended = []
+
+    async def work() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    await asyncio.Event().wait()
+            ended.append("in order")
+
+    assert run_until_told(work) is None
+    assert ended == ["in order"]
 
 
 def _mentioning(folder: Path) -> list[str]:

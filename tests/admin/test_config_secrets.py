@@ -1,12 +1,13 @@
 """Secrets come from files and variables, and are refused where everybody can read them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SecretBytes, SecretStr
 
 from bridge.cli import main
 from bridge.config import load, read, read_document, read_essentials
@@ -14,6 +15,7 @@ from bridge.networks.irc.settings import IrcSettings, SecretText
 from bridge.running.roster import check_modules
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.ids import InstanceId
+from bridge.sdk.secret import Secret
 from bridge.settings.confidential import exposed_keys, refuse_exposed_keys
 from bridge.settings.options import check_module, check_options, secrets_in
 from bridge.settings.records import ModuleSettings, Settings
@@ -78,8 +80,18 @@ def test_a_secret_inside_a_list_may_stand_in_a_file_too(folder: Path) -> None:
 
 def test_a_text_of_the_wrong_form_is_told_in_our_words() -> None:
     options = {"servers": [{"host": "x"}], "nickserv": "Nick Serv"}
-    with pytest.raises(ConfigError, match="nickserv: has not the form that it must have"):
+    with pytest.raises(ConfigError, match="nickserv: does not have the form that it must"):
         check_options(IrcSettings, options, "modules.libera")
+
+
+def test_a_secret_that_is_no_text_is_told_in_our_words(folder: Path) -> None:
+    for name, value, reason in (
+        ("password", 12345678, "must be text; put it in quotes"),
+        ("password_file", None, "must be the path of a file"),
+    ):
+        document = changed("modules/libera", {**IRC, name: value})
+        checked = trestle("config", "check", "-c", write(folder, dump(document)))
+        assert checked.output == f"modules.libera.{name}: {reason}\n"
 
 
 def test_paths_of_secrets_inside_lists_begin_at_the_settings_folder(folder: Path) -> None:
@@ -97,6 +109,27 @@ def test_a_variable_beats_the_file_for_a_modules_secret(folder: Path) -> None:
     document["modules"]["libera"] = {**IRC, "password_file": "not-there"}
     settings = read_document(document, folder=folder, environment=environment).get()
     assert [secret.reveal() for secret in secrets_in(irc_of(settings))] == [PASSWORD]
+
+
+class _Safe(BaseModel):
+    """A stranger's settings: authors are told to take pydantic's class."""
+
+    word: SecretStr
+    others: tuple[SecretBytes, ...] = ()
+
+
+def test_a_secret_of_a_strangers_module_is_one_too() -> None:
+    given = ModuleSettings(
+        instance=InstanceId("safe"), module="safe", options={"word": "in the file"},
+        environment={"WORD": Secret(PASSWORD)},
+    )  # fmt: skip
+    assert [one.reveal() for one in secrets_in(check_module(_Safe, given))] == [PASSWORD]
+    with pytest.raises(ConfigError, match=r"modules\.safe\.word: everybody on this machine"):
+        check_module(_Safe, replace(given, exposed=Path("config.yaml")))
+    several = check_options(_Safe, {"word": "x", "others": ["y", "z"]}, "modules.safe")
+    assert [one.reveal() for one in secrets_in(several)] == ["x", "y", "z"]
+    with pytest.raises(ConfigError, match="placeholder"):
+        check_options(_Safe, {"word": "CHANGE ME"}, "modules.safe")
 
 
 def test_a_variable_for_an_option_that_is_no_secret_is_refused(folder: Path) -> None:
@@ -201,6 +234,13 @@ def test_what_the_system_refuses_is_a_sentence(folder: Path) -> None:
     told = CliRunner().invoke(group, ["read"])
     assert told.exit_code == 1
     assert told.output == f"trestle: {folder}/nowhere: No such file or directory\n"
+
+    def wait() -> None:
+        raise TimeoutError
+
+    group.add_command(click.Command("wait", callback=wait))
+    told = CliRunner().invoke(group, ["wait"])
+    assert told.output == "trestle: no answer in time; try again\n"
     (folder / "registration.yaml").mkdir()
     refused = trestle("backup", folder / "x", "--with-config", "-c", config)
     assert f"{folder}/registration.yaml cannot be read: Is a directory" in refused.errors

@@ -63,7 +63,17 @@ def test_a_password_goes_into_no_file_that_all_can_read_or_that_has_it_elsewhere
         assert "name the file with --to-file" in refused.errors
         assert "b%23c" not in config.read_text() + refused.said
     both = trestle("database", "move", "-c", config)
-    assert "--to URL, or --to-file FILE" in both.errors
+    assert "either --to URL or --to-file FILE" in both.errors
+
+
+def test_a_file_that_is_not_utf_8_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    assert init(tmp_path).code == 0
+    config = tmp_path / "config.yaml"
+    config.write_text(config.read_text(), encoding="utf-16")
+    refused = trestle("database", "move", "--to", URL, "-c", config)
+    assert (refused.code, refused.errors) == (
+        2, f"trestle: {config} is not UTF-8 text; save it as that\n",
+    )  # fmt: skip
 
 
 def test_back_to_the_embedded_one() -> None:
@@ -84,18 +94,20 @@ def test_back_to_the_embedded_one() -> None:
     ],
 )
 def test_what_a_program_cannot_change_safely_is_left_to_a_person(text: str) -> None:
-    with pytest.raises(ConfigError, match="changed safely by a program"):
+    with pytest.raises(ConfigError, match="a program cannot safely change"):
         with_database(text, URL)
 
 
-def test_an_url_from_the_environment_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("TRESTLE_DATABASE_URL", "embedded"), ("TRESTLE_DATABASE_OWNER_URL", "postgresql://o@h/x")],
+)
+def test_a_url_from_the_environment_is_named(variable: str, value: str, tmp_path: Path) -> None:
     assert init(tmp_path).code == 0
-    refused = run_program(
-        "database", "move", "--to", URL, "-c", tmp_path / "config.yaml",
-        env={"TRESTLE_DATABASE_URL": "embedded"},
-    )  # fmt: skip
+    config = tmp_path / "config.yaml"
+    refused = run_program("database", "move", "--to", URL, "-c", config, env={variable: value})
     assert refused.code == 2
-    assert "comes from the environment variable TRESTLE_DATABASE_URL" in refused.errors
+    assert f"comes from the environment variable {variable}; unset it" in refused.errors
 
 
 def test_the_file_keeps_its_mode_and_a_link_stays_one(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ async def test_a_fresh_installation_is_well_and_nothing_is_made_of_it(
     assert [check for mark, check in lines if mark == "ok"] == [f"{one}:" for one in CHECKS]
     assert [check for mark, check in lines if mark != "ok"] == ["database:", "database:"]
     assert "the first start makes the tables" in well.output
-    assert "Trestle does not run" in well.output.splitlines()[-1]
+    assert "Trestle is not running" in well.output.splitlines()[-1]
 
     assert sorted(here.iterdir()) == before
     connection = await asyncpg.connect(database.url)
@@ -109,9 +109,9 @@ async def test_one_that_runs_is_well_and_not_disturbed(
         assert by_level(findings) == wanted, findings
         said = sentences(findings)
         assert said["database"].endswith("the schema is up to date, the audit is whole")
-        assert said["listener"] == f"the Trestle that runs listens at {settings.appservice.listen}"
+        assert said["listener"] == f"the running Trestle listens at {settings.appservice.listen}"
         assert said["device_id"].startswith("device_id masquerading works")
-        assert "does not run" not in said["ping"]
+        assert "is not running" not in said["ping"]
 
         assert await _lease(settings) == held
         await alice.say(room, "!flip")
@@ -193,8 +193,8 @@ async def test_where_the_one_that_runs_and_its_files_differ_is_named(
         other = replace(settings, appservice=replace(settings.appservice, listen=place))
         noted = [one.sentence for one in await examine(other, here) if one.check == "listener"]
         assert noted == [
-            f"a Trestle runs, and does not listen at {place}: its settings are older than these, "
-            "or it is just starting; restart it"
+            f"a Trestle is running, but does not listen at {place}: its settings are older than "
+            "these, or it is just starting; restart it"
         ]
         for key in (here / "state" / "keys" / "day").iterdir():
             key.unlink()

@@ -54,10 +54,10 @@ def test_a_good_database_is_one_sentence() -> None:
 @pytest.mark.parametrize(
     ("facts", "level", "words"),
     [
-        (replace(GOOD, is_standby=True), "bad", "is a standby, which only reads; name the pri"),
+        (replace(GOOD, is_standby=True), "bad", "is a standby, which is read-only; name the pri"),
         (replace(GOOD, schema=3), "note", "an older Trestle's (schema 3); the next start brings"),
         (replace(GOOD, schema=8), "bad", "made by a newer Trestle; this one knows up to 7"),
-        (replace(GOOD, schema=None), "bad", "we may not read the database's schema_version"),
+        (replace(GOOD, schema=None), "bad", "may not read the table schema_version"),
         (replace(GOOD, survives_power_cuts=False), "note", "a power cut can lose events"),
         (replace(GOOD, in_use=True), "bad", "another Trestle, with another state_dir"),
         (replace(GOOD, encoding="LATIN1"), "bad", "is encoded in LATIN1"),
@@ -90,8 +90,8 @@ def test_of_many_faults_of_the_audit_the_first_is_named_and_the_rest_counted() -
 @pytest.mark.parametrize(
     ("database", "homeserver", "level", "words"),
     [
-        (0.2, -0.9, "ok", "this machine's and those of the database and the homeserver agree"),
-        (None, 1.0, "ok", "this machine's and those of the homeserver agree"),
+        (0.2, -0.9, "ok", "this machine's clock agrees with the database's and the homeserver's"),
+        (None, 1.0, "ok", "this machine's clock agrees with the homeserver's"),
         (None, None, "note", "no other clock could be asked"),
         (-30.0, -31.0, "note", "this machine's clock is 30 s ahead of those of the database and"),
         (90.0, 91.0, "bad", "this machine's clock is 90 s behind those of the database and"),
@@ -131,7 +131,7 @@ def test_the_age_of_the_last_backup_is_told(folder: Path) -> None:
     (folder / "last-backup").write_text('{"at": "2026-05-03T12:00:00+00:00"}')
     made = last_backup(folder)
     assert judge_backup(made, NOW) == Remark("ok", "the last backup is one day old")
-    assert judge_backup(NOW, NOW) == Remark("ok", "the last backup is of today")
+    assert judge_backup(NOW, NOW) == Remark("ok", "the last backup is from today")
     old = judge_backup(NOW - timedelta(days=40), NOW)
     assert old == Remark("note", "the last backup is 40 days old; `trestle backup FILE` makes one")
     (folder / "last-backup").write_text("{")
@@ -185,7 +185,7 @@ def appservice(listen: str, url: str) -> AppserviceSettings:
         ("0.0.0.0:29333", "http://127.0.0.1:29333", True, ("homeserver's own container",)),
         ("0.0.0.0:29333", "http://[fd00::5]:29333", False, ("one is IPv4, the other IPv6",)),
         ("127.0.0.1:29333", "http://localhost:29333", False, ("localhost may be ::1 there",)),
-        ("127.0.0.1:29333", "http://127.0.0.1", False, ("the port 80, and appservice.listen 2",)),
+        ("127.0.0.1:29333", "http://127.0.0.1", False, ("the port 80, but appservice.listen 2",)),
         ("127.0.0.1:443", "https://127.0.0.1", False, ("Trestle itself speaks plain HTTP",)),
     ],
 )
@@ -248,7 +248,7 @@ def test_the_newest_version_is_found_among_old_names() -> None:
 @pytest.mark.parametrize(
     ("written", "level", "words"),
     [
-        ({"@me:ex.org": "admin"}, "ok", "admin: @me:ex.org; who is not named is user on "
+        ({"@me:ex.org": "admin"}, "ok", "admin: @me:ex.org; anyone not named is user on "
          "example.org and none elsewhere"),
         ({"*": "none", "@me:example.org": "admin"}, "ok", "is none on example.org and none else"),
         ({"*": "relay", "example.org": "user"}, "note", "is user on example.org and relay elsew"),

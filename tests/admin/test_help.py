@@ -46,7 +46,13 @@ def test_the_help_says_what_it_does_and_what_each_option_is_for(path: tuple[str,
 
 def test_each_command_is_where_it_is_looked_for() -> None:
     files = Path(bridge.cli.__file__).parent.glob("*.py")
-    assert {file.stem for file in files} == {"__init__", "group", "steps", *PLACES.values()}
+    assert {file.stem for file in files} == {
+        "__init__",
+        "asking",
+        "group",
+        "steps",
+        *PLACES.values(),
+    }
     places = {
         name: command_of((name,)).callback for name in main.list_commands(click.Context(main))
     }

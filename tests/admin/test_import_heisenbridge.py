@@ -341,7 +341,7 @@ def test_what_keeps_an_import_from_beginning_is_a_sentence(
     empty = trestle("import", *words, folder / "empty.yaml", *where)
     assert "has no sender_localpart and as_token" in empty.errors
     unknown = trestle("import", *words, good, *where, "--network", "x=y")
-    assert "--network x=y: give the other bridge's name, =, and one of libera, own, plain" in (
+    assert "--network x=y: write the other bridge's name, =, and one of libera, own, plain" in (
         unknown.errors
     )
     assert state_of(database_settings, folder / "state") == {}

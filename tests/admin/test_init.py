@@ -9,7 +9,7 @@ import pytest
 
 from bridge.config import load
 from bridge.model import Permission
-from tests.admin.commands import Outcome, at_a_terminal, init, read_yaml, trestle
+from tests.admin.commands import Outcome, at_a_terminal, command, init, read_yaml, trestle, typed
 
 FILES = ("config.yaml", "registration.yaml")
 HOST = "modules.irc.servers[0].host"
@@ -32,6 +32,43 @@ def test_a_registration_that_is_written_anew_stays_its_groups(folder: Path) -> N
         assert (file.stat().st_mode & 0o777, file.stat().st_gid) == (after, group)
 
 
+GATE = """
+from pydantic import BaseModel, Field, SecretStr
+from bridge.sdk import ModuleInfo
+
+
+class Settings(BaseModel):
+    word: SecretStr = Field(description="The word.")
+
+
+class Gate:
+    info = ModuleInfo(id="gate", name="Gate", summary="Lets in who knows the word.")
+    settings = Settings
+    commands = ()
+
+    def __init__(self, settings, host):
+        pass
+"""
+
+
+def test_a_secret_that_is_asked_for_is_taken_as_it_is_typed_and_not_shown(folder: Path) -> None:
+    info = folder / "site" / "gate-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info.parent / "trestle_gate.py").write_text(GATE)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: gate\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[trestle.bots]\ngate = trestle_gate:Gate\n")
+    words = command(
+        "init", "--directory", folder / "new", "--homeserver-url", "http://127.0.0.1:8008",
+        "--server-name", "test.example", "--admin", "@me:test.example", "--module", "gate",
+    )  # fmt: skip
+    with typed(["env", f"PYTHONPATH={info.parent}:{os.getcwd()}", *words]) as person:
+        person.wait_for("The word (modules.gate.word):")
+        person.type("2 #words\n")
+        assert person.end() == 0, person.shown
+        assert "#words" not in person.shown
+    assert read_yaml(folder / "new" / "config.yaml")["modules"]["gate"]["word"] == "2 #words"
+
+
 def test_a_registration_is_printed_where_nothing_may_be_written(folder: Path) -> None:
     assert init(folder).code == 0
     file = folder / "registration.yaml"
@@ -50,7 +87,7 @@ def test_it_asks_for_what_it_must_and_again_after_a_slip(folder: Path) -> None:
         person.type("matrix.example.org\n")
         person.wait_for("it begins with https:// or http://")
         person.type("https://matrix.example.org/\n")
-        person.wait_for("Server name (behind the colon of your Matrix ids):")
+        person.wait_for("Server name (the part of your Matrix ids after the colon):")
         person.type("https://example.org\n")
         person.wait_for("without https://")
         person.type("example.org\n")
@@ -212,13 +249,14 @@ def test_nothing_is_written_over_without_leave(folder: Path) -> None:
         (["--module", "irk"], "--module: there is no module called 'irk'; did you mean irc?"),
         (["--module", "irc"], f"{HOST}: is missing; --set '{HOST}=...' gives it"),
         (["--module", "irc", "--set", "modules.irc.servers=3"], "modules.irc.servers: must be a"),
-        (["--module", "dice:UP"], "modules.UP: an instance's id has a small letter first"),
+        (["--module", "dice:UP"], "modules.UP: an instance's id is a lower-case letter"),
         (["--module", "dice:a", "--module", "irc:a"], "--module: two modules would be called a"),
+        (["--module", "dice:irc", "--module", "irc"], "--module: two modules would be called irc"),
         (["--set", "modules.dice.sides=6"], "modules.dice.sides: there is no such key"),
         (["--set", "nonsense"], "--set takes key=value, not 'nonsense'"),
         (["--set", "a=["], "a: its value is not YAML"),
         (["--set", "homeserver.uri=x"], "homeserver.uri: there is no such key; did you mean url"),
-        (["--set", "homeserver=5"], "homeserver: here must be keys and values"),
+        (["--set", "homeserver=5"], "homeserver: must be keys and values"),
         (["--set", "homeserver.url.x=5"], "homeserver.url.x: url is a value, not a section"),
         (["--set", "modules.irc.servers[7].host=x"], "modules.irc.servers[7].host: servers has 0"),
         (["--set", "ops.listen=x"], "ops.listen: 'x' is no address; write host:port"),
@@ -243,7 +281,9 @@ def test_a_needed_flag_is_asked_for_by_name() -> None:
         2, "", "trestle: --server-name is needed with --yes\n"
     )
     said = trestle("init", "--yes", "--homeserver-url", "http://x", "--server-name", "x.org")
-    assert said == Outcome(2, "", "trestle: --module is needed with --yes: irc, say, or none\n")
+    assert said == Outcome(
+        2, "", "trestle: --module is needed with --yes: for example irc, or none\n"
+    )
 
 
 def test_a_folder_that_cannot_be_written_is_a_sentence(folder: Path) -> None:
@@ -256,7 +296,7 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(folder: Path) -> None:
 def test_nobody_to_answer_is_a_sentence_and_no_file(folder: Path) -> None:
     made = trestle("init", "--directory", folder / "new", answers="")
     assert made.code == 2
-    assert "trestle: nobody answers; `--help` lists the flags that do" in made.errors
+    assert "trestle: nobody is there to answer; `--help` lists flags that do" in made.errors
     assert not (folder / "new").exists()
 
 

@@ -13,7 +13,14 @@ from bridge.sdk.ids import InstanceId, UserId
 from bridge.settings.records import DatabaseSettings
 from bridge.storage.pool import Database
 from bridge.storage.vault import Vault
-from tests.admin.commands import Outcome, config_in, init, make_database, run_program, trestle
+from tests.admin.commands import (
+    Outcome,
+    config_in,
+    init,
+    make_database,
+    run_program,
+    trestle,
+)
 from tests.rigs.program import trestle_program
 from tests.rigs.trestle import make_settings
 
@@ -80,7 +87,8 @@ def test_the_master_key_is_changed_and_looked_at_while_nothing_runs(
     config, state = config_in(folder, database_settings), folder / "state"
     asyncio.run(put(database_settings, state))
     before = (state / "keys" / "master").read_bytes()
-    assert trestle("keys", "check", "-c", config).output == "Everything opens.\n"
+    # Where nobody looks at a screen, nothing else is said: cron would mail it.
+    assert trestle("keys", "check", "-c", config) == Outcome(0, "Everything opens.\n", "")
     changed = trestle("keys", "rotate", "-c", config)
     assert changed.code == 0, changed.said
     assert "The master key was changed." in changed.output
@@ -96,7 +104,7 @@ def test_the_master_key_is_changed_and_looked_at_while_nothing_runs(
     (fault,) = json.loads(broken.output)["faults"]
     assert fault.startswith("the key of @alice:hs cannot be opened")
     assert "keys forget PERSON" in broken.errors
-    assert "named by the Matrix id" in trestle("keys", "forget", "alice", "-c", config).errors
+    assert "by their Matrix id" in trestle("keys", "forget", "alice", "-c", config).errors
     gone = trestle("keys", "forget", ALICE, "-c", config)
     assert gone.output == "1 records of @alice:hs are gone, and the key that opened them.\n"
     checked = trestle("keys", "check", "--json", "-c", config)
@@ -115,7 +123,6 @@ async def test_the_master_key_is_changed_while_trestle_runs(
     async with trestle_program(settings, folder) as program:
         changed = await keys(program.config, "rotate")
         assert changed.code == 0, changed.said
-        assert "300/300" in changed.errors
         assert (state / "keys" / "master").read_bytes() != before
         told: list[dict[str, object]] = []
         assert await follow(state, "GET", "/keys/check", told.append)

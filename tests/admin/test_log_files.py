@@ -168,7 +168,7 @@ def test_a_module_names_all_its_instances() -> None:
         ("{libra: debug}", "logging.levels.libra: there is no such part; there are "),
         ("{aiohttp: debug}", "logging.levels.aiohttp: there is no such part"),
         ("{dice: loud}", "logging.levels.dice: 'loud' is none of debug, info, warning, error"),
-        ("debug", "logging.levels: must be keys and values, `irc: debug` for one"),
+        ("debug", "logging.levels: must be keys and values, for example `irc: debug`"),
     ],
 )
 def test_a_level_that_means_nothing_is_named(folder: Path, levels: str, said: str) -> None:

@@ -102,7 +102,7 @@ def test_what_root_may_not_look_at_while_trestle_is_stopped_is_no_fault(server: 
     assert told(AS_TRESTLE).startswith("ok   database: Postgres")
     roots = told("trestle")
     assert roots.startswith("note database: ")
-    assert "`runuser -u trestle -- trestle doctor ...` does" in roots
+    assert "`runuser -u trestle -- trestle doctor ...` looks at it" in roots
 
 
 def test_what_the_old_bridge_keeps_to_itself_is_copied_for_an_import(server: Layout) -> None:

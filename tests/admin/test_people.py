@@ -118,7 +118,7 @@ def test_all_about_a_person_is_written_out_while_nothing_runs(
     told = f"the folder {folder / 'none'} does not exist: make it first"
     assert (nowhere.code, told in nowhere.errors) == (1, True)
     nobody = trestle("export", "alice", file, "-c", config)
-    assert "a person is named by the Matrix id" in nobody.errors
+    assert "name a person by their Matrix id" in nobody.errors
 
 
 def test_what_a_module_says_is_a_secret_is_not_shown_though_nothing_runs(
@@ -139,7 +139,9 @@ def test_what_a_module_says_is_a_secret_is_not_shown_though_nothing_runs(
         env = {"PYTHONPATH": f"{install_keeper(place / name, code)}:{os.getcwd()}"}
         done = run_program("export", ALICE, folder / f"{name}.zip", "-c", config, env=env)
         assert done.code == 0, done.said
-        assert ("not known which of what vault keeps" in done.errors) is (name == "broken")
+        assert ("not known which of the things that vault keeps" in done.errors) is (
+            name == "broken"
+        )
         rows = rows_in(folder / f"{name}.zip")["module_store"]
         shown.append({row["key"]: row["value"] for row in rows})
     assert shown == [
@@ -156,7 +158,7 @@ def test_erasing_asks_first_and_needs_the_program(
     assert f"direct chats of {ALICE} on networks end" in asked.output
     refused = trestle("erase", ALICE, "--yes", "-c", config)
     assert (refused.code, "start it, then try again" in refused.errors) == (1, True)
-    assert "named by the Matrix id" in trestle("erase", "alice", "--yes", "-c", config).errors
+    assert "by their Matrix id" in trestle("erase", "alice", "--yes", "-c", config).errors
 
 
 async def test_the_running_program_gives_a_copy_and_erases_one_person_and_no_other(

@@ -158,7 +158,7 @@ async def test_status_shows_all_on_one_screen(
         for words in ("homeserver: ", "waiting: 0 from Matrix", "parked: nothing", "unaccounted"):
             assert words in text
         assert len(text.splitlines()) < 24
-    assert "does not run with this config" in await trestle.ask("status", code=1)
+    assert "is not running with this config" in await trestle.ask("status", code=1)
 
 
 async def test_a_room_for_which_the_homeserver_asks_for_patience_is_shown_and_asked_no_sooner(

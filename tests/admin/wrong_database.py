@@ -98,7 +98,7 @@ async def missing_roles(bench: Bench) -> AsyncIterator[Case]:
         yield bench.database(url)
 
 
-@row("database", "the database role plain is no member of trestle_core", SQL)
+@row("database", "the database role plain is not a member of trestle_core", SQL)
 async def a_role_that_is_no_member(bench: Bench) -> AsyncIterator[Case]:
     async with plain_role(bench) as url, our_roles(bench):
         yield bench.database(url)
@@ -111,7 +111,7 @@ async def an_owner_that_may_make_no_tables(bench: Bench) -> AsyncIterator[Case]:
         yield bench.database(url)
 
 
-@row("database", "the database role trestle_core may pass by row-level security",
+@row("database", "the database role trestle_core may bypass row-level security",
      "ALTER ROLE trestle_core NOSUPERUSER NOBYPASSRLS")  # fmt: skip
 async def a_role_that_sees_everything(bench: Bench) -> AsyncIterator[Case]:
     async with our_roles(bench, f"; ALTER ROLE {CORE} BYPASSRLS"):
@@ -124,7 +124,7 @@ async def a_superuser(bench: Bench) -> AsyncIterator[Case]:
     yield bench.case(bench.settings())
 
 
-@row("database", "the role plain may have 5 connections, and Trestle needs 16",
+@row("database", "the role plain may have 5 connections, but Trestle needs 16",
      "ALTER ROLE plain CONNECTION LIMIT -1")  # fmt: skip
 async def a_role_with_few_connections(bench: Bench) -> AsyncIterator[Case]:
     async with plain_role(bench, "CREATEROLE CONNECTION LIMIT 5") as url:

@@ -240,7 +240,7 @@ async def a_state_folder_that_others_may_write_to(bench: Bench) -> AsyncIterator
     yield case
 
 
-@row("keys", "others than its owner can reach", "event-ids; run `chmod 600")
+@row("keys", "users other than its owner can reach", "event-ids; run `chmod 600")
 async def a_key_that_others_can_read(bench: Bench) -> AsyncIterator[Case]:
     case = with_keys(bench)
     (case.settings.state_dir / "keys" / "event-ids").chmod(0o644)

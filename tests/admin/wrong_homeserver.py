@@ -71,7 +71,7 @@ async def another_program_where_the_homeserver_should_be(bench: Bench) -> AsyncI
         yield bench.homeserver(url=url)
 
 
-@row("homeserver", "sends us on to https://matrix.example.org", "put the final URL into")
+@row("homeserver", "redirects us to https://matrix.example.org", "put the final URL into")
 async def a_homeserver_behind_a_redirect(bench: Bench) -> AsyncIterator[Case]:
     there = {"Location": "https://matrix.example.org/_matrix/client/versions"}
     async with answering(301, there) as url:
@@ -120,13 +120,13 @@ async def a_registration_that_was_not_read(bench: Bench) -> AsyncIterator[Case]:
     yield bench.case(bench.settings("unread"))
 
 
-@row("token", "the homeserver's name is test.example, and homeserver.server_name is tset.example",
+@row("token", "the homeserver's name is test.example, but homeserver.server_name is tset.example",
      "put test.example there")  # fmt: skip
 async def a_wrong_server_name(bench: Bench) -> AsyncIterator[Case]:
     yield bench.homeserver(server_name="tset.example", matching=True)
 
 
-@row("token", "appservice.sender_localpart is not what it has read")
+@row("token", "appservice.sender_localpart differs from what it has read")
 async def a_wrong_sender_localpart(bench: Bench) -> AsyncIterator[Case]:
     yield bench.appservice(sender_localpart=random_localpart(), matching=True)
 
@@ -209,12 +209,12 @@ async def ipv6_here_and_ipv4_there(bench: Bench) -> AsyncIterator[Case]:
     yield bench.case(bench.settings("six"))
 
 
-@row("ping", "appservice.url is https://, and Trestle itself speaks plain HTTP; write http://")
+@row("ping", "appservice.url is https://, but Trestle itself speaks plain HTTP; write http://")
 async def https_for_http_on_our_side(bench: Bench) -> AsyncIterator[Case]:
     yield bench.case(bench.settings("tls"))
 
 
-@row("ping", "sends the homeserver on to another place", "put the final place into appservice.url")
+@row("ping", "redirects the homeserver", "put the final URL into appservice.url")
 async def a_proxy_that_redirects(bench: Bench) -> AsyncIterator[Case]:
     async with in_our_place(bench, 301):
         yield bench.case(bench.settings("far"))

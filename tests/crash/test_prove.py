@@ -103,7 +103,7 @@ WRONG: dict[str, dict[str, Any]] = {
     "the module was shown them in the order of the room": {"shown": {ROOM: ["b", "a", "c"]}},
     "IRC saw every line": {"seen": {ROOM: ["a", "w", "b"]}},
     "IRC saw none twice, but for what was on its way at a kill": {"ends": 0},
-    "who said what is doubled was told so": {"flagged": set()},
+    "those whose lines are doubled were told so": {"flagged": set()},
     "IRC saw them in the order of the room": {"seen": {ROOM: ["b", "w", "a", "c"]}},
     "Matrix holds every word from IRC": {"held": {ROOM: ["a", "b", "c"]}},
     "Matrix holds none of them twice": {"held": {ROOM: ["a", "w", "w", "b", "c"]}},

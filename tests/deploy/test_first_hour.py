@@ -26,7 +26,7 @@ IRC_PORT = 6667
 """The default of IRC without TLS: somebody new names no other."""
 
 ANSWERS = (
-    ("Server name (behind the colon of your Matrix ids):", "test.example"),
+    ("Server name (the part of your Matrix ids after the colon):", "test.example"),
     ("Your Matrix id", "@alice:test.example"),
     ("Which to switch on", "irc:near dice"),
     ("servers[0].host", "127.0.0.1"),

@@ -45,7 +45,7 @@ async def test_all_are_tried_again_and_let_go_by_one_command_each(
         assert f"{MANY + 2} run again." in await trestle.ask("parked", "retry", "--all")
         await wait_until(lambda: stage.did(room) == ["after"] + ["flaky"] * MANY)
         await trestle.wait_for_parked(2)  # They never work.
-        assert "nobody answers" in await trestle.ask("parked", "drop", "--all", code=2)
+        assert "nobody is there to answer" in await trestle.ask("parked", "drop", "--all", code=2)
         assert len(await trestle.parked()) == 2
         gone = json.loads(await trestle.ask("parked", "drop", "--all", "--yes", "--json"))
         assert gone == {"count": 2, "faults": []}
@@ -53,7 +53,7 @@ async def test_all_are_tried_again_and_let_go_by_one_command_each(
         await alice.say(room, "raise")
         await trestle.wait_for_parked(1)
     # The program has ended: the command lets go alone, and runs nothing.
-    assert "does not run" in await trestle.ask("parked", "retry", "--all", code=1)
+    assert "is not running" in await trestle.ask("parked", "retry", "--all", code=1)
     wrong = ("parked", "drop", "--all", "--reason", "refused", "--yes")
     assert "Nothing of that kind" in await trestle.ask(*wrong)
     assert "1 let go." in await trestle.ask("parked", "drop", "--all", "--yes")

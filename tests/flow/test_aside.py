@@ -49,7 +49,7 @@ async def test_a_parked_item_is_seen_tried_again_and_let_go_by_chat_and_by_comma
     # The program has ended: the command does it alone.
     assert "Let go" in await trestle.ask("parked", "drop", last["name"])
     assert await trestle.ask("parked", "list") == "Nothing is parked.\n"
-    assert "does not run" in await trestle.ask("parked", "retry", last["name"], code=1)
+    assert "is not running" in await trestle.ask("parked", "retry", last["name"], code=1)
     state_dir = trestle.settings.state_dir
     async with Database.open(database_settings, state_dir, SystemClock()) as database:
         audit = Audit(database, DayKeys(state_dir, database.clock), state_dir)

@@ -174,7 +174,7 @@ async def test_rooms_are_listed_and_untied_at_the_command_line(
         ]  # fmt: skip
         assert f"near  #cli  {made}  running\n" in await trestle.ask("rooms", "list")
         asked = await trestle.ask("rooms", "unbridge", made, code=2)
-        assert "nobody answers" in asked
+        assert "nobody is there to answer" in asked
         refused = await trestle.ask("rooms", "unbridge", "!none:test.example", "--yes", code=1)
         assert "trestle rooms list" in refused
         refused = await trestle.ask("rooms", "unbridge", theirs, "--yes", code=1)
@@ -187,7 +187,7 @@ async def test_rooms_are_listed_and_untied_at_the_command_line(
         assert said == f"No longer bridged: near  #cli  {made}\n"
         (row,) = json.loads(await trestle.ask("rooms", "list", "--json"))
         assert row["channel"] == "#both"
-    assert "does not run" in await trestle.ask("rooms", "list", code=1)
+    assert "is not running" in await trestle.ask("rooms", "list", code=1)
 
 
 async def test_what_the_command_line_unties_is_in_the_audit(

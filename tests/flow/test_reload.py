@@ -224,7 +224,7 @@ async def test_hanging_up_reloads_and_a_mistake_changes_nothing(
         assert (refused.code, "logging.file: " in refused.errors) == (2, True), refused.said
         program.config.write_text("limits: &a {tries: *a}")
         refused = await asyncio.to_thread(run_program, "reload", "-c", program.config)
-        assert "holds values inside values without end" in refused.errors
+        assert "holds values inside values, too deep or without end" in refused.errors
         await alice.say(room, "!roll 7d6")
         await alice.wait_until(lambda: len(alice.heard(room, DICE)) == 3)
         hang_up({"dice": ("dice", {"most_dice": 5})})
@@ -239,10 +239,12 @@ async def test_hanging_up_reloads_and_a_mistake_changes_nothing(
         mounted = await reload_where_the_file_alone_is_mounted(program)
         assert "mounted.yaml alone is mounted here, and was replaced outside" in mounted.output
         drift = await asyncio.to_thread(run_program, "config", "drift", "-c", program.config)
-        assert (drift.code, drift.output) == (0, "Trestle runs as the settings have it.\n")
+        assert (drift.code, drift.output) == (0, "Trestle runs as the settings say.\n")
     alone = await asyncio.to_thread(run_program, "reload", "-c", program.config)
     assert alone.code == 1
-    assert alone.errors.startswith(f"trestle: no Trestle runs in {settings.state_dir}; start it.")
+    assert alone.errors.startswith(
+        f"trestle: no Trestle is running in {settings.state_dir}; start it."
+    )
 
 
 async def test_rooms_that_the_homeserver_takes_long_over_hold_up_no_reload(

@@ -82,7 +82,7 @@ async def test_a_room_chooses_whose_account_speaks_and_how_the_relay_names_peopl
             await bea.say(room, "by the relay")
             assert ":trestle!" in (line := await carl.expect("by the relay"))
             assert f":<{nick}> by the relay" in line
-            await choose(alice, room, "relay_name {nobody}", "in braces there are {name}, {user}")
+            await choose(alice, room, "relay_name {nobody}", "only {name}, {user}")
             await choose(alice, room, "relay_name {name} ({server})", "relay_name is {name} (")
             await bea.say(room, "with the server")
             await carl.expect(f":<{nick} (test.example)> with the server")

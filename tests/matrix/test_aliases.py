@@ -95,14 +95,14 @@ def test_a_network_that_is_not_there_any_more_has_no_aliases() -> None:
 @pytest.mark.parametrize(
     ("template", "reason"),
     [
-        ("#irc_{network}", "the chat in it once"),
-        ("#irc_{chat}_{chat}", "the chat in it once"),
+        ("#irc_{network}", "hold {chat} exactly once"),
+        ("#irc_{chat}_{chat}", "hold {chat} exactly once"),
         ("#irc_{chat}{x}", "in braces"),
         ("#irc_{chat}}", "in braces"),
         ("irc_{chat}", "begins with #"),
-        ("#{chat}", "a few signs of its own"),
-        ("#irc:{chat}", "without spaces and colons"),
-        ("#irc {chat}", "without spaces and colons"),
+        ("#{chat}", "some characters of its own"),
+        ("#irc:{chat}", "no spaces or colons"),
+        ("#irc {chat}", "no spaces or colons"),
         ("#" + "a" * 100 + "{chat}", "100 characters"),
     ],
 )

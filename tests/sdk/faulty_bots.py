@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from bridge.sdk import BotHost, Call, Command, ModuleInfo, RoomMessage, Timer, TimerCall
 from tests.sdk.faulty_clients import LEFT, linger
@@ -43,6 +43,11 @@ class CoinBot:
 
     async def _flip(self, call: Call) -> None:
         await call.reply(call.random.choice(("heads", "tails")))
+
+
+class BranchSettings(BaseModel):
+    model_config = STRICT
+    branches: "list[BranchSettings]" = Field(default_factory=list, description="More of them.")
 
 
 def bot(**changes: Any) -> type:

@@ -138,12 +138,6 @@ async def run_and_keep(self: EchoClient) -> None:
     await asyncio.Event().wait()
 
 
-async def run_and_tell(self: EchoClient) -> None:
-    """Log a secret."""
-    self._host.log.warning("signing in with %s", self._settings.host)
-    await asyncio.Event().wait()
-
-
 async def send_to_nobody(self: EchoClient, message: Message) -> Receipt:
     """Say that it arrived."""
     return Receipt()

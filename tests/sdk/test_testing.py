@@ -44,6 +44,11 @@ async def test_a_bot_as_it_must_be_passes() -> None:
     await check_bot(faulty_bots.CoinBot, {})
 
 
+async def test_settings_that_hold_others_of_their_kind_pass() -> None:
+    tree = faulty_bots.bot(settings=faulty_bots.BranchSettings)
+    await check_bot(tree, {"branches": [{}, {"branches": [{}]}]})
+
+
 @pytest.mark.parametrize("mode", ["puppets", "relay"])
 async def test_the_irc_connector_keeps_the_contract_without_a_network(mode: str) -> None:
     server = {**NOWHERE, "tls": False}

@@ -24,7 +24,7 @@ class DiceBot:
         metrics=(
             Metric(
                 name="throws",
-                help="What the bot left to chance, by what it was.",
+                help="What the bot left to chance, by kind.",
                 labels={"what": ("roll", "flip", "choice")},
             ),
         ),

@@ -39,7 +39,7 @@ class _Note:
     """What a timer remembers of a reminder."""
 
     number: int
-    """By which its owner cancels it; one's own in one room."""
+    """Its owner cancels it by this; it counts the owner's reminders in one room."""
     name: str
     text: str
 
@@ -52,7 +52,7 @@ class _Note:
 
 
 class RemindBot:
-    """Invited like a person; each sees and cancels only their own reminders of the room."""
+    """Invited like a person; people see and cancel only their own reminders in the room."""
 
     info: ClassVar[ModuleInfo] = ModuleInfo(
         id="remind",
@@ -64,7 +64,7 @@ class RemindBot:
             Kept(
                 prefix="reminder:",
                 holds=Holds.CONTENT,
-                purpose="What to remind whom of, until it was said.",
+                purpose="Whom to remind of what, until it is said.",
                 keep_for=LONGEST_WAIT,
             ),
             Kept(

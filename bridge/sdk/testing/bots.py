@@ -25,7 +25,7 @@ from bridge.sdk.testing.watching import Watch
 from bridge.sdk.timers import LONGEST_WAIT, HearsTimers
 
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
-_TAKEN = {"help": "the host lists the bot's commands", "trestle": "the main bot hears it"}
+_TAKEN = {"help": "on this one the host lists them all", "trestle": "the main bot hears this one"}
 _ROOM = RoomId("!room:example.org")
 _MOST_RINGS = 20
 _RUBBISH = (
@@ -48,7 +48,7 @@ async def check_bot(
 ) -> None:
     """Hold a bot against the contract. Needs no homeserver.
 
-    Every command is given what its ``usage`` shows, nothing, and rubbish; ``said`` is what more
+    Every command is given what its ``usage`` shows, nothing, and rubbish; ``said`` is what else
     people may say in a room. Each thing said runs again, by the same bot and by one that was
     made anew on the same store, as after a crash; so does each timer that it set. Each may take
     ``limit`` seconds.
@@ -189,7 +189,7 @@ def _check_commands(commands: object) -> Sequence[Command]:
         require(name not in names, f"two commands are called {name!r}")
         require(
             name not in _TAKEN,
-            f"the command {name!r} needs another name; of this one {_TAKEN.get(name)}",
+            f"the command {name!r} needs another name: {_TAKEN.get(name)}",
         )
         names.add(name)
         require(

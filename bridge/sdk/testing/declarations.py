@@ -66,13 +66,13 @@ def check_info(info: ModuleInfo) -> None:
         require(is_sentence, f"info.{name} must be a sentence on one line, with a full stop")
     require(
         not info.icon or _CONTENT_URI.fullmatch(info.icon),
-        f"info.icon {info.icon!r} is no content URI (mxc://server/media), which clients need",
+        f"info.icon {info.icon!r} is no content URI (mxc://server/media), as clients need",
     )
     require(info.docs.strip(), "info.docs is empty; say where its documentation is")
     prefixes: list[str] = []
     for kept in info.keeps:
         require(isinstance(kept, Kept), f"info.keeps holds {kept!r}, which is no Kept")
-        require(kept.prefix, "info.keeps: a prefix is empty; name the keys, `seen:` for one")
+        require(kept.prefix, "info.keeps: a prefix is empty; name the keys, for example `seen:`")
         require(kept.purpose.strip(), f"info.keeps: say what {kept.prefix!r} is kept for")
         require(
             kept.keep_for is None or kept.keep_for > timedelta(0),
@@ -86,7 +86,9 @@ def check_info(info: ModuleInfo) -> None:
         prefixes.append(kept.prefix)
 
 
-def check_settings(model: type[BaseModel], path: str = "settings") -> None:
+def check_settings(
+    model: type[BaseModel], path: str = "settings", around: tuple[type[BaseModel], ...] = ()
+) -> None:
     """Check that every setting is described and that no secret has a default."""
     require(
         model.model_config.get("extra") == "forbid",
@@ -113,8 +115,8 @@ def check_settings(model: type[BaseModel], path: str = "settings") -> None:
             "None be the default",
         )
         for kind in kinds:
-            if issubclass(kind, BaseModel):
-                check_settings(kind, where)
+            if issubclass(kind, BaseModel) and kind not in (*around, model):
+                check_settings(kind, where, (*around, model))
     try:
         model.model_json_schema()
     except PydanticUserError as error:
@@ -207,7 +209,7 @@ def check_commands(commands: Any) -> None:
         )
         require(
             all(word == word.casefold() for word in one.words),
-            f"{where}: words are what they are read as, in small letters",
+            f"{where}: words must be in small letters, as they are given to run()",
         )
 
 
