@@ -98,6 +98,14 @@ class MatrixError(TrestleError):
         self.content = content or {}
         """The whole answer; some errors have fields of their own."""
 
+    @property
+    def is_of_token(self) -> bool:
+        """Whether it does not know the token just now, which says nothing of what was asked.
+
+        A 401 is also how it says that an account is locked (MSC3939): that is about the account.
+        """
+        return self.status == 401 and self.errcode != "M_USER_LOCKED"
+
 
 def path(*parts: str) -> str:
     """Spell a path of the client API: each part percent-encoded whole, always the same way."""
@@ -284,8 +292,7 @@ def refusal_of(reply: Reply) -> TrestleError:
 
 def failure_of(error: MatrixError, reason: str = "") -> DeliveryError:
     """What a refusal means for what was to be done; ``reason`` if there is more to say of it."""
-    if error.status == 401:
-        # It does not know us at all just now, which says nothing of what was asked.
+    if error.is_of_token:
         return HomeserverAway(str(error))
     if reason:
         return PermanentFailure(reason)

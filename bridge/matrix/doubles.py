@@ -198,7 +198,7 @@ class Doubles:
                 method, place, user=user, content=content, token=leave.token, timeout=20
             )
         except MatrixError as error:
-            if error.status == 401 and not leave.token:
+            if error.is_of_token and not leave.token:
                 # It does not know us at all just now, which says nothing of the person.
                 raise HomeserverAway(str(error)) from error
             raise

@@ -87,7 +87,7 @@ class History:
             try:
                 page = await self._page(room, reader, spelled, "")
             except MatrixError as error:
-                if error.status == 401:
+                if error.is_of_token:
                     # It does not know us at all just now: that is no "it is not there".
                     raise TemporaryFailure(f"a room cannot be read back: {error}") from error
                 page = None  # It has no account yet, say; the next one may read.

@@ -63,7 +63,7 @@ class Members:
         try:
             content = await self._rooms.state(room, "m.room.member", user)
         except (TemporaryFailure, MatrixError) as error:
-            if not isinstance(error, MatrixError) or error.status == 401:
+            if not isinstance(error, MatrixError) or error.is_of_token:
                 # It does not answer, or does not know us just now.
                 self._asks_again_at.put(room, loop.time() + _PATIENCE)
                 return _read(user, {})

@@ -22,8 +22,11 @@ SAID = Outgoing(
 
 
 @asynccontextmanager
-async def unknown_here(leave: Leave) -> AsyncIterator[tuple[Doubles, list[UserId]]]:
-    """Before a homeserver that knows no token: with those whom it is said to refuse."""
+async def refused_here(
+    leave: Leave, errcode: str = "M_UNKNOWN_TOKEN"
+) -> AsyncIterator[tuple[Doubles, list[UserId]]]:
+    """Before a homeserver that knows no token, or says 401 for another reason: with those whom
+    it is said to refuse."""
     namespaces = Namespaces(server_name="test.example", networks=[InstanceId("irc")])
     refused: list[UserId] = []
 
@@ -34,7 +37,7 @@ async def unknown_here(leave: Leave) -> AsyncIterator[tuple[Doubles, list[UserId
         scripted_homeserver() as homeserver,
         HomeserverClient(homeserver.url, Secret("token")) as client,
     ):
-        homeserver.rules.append(lambda asked: refuse(401, "M_UNKNOWN_TOKEN"))
+        homeserver.rules.append(lambda asked: refuse(401, errcode))
         doubles = Doubles(client, namespaces, lambda text: text.encode()[:16])
         doubles.leave_of = leave_of
         doubles.on_refused = lambda person, reason: refused.append(person)
@@ -42,7 +45,7 @@ async def unknown_here(leave: Leave) -> AsyncIterator[tuple[Doubles, list[UserId
 
 
 async def test_a_homeserver_that_does_not_know_us_at_all_refuses_nobody() -> None:
-    async with unknown_here(Leave()) as (doubles, refused):
+    async with refused_here(Leave()) as (doubles, refused):
         with pytest.raises(TemporaryFailure):
             await doubles.send(SAID)
         with pytest.raises(TemporaryFailure):
@@ -53,6 +56,12 @@ async def test_a_homeserver_that_does_not_know_us_at_all_refuses_nobody() -> Non
 
 
 async def test_a_persons_token_that_is_not_known_any_more_speaks_no_more() -> None:
-    async with unknown_here(Leave(Secret("of Ann"))) as (doubles, refused):
+    async with refused_here(Leave(Secret("of Ann"))) as (doubles, refused):
         assert await doubles.send(SAID) is None
     assert refused == [ANN]
+
+
+async def test_somebody_whose_account_is_locked_is_spoken_for_by_the_ghost_meanwhile() -> None:
+    async with refused_here(Leave(), "M_USER_LOCKED") as (doubles, refused):
+        assert await doubles.send(SAID) is None
+    assert not refused

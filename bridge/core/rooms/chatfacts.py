@@ -470,7 +470,7 @@ def _leaving_refused() -> Iterator[None]:
     try:
         yield
     except MatrixError as error:
-        if error.status == 401:
+        if error.is_of_token:
             # It does not know us at all just now, which says nothing of the room.
             raise HomeserverAway(str(error)) from error
         _tell_behind(error)

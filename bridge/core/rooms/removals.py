@@ -61,7 +61,7 @@ class Removals:
                 await self._put(portal, event)
             except MatrixError as error:
                 # That it does not know us just now says nothing of the room.
-                if event.how is not Removal.KICK or error.status == 401:
+                if event.how is not Removal.KICK or error.is_of_token:
                     raise
                 self._drop(event)
                 raise
