@@ -244,7 +244,8 @@ def _hide_private(value: object, *, private: bool = False) -> None:
         case list():
             for one in value:
                 _hide_private(one, private=private)
-        case str() | int() if private:  # A number, where the quotes were forgotten.
+        case str() | int() if private and not isinstance(value, bool):
+            # A number is one where the quotes were forgotten.
             told = str(value)
             hide(*map(Secret, (told, *told.splitlines())))
         case str() if (found := _PASSWORD_IN_URL.search(value)) is not None:

@@ -39,7 +39,7 @@ async def _examine(settings: Settings, instance: InstanceId) -> Sequence[Remark]
         async with asyncio.timeout(_SECONDS):
             remarks = await connector.examine()
     except TimeoutError:
-        remarks = [bad(f"not examined after {_SECONDS:.0f} s; is a machine overloaded?")]
+        remarks = [bad(f"not examined after {_SECONDS:.0f} s; does the network answer?")]
     except TrestleError as error:
         remarks = [bad(str(error))]
     return [Remark(one.level, f"{instance}: {one.sentence}") for one in remarks]

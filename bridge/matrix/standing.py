@@ -28,14 +28,16 @@ class Standing(NamedTuple):
         if not isinstance(content, dict) or not _privileges_creators(content.get("room_version")):
             return set()
         more = content.get("additional_creators")
-        named = [one for one in more if isinstance(one, str)] if isinstance(more, list) else []
-        return {UserId(one) for one in (self._creator, *named)}
+        named = (
+            [UserId(one) for one in more if isinstance(one, str)] if isinstance(more, list) else []
+        )
+        return {*self._creator, *named}
 
     @property
     def named(self) -> set[UserId]:
         """All who have a level of their own, or need none."""
         found = {*self.creators, *map(UserId, self._users)}
-        return found if self.levels is not None else {*found, self._creator}
+        return found if self.levels is not None else {*found, *self._creator}
 
     def of(self, user: str) -> float:
         """How much power the user has; without end for creators of a room of version 12."""
@@ -43,7 +45,7 @@ class Standing(NamedTuple):
             return math.inf
         if self.levels is None:
             # Without power levels the creator alone has power (Matrix specification 10.4).
-            return 100 if user == self._creator else 0
+            return 100 if user in self._creator else 0
         level = level_of(self._users.get(user))
         return (level_of(self.levels.get("users_default")) or 0) if level is None else level
 
@@ -67,8 +69,10 @@ class Standing(NamedTuple):
         return power > 0 if self.levels is None else power >= self.needed(action)
 
     @property
-    def _creator(self) -> UserId:
-        return UserId(str((self.creation or {}).get("sender", "")))
+    def _creator(self) -> set[UserId]:
+        """Who made the room; nobody where that cannot be seen."""
+        sender = (self.creation or {}).get("sender")
+        return {UserId(sender)} if isinstance(sender, str) else set()
 
     @property
     def _users(self) -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 
 from bridge.sdk.errors import ConfigError
 
-_VARIABLES = ("TRESTLE_DATABASE_URL", "TRESTLE_DATABASE_OWNER_URL")
+_URL, _OWNER_URL = "TRESTLE_DATABASE_URL", "TRESTLE_DATABASE_OWNER_URL"
 
 
 def with_database(text: str, value: str, *, key: str = "url") -> str:
@@ -21,11 +21,11 @@ def with_database(text: str, value: str, *, key: str = "url") -> str:
     ``ConfigError`` when only a person can do it: the URL comes from the environment, or the file
     uses YAML in unusual ways.
     """
-    given = next((one for one in _VARIABLES if one in os.environ), None)
+    given = next((one for one in (_URL, _OWNER_URL) if one in os.environ), None)
     if given is not None:
         raise ConfigError(
-            f"a URL comes from the environment variable {given}; unset it, for the service too, "
-            "and put the URL into the file",
+            f"a URL comes from the environment variable {given}; unset it, for the service too"
+            + (", and put the URL into the file" if given == _URL else ""),
             path="database.url",
         )
     changed = _change(text, key, value)

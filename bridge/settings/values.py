@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from bridge.model import Permission
 from bridge.sdk.errors import ConfigError
@@ -218,7 +218,12 @@ def _refuse_impossible(host: str, path: str) -> None:
 
 
 def _is_possible(host: str) -> bool:
-    """Whether a host can have that name or address: of others not even a look-up just fails."""
+    """Whether a host can have that name or address: of others not even a look-up just fails.
+
+    A folder of sockets in place of a database's host (``%2Frun%2Fpostgresql``) can be any.
+    """
+    if unquote(host).startswith("/"):
+        return True
     try:
         host.encode("idna")
     except UnicodeError:  # A part of it is empty or too long.

@@ -29,15 +29,15 @@ from bridge.web.provisioning import Provisioning
 _HERE = Path(__file__).parent
 _LONGEST_BODY = 64 * 1024
 
-_library_log = logging.getLogger(f"{__name__}.aiohttp")
+_library_log = logging.getLogger("aiohttp.server.trestle")
 
 
-def _is_of_ours(record: logging.LogRecord) -> bool:
+def _is_no_complaint(record: logging.LogRecord) -> bool:
     """Whether it is no complaint about what came in: strangers may send what is no HTTP."""
     return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
-_library_log.addFilter(_is_of_ours)
+_library_log.addFilter(_is_no_complaint)
 
 
 class WebServer:

@@ -389,6 +389,11 @@ def test_no_secret_is_in_what_is_printed_of_the_settings(folder: Path) -> None:
         assert secret not in str(settings)
 
 
+def test_a_database_may_be_reached_by_a_folder_of_sockets_however_long(folder: Path) -> None:
+    url = f"postgresql://u@{'%2Fvar%2Flib%2F' + 'x' * 90}/trestle"
+    assert read_settings(changed("database/url", url), folder=folder).database.url == url
+
+
 def test_lists_and_pairs_of_texts_are_read(folder: Path) -> None:
     others = {"o.example": "https://m.o.example"}
     settings = read_settings(changed("web/homeservers", others), folder=folder)

@@ -6,6 +6,7 @@ import pytest
 
 from bridge.matrix.client import HomeserverClient
 from bridge.matrix.rooms import RoomQuestions
+from bridge.matrix.standing import Standing
 from bridge.sdk.ids import RoomId, UserId
 from bridge.sdk.secret import Secret
 from tests.rigs.scripted_homeserver import Answer, Asked, refuse, scripted_homeserver
@@ -76,3 +77,10 @@ async def test_an_old_rooms_level_may_be_a_text(level: object) -> None:
 
 async def test_levels_that_name_nobody_leave_whoever_made_the_room_without_power() -> None:
     assert await powers({"room_version": "9"}, {}) == [False, False]
+
+
+def test_in_a_room_of_which_nothing_is_seen_nobody_has_power() -> None:
+    unseen = Standing(None, None)
+    assert not unseen.named
+    assert not unseen.may(ALICE, "ban")
+    assert not unseen.may("", "ban")

@@ -14,6 +14,7 @@ from bridge.core.portals.portals import Portals
 from bridge.core.rooms.house import House
 from bridge.core.traffic.bothsides import say_here
 from bridge.core.traffic.doorway import Doorway
+from bridge.matrix.cache import Recent
 from bridge.matrix.client import MatrixError
 from bridge.model import Outgoing, Permission, Portal, Puppets, SendKind
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure, TrestleError
@@ -44,7 +45,7 @@ class Privacy:
         self._changing = asyncio.Lock()
         self._bringing: set[tuple[int, UserId]] = set()
         self._again_at: dict[tuple[int, UserId], float] = {}
-        self._not_before: dict[int, float] = {}
+        self._not_before: Recent[int, float] = Recent(1000)
         """By portal: until when the homeserver asked to be left alone with its room."""
 
     def is_on(self, portal: Portal) -> bool:
@@ -153,7 +154,7 @@ class Privacy:
             return
 
     async def _try_to_look(self, door: Doorway) -> frozenset[UserId]:
-        if monotonic() < self._not_before.get(door.portal.id, 0.0):
+        if monotonic() < (self._not_before.get(door.portal.id) or 0.0):
             return frozenset()
         try:
             found = await self.look(door)
@@ -161,9 +162,9 @@ class Privacy:
                 await door.facts.topic.put_held()
         except TrestleError as error:
             log.info("a room was not looked at: %s", error, extra={"event": "privacy_unknown"})
-            self._not_before[door.portal.id] = monotonic() + asked_for(error)
+            self._not_before.put(door.portal.id, monotonic() + asked_for(error))
             return frozenset()
-        self._not_before.pop(door.portal.id, None)
+        self._not_before.drop(door.portal.id)
         return found
 
     def _begin(self, group: asyncio.TaskGroup, door: Doorway, person: UserId) -> None:

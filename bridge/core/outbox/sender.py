@@ -493,8 +493,7 @@ class Sender:
         if self._failures < _AWAY_AFTER:
             return
         self._away = True
-        if isinstance(error, HomeserverAway):  # Else it is the database.
-            if not self.trouble:
-                log.warning("the homeserver does not take it: %s", error,
-                            extra={"event": "hs_away"})  # fmt: skip
-            self.trouble = str(error)
+        trouble = str(error) if isinstance(error, HomeserverAway) else ""  # Else the database's.
+        if trouble and not self.trouble:
+            log.warning("the homeserver does not take it: %s", error, extra={"event": "hs_away"})
+        self.trouble = trouble

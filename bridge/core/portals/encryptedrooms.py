@@ -129,6 +129,8 @@ class EncryptedRooms:
     async def _end(self, door: Doorway) -> None:
         """Tell of it and untie it; a bridge that moves on into another room stays."""
         house, portal = self._house, door.portal
+        if door.ends_in != portal.room:
+            return  # It moved on while the homeserver was asked.
         bot, what = house.namespaces.bot, f"encrypted {portal.id}"
         if await house.told.told_at(bot, what) is None:
             await self._tell(door)

@@ -38,7 +38,8 @@ find("open").addEventListener("click", async () => {
     if (isAll) new Sessions(session, find("own"), end).refresh().catch(() => {});
   } catch (error) {
     tell(error.message);
-    find("open").disabled = error.status === 403; // Else the link is still good.
+    // Else the link may still be good.
+    find("open").disabled = error.status === 401 || error.status === 403;
     focusOn(find(find("open").disabled ? "trouble" : "open"));
   }
 });
