@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import lzma
 import os
 import re
 import stat
@@ -34,7 +35,7 @@ _HEADER = struct.Struct("<4s22xH2x")
 _MANIFEST = "manifest.json"
 _DIGEST = 64
 _CHUNK = 1 << 20
-_UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError)
 """What ``zipfile`` raises for a member that it cannot unpack: one with a password, say."""
 _NAME = re.compile(
     r"tables/[a-z_][a-z0-9_]*(/\d{4}-\d\d-\d\d)?|settings/(config|registration)\.yaml|"

@@ -19,6 +19,14 @@ async def make_partitions(owner: Connection, today: date) -> None:
             await make_partition(owner, table, today + timedelta(days=offset))
 
 
+async def has_partitions(owner: Connection, day: date) -> bool:
+    """Whether the day has all its partitions."""
+    names = [name_of(table, day) for table in tables_by_day()]
+    return bool(await owner.fetchval(
+        "SELECT bool_and(to_regclass(name) IS NOT NULL) FROM unnest($1::text[]) AS name", names
+    ))  # fmt: skip
+
+
 async def wait_briefly(owner: Connection) -> None:
     """Have what needs a whole table for itself give up soon, while a backup reads it, say.
 

@@ -21,7 +21,7 @@ from bridge.settings.records import DatabaseSettings
 from bridge.storage.door import AWAY, at_the_door, first_line
 from bridge.storage.files import make_state_dir
 from bridge.storage.lock import InstanceLock
-from bridge.storage.partitions import AHEAD, make_partitions
+from bridge.storage.partitions import AHEAD, has_partitions, make_partitions
 from bridge.storage.postgres import EmbeddedPostgres, name_of, version_of
 from bridge.storage.roles import (
     Access,
@@ -138,13 +138,21 @@ class Database:
                 yield connection  # type: ignore[misc]
 
     async def cover(self, today: date) -> None:
-        """Have the tables of today and a week ahead. Costs nothing if they are known to be."""
+        """Have the tables of today and a week ahead. Costs nothing if they are known to be.
+
+        Those of later days can wait while somebody reads the tables, for a backup say.
+        """
         if today == self._covered:
             return
         with at_the_door():
             owner = await self.owner()
             try:
                 await make_partitions(owner, today)
+            except asyncpg.LockNotAvailableError:
+                if not await has_partitions(owner, today):
+                    raise
+                self.covered_until = max(self.covered_until, today)
+                return
             finally:
                 await owner.close()
         self._covered = today

@@ -2,8 +2,10 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, timedelta
+
+import asyncpg
 
 from bridge.model import Clock
 from bridge.sdk.errors import ConfigError, TemporaryFailure
@@ -145,20 +147,7 @@ class Retention:
             for day in await days_of(owner, table)
             if day < oldest_kept(today, keep.days)
         ]
-        await wait_briefly(owner)
-        for table, day in over:
-            account = None
-            if table in _COUNTED:
-                account = await self._count(table, day)
-                await self._note_numbers(table, day)
-            await drop_partition(owner, table, day)
-            if account is not None and account.in_hand:
-                self._forgotten += account.in_hand
-                log.error(
-                    "%d events %s of %s are forgotten undelivered", account.in_hand,
-                    account.direction.replace("_", " "), day, extra={"event": "forgotten"},
-                )  # fmt: skip
-        dropped = {day for _, day in over}
+        dropped = await self._drop_tables(owner, over)
         for day in self._over(today):
             self._day_keys.destroy(day)
             dropped.add(day)
@@ -168,6 +157,40 @@ class Retention:
         if dropped:
             log.info("forgot %d days", len(dropped), extra={"event": "days_dropped"})
         return sorted(dropped)
+
+    async def _drop_tables(self, owner: Connection, over: Sequence[tuple[str, date]]) -> set[date]:
+        """Drop days of tables; those of a table that somebody reads are left for another hour."""
+        dropped: set[date] = set()
+        in_use: set[str] = set()
+        await wait_briefly(owner)
+        for table, day in over:
+            if table in in_use:
+                continue
+            try:
+                await self._drop_table(owner, table, day)
+            except asyncpg.LockNotAvailableError:
+                in_use.add(table)
+            else:
+                dropped.add(day)
+        if in_use:
+            log.warning(
+                "somebody reads %s, for a backup say: what is over there is dropped later",
+                ", ".join(sorted(in_use)), extra={"event": "tables_in_use"},
+            )  # fmt: skip
+        return dropped
+
+    async def _drop_table(self, owner: Connection, table: str, day: date) -> None:
+        account = None
+        if table in _COUNTED:
+            account = await self._count(table, day)
+            await self._note_numbers(table, day)
+        await drop_partition(owner, table, day)
+        if account is not None and account.in_hand:
+            self._forgotten += account.in_hand
+            log.error(
+                "%d events %s of %s are forgotten undelivered", account.in_hand,
+                account.direction.replace("_", " "), day, extra={"event": "forgotten"},
+            )  # fmt: skip
 
     async def _count(self, table: str, day: date) -> Account | None:
         try:

@@ -210,7 +210,8 @@ class Desk:
             answer = f"That cannot be done: {str(error).rstrip('.')}."
         lines = [row for one in answer.splitlines() for row in _rows(one)]
         if len(lines) > MOST_LINES:
-            lines[MOST_LINES - 1 :] = ["There is more: name the channel."]
+            several = len(answer.splitlines()) > 1
+            lines[MOST_LINES - 1 :] = [f"There is more{': name the channel' * several}."]
         return lines
 
     async def ask(self, request: ConsentRequest) -> Sequence[RemoteUser]:
