@@ -9,6 +9,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterator
+from time import monotonic
 from typing import Any
 
 from bridge.core.lanes.forgetting import forget
@@ -365,7 +366,7 @@ class App:
         telemetry.items_waiting.set(parts.intake.waiting)
         telemetry.outbox_waiting.set(parts.sender.waiting)
         oldest = parts.router.oldest()
-        now = asyncio.get_running_loop().time()
+        now = monotonic()
         telemetry.oldest_item_seconds.set(0 if oldest is None else now - oldest)
         put = parts.sender.oldest()
         age = 0.0 if put is None else (parts.database.clock.now() - put).total_seconds()

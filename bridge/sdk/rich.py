@@ -106,6 +106,9 @@ Container = Styled | Colour | Link | Quote
 Node = Text | LineBreak | Mention | Code | Container | Items
 
 
+_BARE: frozenset[type] = frozenset({Text, LineBreak})
+
+
 @dataclass(frozen=True, slots=True)
 class Rich:
     """A formatted text. What stands deeper than :data:`DEEPEST` loses its look, never its text."""
@@ -113,7 +116,7 @@ class Rich:
     nodes: tuple[Node, ...] = ()
 
     def __post_init__(self) -> None:
-        if _is_too_deep(self.nodes):
+        if not is_bare(self.nodes) and _is_too_deep(self.nodes):
             object.__setattr__(self, "nodes", _not_deeper(self.nodes, DEEPEST))
 
     @classmethod
@@ -128,6 +131,11 @@ class Rich:
             if line:
                 nodes.append(Text(line))
         return cls(tuple(nodes))
+
+
+def is_bare(nodes: Sequence[Node]) -> bool:
+    """Whether they are text and line breaks alone."""
+    return _BARE.issuperset(map(type, nodes))
 
 
 def refill(container: Container, children: tuple[Node, ...]) -> Container:
@@ -145,7 +153,7 @@ def refill(container: Container, children: tuple[Node, ...]) -> Container:
 
 def mentions_as(rich: Rich, change: Callable[[Mention], Node]) -> Rich:
     """Make the same text with each mention changed to something else."""
-    if all(isinstance(node, Text | LineBreak) for node in rich.nodes):
+    if is_bare(rich.nodes):
         return rich
     return Rich(_mentions_as(rich.nodes, change))
 

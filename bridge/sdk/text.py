@@ -14,13 +14,14 @@ from bridge.sdk.rich import (
     Rich,
     Styled,
     Text,
+    is_bare,
     refill,
 )
 
 
 def to_plain(rich: Rich) -> str:
     """Say it without markup: links with their address, quotes behind ``>``, lists with marks."""
-    if all(isinstance(node, Text | LineBreak) for node in rich.nodes):
+    if is_bare(rich.nodes):
         return "".join(map(_plain, rich.nodes))
     return "\n".join("".join(map(_plain, line)) for line in _lines(rich.nodes))
 
@@ -64,6 +65,9 @@ def _plain(node: Node) -> str:
 
 def lines(rich: Rich) -> list[Rich]:
     """Cut into lines, each with its styles; items of lists, quotes and code are lines too."""
+    match rich.nodes:
+        case (Text(text),) if text and "\n" not in text:
+            return [rich]  # As nearly all that people say is.
     return [Rich(tuple(line)) for line in _lines(rich.nodes)]
 
 

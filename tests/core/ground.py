@@ -1,10 +1,10 @@
 """What stands around one portal: a room, its outbox, the database; and what happens meanwhile."""
 
-import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import date
 from itertools import count
+from time import monotonic
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -253,6 +253,6 @@ def changed(age: float, kind: str, content: dict[str, Any], **more: Any) -> Item
         "type": kind, "room_id": ROOM, "sender": ALICE, "event_id": "$1", "content": content,
         "state_key": "", **more,
     }  # fmt: skip
-    landed_at = asyncio.get_running_loop().time() - age
+    landed_at = monotonic() - age
     row = Row(RowId(date(2026, 11, 27), next(NUMBERS)), 1, landed_at=landed_at)
     return Item(row, 0, event, cast(Lane, None))

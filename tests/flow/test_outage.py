@@ -3,6 +3,7 @@
 import asyncio
 from datetime import date
 from pathlib import Path
+from time import monotonic
 
 from bridge.app import App
 from bridge.core.lanes.lane import Lane
@@ -86,4 +87,4 @@ async def _when_all_is_done(app: App, since: date) -> list[Account]:
 
 def _youngest_age(lane: Lane) -> float:
     *_, (row, _) = lane.places()
-    return asyncio.get_running_loop().time() - row.landed_at
+    return monotonic() - row.landed_at

@@ -1,6 +1,6 @@
 """The main bot in one room: what it hears there, and what it takes for an order."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 from bridge.core.commands.commands import TAKEN_BACK, MainBot
@@ -27,10 +27,21 @@ class MainSeat(Seat):
         super().__init__("bot:", user, room, stage, direct_with=direct_with)
         self._bot = bot
 
+    def wants(self, event: Mapping[str, Any]) -> bool:
+        """Whether an event may be an order, or hold a secret: of what people say to each other
+        nearly nothing may."""
+        if event["type"] != "m.room.message" or self.direct_with is not None:
+            return super().wants(event) or _is_edited(event)
+        content = event["content"]
+        return (
+            PREFIX in str(content.get("body"))
+            or is_edit(content)
+            or self._bot.bare_orders.holds(self.room, content)
+        )
+
     def handle(self, item: Item) -> Awaitable[None]:
         """Hear one event of the room; of an edit, whether it holds a secret."""
-        event = item.event
-        if event["type"] == "m.room.message" and is_edit(event["content"]):
+        if _is_edited(item.event):
             return self._hear_edit(item)
         return super().handle(item)
 
@@ -78,6 +89,10 @@ class MainSeat(Seat):
             return
         await self._bot.login_chat.remove(call)
         await call.reply(_BARE)
+
+
+def _is_edited(event: Mapping[str, Any]) -> bool:
+    return event["type"] == "m.room.message" and is_edit(event["content"])
 
 
 def _order_in(body: str, *, direct: bool) -> str | None:

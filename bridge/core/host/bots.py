@@ -203,6 +203,13 @@ class Seat:
         self.direct_with = direct_with
         self.deadline = stage.deadline
 
+    def wants(self, event: Mapping[str, Any]) -> bool:
+        """Whether an event of the room may be for the bot; others need not wait in its lane."""
+        kind, content = event["type"], event["content"]
+        if kind == "m.room.message":
+            return type(content.get("body")) is str and not is_edit(content)
+        return bool(kind == "m.room.encrypted")
+
     def handle(self, item: Item) -> Awaitable[None]:
         """Hear one event of the room."""
         event = item.event
@@ -261,6 +268,13 @@ class ModuleSeat(Seat):
         self._commands: Mapping[str, Command] = {c.name: c for c in bot.commands}
         self._listener = bot if isinstance(bot, HearsMessages) else None
 
+    def wants(self, event: Mapping[str, Any]) -> bool:
+        """Whether it may be a command of the bot's, or the bot hears all that is said."""
+        if not super().wants(event):
+            return False
+        is_said = event["type"] == "m.room.message"
+        return self._listener is not None or not is_said or "!" in event["content"]["body"]
+
     async def hear(self, item: Item, content: dict[str, Any], body: str) -> None:
         """Run a command of the bot, or let it hear the message."""
         # Notices are what bots say; answering them is how loops begin.
@@ -284,7 +298,7 @@ class ModuleSeat(Seat):
             await self._listener.on_message(Heard(call), call)
 
 
-def is_edit(content: dict[str, Any]) -> bool:
+def is_edit(content: Mapping[str, Any]) -> bool:
     """Whether it changes an earlier message: a command that is edited in is not obeyed."""
     relates = content.get("m.relates_to")
     return isinstance(relates, dict) and relates.get("rel_type") == "m.replace"

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
+from time import monotonic
 
 from bridge.core.lanes.cancellation import is_meant_for_us
 from bridge.sdk.errors import LoginRequired, ModuleNotReady
@@ -64,7 +65,7 @@ class Supervisor:
     @property
     def has_rested(self) -> bool:
         """Whether its last end is long enough ago for another try of what was refused."""
-        return asyncio.get_running_loop().time() - self._ended_at >= self._rest
+        return monotonic() - self._ended_at >= self._rest
 
     def report(self, state: LoginState, reason: str = "") -> None:
         """Take note of what the client says of itself, until it is stopped."""
@@ -92,18 +93,17 @@ class Supervisor:
         self._note(LoginState.OFF, reason)
 
     async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
         delay = self._first_delay
         while True:
             self.report(LoginState.STARTING)
-            began = loop.time()
+            began = monotonic()
             state, reason = await self._once()
             if self._is_stopped:
                 return  # Its client did not let the cancellation through.
             # Whoever wanted it while it was at work had it: a refusal is no reason to knock again.
             self._again.clear()
-            self._ended_at = loop.time()
-            if loop.time() - began > _STABLE:
+            self._ended_at = monotonic()
+            if monotonic() - began > _STABLE:
                 delay, self._rest = self._first_delay, self._first_rest
             self.report(state, reason)
             # What a network says of one person's login may name the person.

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Collection, Sequence
 from datetime import date
 from functools import partial
+from time import monotonic
 from typing import Any
 
 from bridge.core.intake.ephemeral import Ephemeral
@@ -111,8 +112,7 @@ class Intake:
         lanes = self._route(event)
         if all(lane.consumer.name != consumer for lane in lanes):
             raise PermanentFailure("nobody listens for it any more; drop it")
-        loop = asyncio.get_running_loop()
-        sketch = Row(RowId(date.min, 0), 1, landed_at=loop.time())
+        sketch = Row(RowId(date.min, 0), 1, landed_at=monotonic())
         for other in (lane for lane in lanes if lane.consumer.name != consumer):
             sketch.note_done(0, other.number)
         keys = self._keys_of([event["event_id"], f"\0again {name}"])
@@ -127,7 +127,7 @@ class Intake:
                 # It would overtake what waits in the journal.
                 self._spilled[row_id] = 1
                 return
-            row = Row(row_id, 1, sketch.packed(), landed_at=loop.time())
+            row = Row(row_id, 1, sketch.packed(), landed_at=monotonic())
 
             def skip(index: int, other: int) -> Outcome | None:
                 return Outcome.DROPPED if row.has_done(index, other) else None
@@ -187,7 +187,7 @@ class Intake:
             self._spilled[row_id] = len(events) - len(doubles)
             return
         loop = asyncio.get_running_loop()
-        row = Row(row_id, len(events), bytes(bits), landed_at=loop.time())
+        row = Row(row_id, len(events), bytes(bits), landed_at=monotonic())
         if len(events) > 1:
             # The answer goes out first: the row is safe, and the homeserver has others waiting.
             loop.call_soon(self._dispatch, row, events, transaction.source)
@@ -322,7 +322,7 @@ class Intake:
         transaction = self._parse(landed.body)
         # Its age counts from when it came, over restarts too.
         age = max(0.0, (self._clock.now() - landed.received_at).total_seconds())
-        now = asyncio.get_running_loop().time()
+        now = monotonic()
         row = Row(
             landed.id, len(transaction.events), landed.progress, landed_at=now - age,
             counts=landed.counts,

@@ -1,7 +1,7 @@
 """Which lanes an event belongs to."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from bridge.core.consent.policies import Policies
 from bridge.core.host.bots import Seat
@@ -26,6 +26,13 @@ _TOO_OLD = 13 * 24 * 3600 * 1000
 """Milliseconds after which it is not known any more whether an event was here before."""
 
 
+class _Seated(NamedTuple):
+    """A bot in a room, and the lane of what it hears there."""
+
+    seat: Seat
+    lane: Lane
+
+
 class Routes:
     """Knows the bots' seats and the portals of every room."""
 
@@ -38,7 +45,7 @@ class Routes:
         self._namespaces = namespaces
         self._intents = intents
         self._deletions = deletions
-        self._seats: dict[RoomId, list[Lane]] = {}
+        self._seats: dict[RoomId, list[_Seated]] = {}
         self._names: dict[tuple[UserId, RoomId], str] = {}
         self.watcher: Watcher
         self.policies: Policies
@@ -62,22 +69,26 @@ class Routes:
             self.change_seat(seat)
             return
         self.remove_seat(seat.user, seat.room)
-        lane = self._router.lane(seat)
-        self._seats.setdefault(seat.room, []).append(lane)
+        seated = _Seated(seat, self._router.lane(seat))
+        self._seats.setdefault(seat.room, []).append(seated)
         self._names[seat.user, seat.room] = seat.name
 
     def change_seat(self, seat: Seat) -> None:
         """Have another of the same name hear what is in the lane, and what comes."""
         self._router.lane(seat).consumer = seat
+        self._seats[seat.room] = [
+            one._replace(seat=seat) if one.seat.name == seat.name else one
+            for one in self._seats[seat.room]
+        ]
 
     def remove_seat(self, user: UserId, room: RoomId) -> None:
         """The bot is no longer there."""
         name = self._names.pop((user, room), None)
         if name is None:
             return
-        lanes = [lane for lane in self._seats.get(room, []) if lane.consumer.name != name]
-        if lanes:
-            self._seats[room] = lanes
+        others = [one for one in self._seats.get(room, []) if one.seat.name != name]
+        if others:
+            self._seats[room] = others
         else:
             self._seats.pop(room, None)
         self._router.close_lane(name)
@@ -122,7 +133,9 @@ class Routes:
             or self._portals.is_double(event)
         ):
             return lanes
-        return (*lanes, *seats) if lanes else seats
+        # What a bot has not heard yet may make it want what comes after.
+        hearing = [lane for seat, lane in seats if lane.queue or seat.wants(event)]
+        return (*lanes, *hearing) if lanes else hearing
 
     def _portal_lanes(self, event: dict[str, Any]) -> Sequence[Lane]:
         """The lanes of portals that something done in a room belongs to.

@@ -39,7 +39,7 @@ class Item:
     @property
     def age(self) -> float:
         """For how many seconds it has been with us."""
-        return asyncio.get_running_loop().time() - self.row.landed_at
+        return monotonic() - self.row.landed_at
 
     def drop(self) -> None:
         """Note that a rule leaves it out."""

@@ -38,8 +38,8 @@ class Cut:
 def find_cut(places: Iterable[tuple[Row, int]], now: float, lateness: Lateness) -> Cut | None:
     """Choose what is left out of what waits, in order; None if all of it is sent.
 
-    ``now`` is loop time. Nothing that is not late is left out, nor any of the newest; to leave
-    out no more than are kept is not worth it.
+    ``now`` is of ``monotonic``. Nothing that is not late is left out, nor any of the newest; to
+    leave out no more than are kept is not worth it.
     """
     waiting = list(places)
     number = 0

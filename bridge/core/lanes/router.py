@@ -171,7 +171,7 @@ class Router:
         return sum(len(lane.beyond) for lane in self._lanes.values())
 
     def oldest(self) -> float | None:
-        """When the oldest unfinished item landed (loop time), None if there is none."""
+        """When the oldest unfinished item landed (``monotonic``), None if there is none."""
         heads = [lane.queue[0].row.landed_at for lane in self._lanes.values() if lane.queue]
         return min(heads, default=None)
 

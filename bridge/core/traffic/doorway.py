@@ -1,6 +1,5 @@
 """One portal at work: messages from its Matrix room to the remote chat, and back."""
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -317,7 +316,7 @@ class Doorway:
     ) -> None:
         house, event = self._house, item.event
         house.telemetry.count_send("to_network", "sent")
-        seconds = asyncio.get_running_loop().time() - item.row.landed_at
+        seconds = monotonic() - item.row.landed_at
         house.telemetry.time_crossing("to_network", seconds)
         now = house.clock.now()
         ids: Sequence[RemoteMessageId | None] = receipt.remote_ids or (None,)
@@ -364,7 +363,7 @@ class Doorway:
 
     async def _tell_that_it_waits(self, item: Item, error: TemporaryFailure) -> None:
         """Say so in the room, once per outage, to those who may think that they were heard."""
-        age = asyncio.get_running_loop().time() - item.row.landed_at
+        age = monotonic() - item.row.landed_at
         if self._told_waiting or self.voices.are_over or age < self._house.tell_after:
             return
         try:
@@ -388,14 +387,14 @@ class Doorway:
 
         Both sides are told before it is decided for good: a crash keeps nobody from knowing.
         """
-        house, loop = self._house, asyncio.get_running_loop()
-        is_early = loop.time() - item.row.landed_at < house.lateness.after
+        house = self._house
+        is_early = monotonic() - item.row.landed_at < house.lateness.after
         if is_early or self.portal.receiver is not None:
             return False
         relay = self._instance.relay
         if relay is None or not relay.supervisor.connected.is_set():
             return False
-        cut = find_cut(item.lane.places(), loop.time(), house.lateness)
+        cut = find_cut(item.lane.places(), monotonic(), house.lateness)
         if cut is None:
             return False
         await self._tell_of_cut(item, cut, relay)

@@ -1,7 +1,7 @@
 """What goes round through other bridges is left out of a portal, and people are told of it."""
 
-import asyncio
 import logging
+from time import monotonic
 from typing import Any
 
 from bridge.core.outbox.outgoing import notice
@@ -31,7 +31,7 @@ class Rings:
     @property
     def trouble(self) -> str:
         """That something was left out lately, in a sentence for admins; empty if nothing was."""
-        now = asyncio.get_running_loop().time()
+        now = monotonic()
         if self._found_at is None or now - self._found_at > _OVER_AFTER:
             return ""
         return (
@@ -48,7 +48,7 @@ class Rings:
         content = event["content"]
         body = content.get("body")
         text = without_quote(content, body) if isinstance(body, str) else ""
-        sender, now = event["sender"], asyncio.get_running_loop().time()
+        sender, now = event["sender"], monotonic()
         if not self._rounds.is_endless(
             now, self._said_at(event), event["event_id"], sender, text,
             is_ghost=self._house.namespaces.is_ghost(sender),

@@ -256,6 +256,10 @@ class IrcClient(Presence):
     async def _come_in(
         self, chat: RemoteChat, check: Callable[[Way], None] = Way.check_rest
     ) -> Connection:
+        link = self.link
+        if link.connection and link.channels and link.channels.is_in(chat.name):
+            self._memberships.note(chat)
+            return link.connection  # As for nearly all that is said.
         with self._memberships.way_into(chat) as way:
             connection, channels = await self.link.get(self._settings.connect_seconds * 2)
             if not connection.isupport.is_channel(chat.name):

@@ -43,8 +43,8 @@ class NickKeeper:
 
     @property
     def _has_it(self) -> bool:
-        fold = self._connection.isupport.fold
-        return not self._own or fold(self._connection.own.nick) == fold(self._own)
+        fold, nick = self._connection.isupport.fold, self._connection.own.nick
+        return self._own in {"", nick} or fold(nick) == fold(self._own)
 
     def handle(self, message: Incoming) -> None:
         """Follow one line; ask for the nick if it may be free now."""

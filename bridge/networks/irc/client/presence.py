@@ -178,6 +178,8 @@ class Presence:
     def guard_secret(self, person: str, said: Rich) -> None:
         """Raise ``PermanentFailure`` if it would tell services, or who has their name, what looks
         like a password."""
+        if person.startswith("#"):
+            return
         nick, _, server = person.partition("@")
         if may_be_service(Source(nick, host=server), self._settings.nickserv or ""):
             refuse_secret(to_plain(said), self._host.instance)
@@ -215,7 +217,7 @@ class Presence:
                 yield
             finally:
                 self._speaking -= 1
-                self._last_spoken = asyncio.get_running_loop().time()
+                self._last_spoken = monotonic()
 
     def _dismiss(self) -> bool:
         """End the connection until the next message, unless something is on its way."""
@@ -258,7 +260,7 @@ class Presence:
     def _begin_to_listen(self, leave: Callable[[], None]) -> None:
         """Have the connection ended by ``leave`` when it is dismissed, and if nobody speaks."""
         self._leave = leave
-        self._last_spoken = asyncio.get_running_loop().time()
+        self._last_spoken = monotonic()
         if self._is_dismissed:
             leave()
         elif self._is_puppet and self._settings.idle_seconds:
@@ -272,7 +274,7 @@ class Presence:
 
     def _dismiss_if_idle(self) -> None:
         loop = asyncio.get_running_loop()
-        left = self._last_spoken + self._settings.idle_seconds - loop.time()
+        left = self._last_spoken + self._settings.idle_seconds - monotonic()
         if not self._is_dismissed and (left > 0 or not self._dismiss()):
             # One who is just speaking is looked at again when that is over.
             self._idle = loop.call_later(max(left, 1.0), self._dismiss_if_idle)

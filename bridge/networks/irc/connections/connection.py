@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from time import monotonic
 from typing import Any
 
 from bridge.networks.irc.connections.delivery import RETRY_SECONDS, Deliveries
@@ -115,7 +116,7 @@ class Connection:
         What lies unread because we are slow is not waited for: by this clock a silence is the
         server's own.
         """
-        waiting = asyncio.get_running_loop().time() - self._silent_since
+        waiting = monotonic() - self._silent_since
         return self._waited + (waiting if self._reading else 0.0)
 
     @property
@@ -313,7 +314,7 @@ class Connection:
         limit, since = self._settings.confirm_seconds, self._deliveries.waiting_since
         if since is None:
             return
-        left = since + limit - asyncio.get_running_loop().time()
+        left = since + limit - monotonic()
         if not self._reading:
             # We are the slow ones, the storage is away say: the answer may lie here unread.
             self._look_later(limit)
@@ -393,23 +394,22 @@ class Connection:
 
     async def _receive(self) -> bytes:
         """Wait for more; of nothing when it is over."""
-        loop = asyncio.get_running_loop()
-        self._silent_since, self._was_called, self._reading = loop.time(), False, True
+        self._silent_since, self._was_called, self._reading = monotonic(), False, True
         if self._lifeline is None and not self._ended:
-            self._lifeline = loop.call_later(self._settings.ping_seconds, self._feel)
+            self._listen_for_life(self._settings.ping_seconds)
         try:
             data = await self._reader.read(READ_BYTES)
             self._received += len(data)
             return data
         finally:
             self._reading = False
-            self._waited += loop.time() - self._silent_since
+            self._waited += monotonic() - self._silent_since
 
     def _feel(self) -> None:
         """Call a server that says nothing; give it up if it does not answer that."""
-        loop, settings = asyncio.get_running_loop(), self._settings
+        settings = self._settings
         limit = settings.ping_seconds + self._was_called * settings.ping_timeout_seconds
-        left = self._silent_since + limit - loop.time()
+        left = self._silent_since + limit - monotonic()
         if not self._reading:
             left = settings.ping_seconds  # We are the slow ones: what it said may lie here unread.
         elif left <= 0 and self._was_called:
@@ -418,7 +418,10 @@ class Connection:
         elif left <= 0:
             self._was_called, left = True, settings.ping_timeout_seconds
             self.ask()
-        self._lifeline = loop.call_later(left, self._feel)
+        self._listen_for_life(left)
+
+    def _listen_for_life(self, seconds: float) -> None:
+        self._lifeline = asyncio.get_running_loop().call_later(seconds, self._feel)
 
     def _observe(self, message: Incoming) -> None:
         if message.is_replayed:

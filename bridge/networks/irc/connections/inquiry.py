@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Itera
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from enum import IntEnum
+from time import monotonic
 
 from bridge.networks.irc.connections.connection import Connection
 from bridge.networks.irc.connections.gate import Gate
@@ -307,7 +308,7 @@ class Inquiries:
         if not question.is_begun:
             return  # Nothing can come of it.
         if replies.LIST_END in question.last and not (question.is_over or question.refusal):
-            self._listed_until = asyncio.get_running_loop().time() + self._seconds
+            self._listed_until = monotonic() + self._seconds
         if not question.is_over and self._connection.is_up:
             self._late = question.marker or self._connection.ask()
 
@@ -355,7 +356,7 @@ class Inquiries:
 
     def _is_of_late_list(self, message: Incoming) -> bool:
         """Whether a line is of a list that was given up."""
-        if asyncio.get_running_loop().time() >= self._listed_until:
+        if monotonic() >= self._listed_until:
             return False
         if message.command == replies.LIST_END:
             self._listed_until = -math.inf
@@ -408,7 +409,9 @@ class Inquiries:
 
     def _overhear(self, message: Incoming) -> bool:
         fold, source = self._connection.isupport.fold, message.source
-        if source is None or fold(message.param(0)) != fold(self._connection.own.nick):
+        if not self._overhearing or source is None:
+            return False
+        if fold(message.param(0)) != fold(self._connection.own.nick):
             return False
         if message.param(1).startswith("\x01"):
             return False

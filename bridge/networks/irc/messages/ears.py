@@ -66,7 +66,7 @@ class Ears:
             return heard
         if is_typing(whole) and not whole.is_replayed:
             return heard + self._hear_typing(whole)
-        if whole.command in replies.SPEAKING | replies.DOING:
+        if whole.command in replies.TO_PEOPLE:
             return heard + self._hear_speech(whole)
         if whole.is_replayed:
             return heard + self._pass_over(whole)
@@ -108,8 +108,8 @@ class Ears:
 
     def _come_in(self, message: Incoming) -> list[Heard]:
         """See whether we come into a channel by a line: then what was missed is asked for."""
-        is_own = self._connection.is_own(message.source)
-        if message.command != "JOIN" or message.is_replayed or not is_own:
+        is_join = message.command == "JOIN" and not message.is_replayed
+        if not (is_join and self._connection.is_own(message.source)):
             return []
         chat = self.roster.find_chat(message.param(0))
         if chat is None:

@@ -31,6 +31,8 @@ _CODE = re.compile(
 _RELAYED = re.compile(rf"(?:{_CODE.pattern})*<([^<>]{{1,100}})>(?:{_CODE.pattern})* ")
 CTCP = "\x01"
 ACTION = "ACTION"
+_UTF8 = 4
+"""Bytes that a character may have."""
 COUNTED = 2
 """How many times the limit a message may be before its lines are not even counted."""
 LEAST_ROOM = 16
@@ -98,6 +100,8 @@ def compose(
 def _refuse_far_too_long(message: Message, limits: Isupport, settings: IrcSettings) -> None:
     # Cutting it with care only to refuse it would keep everybody waiting.
     text, most = to_plain(message.body), COUNTED * settings.most_lines
+    if text.count("\n") < most and _UTF8 * len(text) <= most * limits.line_length:
+        return
     least = max(
         len(text.encode("utf-8", "replace")) // limits.line_length,
         sum(not one.isspace() and one != "" for one in text.split("\n")),

@@ -92,13 +92,14 @@ class Doorman:
     def _read(self, message: Incoming) -> Sequence[Whispered | Deed]:
         if message.source is None:
             return ()
-        if message.command not in replies.SPEAKING | replies.DOING | {"INVITE"}:
+        if message.command not in replies.TO_PEOPLE and message.command != "INVITE":
             return self._follow(message)
         source = message.source
         # What was missed may have been said to the nick of then.
         is_private = message.is_replayed or self._connection.is_own_nick(message.param(0))
-        is_ours = self._connection.is_own(source) or self._network.is_ours(source)
-        if not is_private or not source.is_person or is_ours:
+        if not is_private or not source.is_person:
+            return ()
+        if self._connection.is_own(source) or self._network.is_ours(source):
             return ()
         if message.command == "PRIVMSG":
             ctcp = read_ctcp(message)

@@ -134,6 +134,7 @@ LINE_REFUSED = frozenset({"411", "412", "413", "414", "417"})
 COMMAND_REFUSED = frozenset({"263", "421", "461", "FAIL"})
 SPEAKING = frozenset({"PRIVMSG", "NOTICE"})
 DOING = frozenset({"TAGMSG", "REDACT"})
+TO_PEOPLE = SPEAKING | DOING
 """What is done to a message (IRCv3 ``message-tags``, ``draft/message-redaction``)."""
 
 NICK_TAKEN = frozenset({"433", "436", "437"})
@@ -226,7 +227,7 @@ def command_refusal(reply: Incoming) -> CommandRefusedError:
 def _is_about_speaking(reply: Incoming) -> bool:
     about = [param.upper() for param in reply.params[:2]]
     is_group = about[:1] == ["BATCH"] and about[-1].startswith("MULTILINE_")
-    return is_group or not (SPEAKING | DOING).isdisjoint(about)
+    return is_group or not TO_PEOPLE.isdisjoint(about)
 
 
 def is_error(reply: Incoming) -> bool:
