@@ -97,9 +97,10 @@ class Doorman:
         source = message.source
         # What was missed may have been said to the nick of then.
         is_private = message.is_replayed or self._connection.is_own_nick(message.param(0))
-        if not is_private or not source.is_person:
-            return ()
-        if self._connection.is_own(source) or self._network.is_ours(source):
+        if (
+            not is_private or not source.is_person
+            or self._connection.is_own(source) or self._network.is_ours(source)
+        ):  # fmt: skip
             return ()
         if message.command == "PRIVMSG":
             ctcp = read_ctcp(message)
