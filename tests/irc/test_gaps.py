@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from bridge.networks.irc.connections.connection import Connection
 from bridge.networks.irc.connections.flood import Flood
+from bridge.networks.irc.connections.reader import Reader
 from bridge.networks.irc.network.history import (
     ANSWER_SECONDS,
     MOST_HELD,
@@ -212,7 +213,7 @@ def test_what_lies_unread_because_we_are_slow_is_no_silence_of_the_server() -> N
     settings = IrcSettings.model_validate({"servers": [server], "own_network": True})
 
     async def listen(loop: SteppedLoop) -> None:
-        reader = asyncio.StreamReader()
+        reader = Reader(None)
         streams = (reader, cast(Any, None))
         connection = Connection(streams, settings.servers[0], settings, Flood(1, 1.0))
         reader.feed_data(b":bob!b@h PRIVMSG #room :one\r\n")

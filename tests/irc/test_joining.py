@@ -1,6 +1,7 @@
 """Into many channels at a time, as the server lets it."""
 
 import asyncio
+from typing import Any, cast
 
 from bridge.networks.irc.channels.channels import Channels
 from bridge.networks.irc.connections.connection import Connection
@@ -46,7 +47,9 @@ async def test_who_still_asks_for_bans_when_another_is_let_in_asks_for_no_second
         settings = IrcSettings.model_validate({"servers": [address], "own_network": True})
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         peer = await server.accept()
-        connection = Connection((reader, writer), settings.servers[0], settings, Flood(9, 9.0))
+        connection = Connection(
+            (cast(Any, reader), writer), settings.servers[0], settings, Flood(9, 9.0)
+        )
         connection.own = Source("trestle")
         answers = asyncio.Semaphore(1)
 

@@ -21,6 +21,7 @@ from bridge.model import Outgoing, QueuedOutgoing, SendKind, Sent, SystemClock
 from bridge.networks.irc.channels.members import Roster
 from bridge.networks.irc.connections.connection import Connection
 from bridge.networks.irc.connections.flood import Flood
+from bridge.networks.irc.connections.reader import Reader
 from bridge.networks.irc.network.network import Network
 from bridge.networks.irc.settings import IrcSettings
 from bridge.networks.irc.wire import Source, parse
@@ -104,7 +105,7 @@ class World:
         server = {"host": "127.0.0.1", "port": 1, "tls": False}
         settings = IrcSettings.model_validate({"servers": [server], "own_network": True})
         self.network = Network(settings)
-        streams = (asyncio.StreamReader(), cast(Any, None))
+        streams = (Reader(None), cast(Any, None))
         connection = Connection(streams, settings.servers[0], settings, Flood(1, 1.0))
         connection.own = Source("trestle", "trestle", "h")
         self.roster = Roster(connection, self.network)

@@ -204,6 +204,11 @@ class LineReader:
     def __init__(self) -> None:
         self._rest = b""
 
+    @property
+    def is_amid(self) -> bool:
+        """Whether a line has begun and not ended."""
+        return bool(self._rest)
+
     def feed(self, data: bytes) -> list[bytes]:
         """Take bytes, give the lines that are whole now.
 

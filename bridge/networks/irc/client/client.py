@@ -288,7 +288,8 @@ class IrcClient(Presence):
     # --- while connected ---------------------------------------------------------------------
 
     async def _live(self, connection: Connection) -> None:
-        connection.listens = not self._is_puppet
+        if self._is_puppet:
+            connection.speak_only()
         await self._settle_in(connection)
         own_nick = await self.naming.nick(connection.isupport)
         self._nick_keeper = nick_keeper = NickKeeper(connection, own_nick, self._complain)

@@ -217,7 +217,7 @@ class Presence:
                 yield
             finally:
                 self._speaking -= 1
-                self._last_spoken = monotonic()
+                self._last_spoken = asyncio.get_running_loop().time()
 
     def _dismiss(self) -> bool:
         """End the connection until the next message, unless something is on its way."""
@@ -260,7 +260,7 @@ class Presence:
     def _begin_to_listen(self, leave: Callable[[], None]) -> None:
         """Have the connection ended by ``leave`` when it is dismissed, and if nobody speaks."""
         self._leave = leave
-        self._last_spoken = monotonic()
+        self._last_spoken = asyncio.get_running_loop().time()
         if self._is_dismissed:
             leave()
         elif self._is_puppet and self._settings.idle_seconds:
@@ -274,7 +274,7 @@ class Presence:
 
     def _dismiss_if_idle(self) -> None:
         loop = asyncio.get_running_loop()
-        left = self._last_spoken + self._settings.idle_seconds - monotonic()
+        left = self._last_spoken + self._settings.idle_seconds - loop.time()
         if not self._is_dismissed and (left > 0 or not self._dismiss()):
             # One who is just speaking is looked at again when that is over.
             self._idle = loop.call_later(max(left, 1.0), self._dismiss_if_idle)

@@ -4,12 +4,12 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from time import monotonic
 from typing import Any
 
 from bridge.networks.irc.connections.delivery import RETRY_SECONDS, Deliveries
 from bridge.networks.irc.connections.flood import Flood
-from bridge.networks.irc.connections.reader import reason_of
+from bridge.networks.irc.connections.lifeline import Lifeline
+from bridge.networks.irc.connections.reader import Reader, reason_of
 from bridge.networks.irc.connections.sending import Delivered, Means
 from bridge.networks.irc.protocol import endings, multiline, relaymsg, replies
 from bridge.networks.irc.protocol.batches import Batches, is_playback
@@ -48,7 +48,7 @@ class Connection:
 
     def __init__(
         self,
-        streams: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        streams: tuple[Reader, asyncio.StreamWriter],
         server: ServerSettings,
         settings: IrcSettings,
         flood: Flood,
@@ -71,16 +71,13 @@ class Connection:
         self._batches = Batches()
         self._asking: asyncio.TimerHandle | None = None
         self._watch: asyncio.TimerHandle | None = None
-        self._lifeline: asyncio.TimerHandle | None = None
-        self._reading = False
-        self._silent_since = 0.0
-        self._was_called = False
-        """It was asked for a sign of life since then."""
-        self._waited = 0.0
+        self._lifeline = Lifeline(
+            settings.ping_seconds, settings.ping_timeout_seconds, self.ask, self._miss
+        )
         self._received = 0
         """Bytes, in all."""
         self.listens = True
-        """Whether what others say in channels is read."""
+        """Whether what others say in channels is read: see ``speak_only``."""
         self.server = server.label
         self.awaited = "let us in"
         """What the server has to do before we are at work, in words."""
@@ -111,13 +108,8 @@ class Connection:
 
     @property
     def waited(self) -> float:
-        """Seconds that we waited for the server to say something, in all.
-
-        What lies unread because we are slow is not waited for: by this clock a silence is the
-        server's own.
-        """
-        waiting = monotonic() - self._silent_since
-        return self._waited + (waiting if self._reading else 0.0)
+        """Seconds that we waited for the server to say something: see ``Lifeline.waited``."""
+        return self._lifeline.waited
 
     @property
     def multiline(self) -> Limits | None:
@@ -130,6 +122,14 @@ class Connection:
     def is_up(self) -> bool:
         """Whether what is written now has a chance to arrive."""
         return not (self._ended or self._writer.is_closing())
+
+    def speak_only(self) -> None:
+        """Pass over what others say in channels, from now on.
+
+        With hundreds of our connections in one channel each line comes hundreds of times.
+        """
+        self.listens = False
+        self._reader.sieve = self._is_for_us
 
     def is_own(self, source: Source | None) -> bool:
         """Whether a line comes from ourselves."""
@@ -314,8 +314,8 @@ class Connection:
         limit, since = self._settings.confirm_seconds, self._deliveries.waiting_since
         if since is None:
             return
-        left = since + limit - monotonic()
-        if not self._reading:
+        left = since + limit - asyncio.get_running_loop().time()
+        if not self._lifeline.is_waiting:
             # We are the slow ones, the storage is away say: the answer may lie here unread.
             self._look_later(limit)
         elif left > 0:
@@ -368,10 +368,11 @@ class Connection:
 
     def _end(self) -> None:
         self._ended = True
-        for timer in (self._asking, self._watch, self._lifeline):
+        self._lifeline.cut()
+        for timer in (self._asking, self._watch):
             if timer is not None:
                 timer.cancel()
-        self._asking = self._watch = self._lifeline = None
+        self._asking = self._watch = None
         self._deliveries.end()
 
     async def _fill(self) -> None:
@@ -392,36 +393,31 @@ class Connection:
             raise ModuleNotReady(self._silence)
         raise endings.ended(self.server, self._error, personal=self._personal) from broke
 
+    def _is_for_us(self, data: bytes) -> bool:
+        """Whether anything that arrives is more than what others say in channels."""
+        # What was read before it may change our nick; and of what is no whole line nobody knows.
+        lifeline = self._lifeline
+        if not lifeline.is_waiting or self._line_reader.is_amid or not data.endswith(b"\n"):
+            return True
+        own = self.own.nick
+        if not all(is_chatter(one, own) for one in data[:-1].split(b"\n")):
+            return True
+        lifeline.hear()
+        self._received += len(data)
+        return False
+
     async def _receive(self) -> bytes:
         """Wait for more; of nothing when it is over."""
-        self._silent_since, self._was_called, self._reading = monotonic(), False, True
-        if self._lifeline is None and not self._ended:
-            self._listen_for_life(self._settings.ping_seconds)
+        self._lifeline.wait()
         try:
             data = await self._reader.read(READ_BYTES)
             self._received += len(data)
             return data
         finally:
-            self._reading = False
-            self._waited += monotonic() - self._silent_since
+            self._lifeline.work()
 
-    def _feel(self) -> None:
-        """Call a server that says nothing; give it up if it does not answer that."""
-        settings = self._settings
-        limit = settings.ping_seconds + self._was_called * settings.ping_timeout_seconds
-        left = self._silent_since + limit - monotonic()
-        if not self._reading:
-            left = settings.ping_seconds  # We are the slow ones: what it said may lie here unread.
-        elif left <= 0 and self._was_called:
-            self._give_up(f"{self.server} gave no sign of life for {limit:g} seconds.")
-            return
-        elif left <= 0:
-            self._was_called, left = True, settings.ping_timeout_seconds
-            self.ask()
-        self._listen_for_life(left)
-
-    def _listen_for_life(self, seconds: float) -> None:
-        self._lifeline = asyncio.get_running_loop().call_later(seconds, self._feel)
+    def _miss(self, seconds: float) -> None:
+        self._give_up(f"{self.server} gave no sign of life for {seconds:g} seconds.")
 
     def _observe(self, message: Incoming) -> None:
         if message.is_replayed:

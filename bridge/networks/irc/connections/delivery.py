@@ -11,7 +11,6 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
-from time import monotonic
 
 from bridge.networks.irc.connections.sending import Means, Sending, Spoken, not_passed_on
 from bridge.networks.irc.protocol import multiline, relaymsg, replies
@@ -106,13 +105,13 @@ class Deliveries:
 
     @property
     def waiting_since(self) -> float | None:
-        """When the oldest question was asked on whose answer a message waits (``monotonic``)."""
+        """When the oldest question was asked on whose answer a message waits (loop time)."""
         return next((one.asked_at for one in self._questions if one.sendings), None)
 
     def ask(self) -> str:
         """Give the marker of a new question, which is about all that was written."""
         marker = f"{self._prefix}{next(self._numbers)}"
-        now = monotonic()
+        now = asyncio.get_running_loop().time()
         self._questions.append(_Question(marker, now, self._written))
         self._written = []
         return marker

@@ -22,7 +22,7 @@ from bridge.networks.irc.protocol.handshake import Identity
 from bridge.networks.irc.settings import IrcSettings, ServerSettings
 from bridge.sdk.errors import LoginRequired, ModuleNotReady, PermanentFailure
 
-Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Streams = tuple[Reader, asyncio.StreamWriter]
 
 
 class Rotation:

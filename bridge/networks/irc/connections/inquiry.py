@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Itera
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from enum import IntEnum
-from time import monotonic
 
 from bridge.networks.irc.connections.connection import Connection
 from bridge.networks.irc.connections.gate import Gate
@@ -126,6 +125,7 @@ class Inquiries:
     def __init__(self, connection: Connection, seconds: float) -> None:
         self._connection = connection
         self._seconds = seconds
+        self._time = asyncio.get_running_loop().time
         self._turns = Gate(1, math.inf)
         self._waiting: Counter[Priority] = Counter()
         """Questions whose turn has not come."""
@@ -308,7 +308,7 @@ class Inquiries:
         if not question.is_begun:
             return  # Nothing can come of it.
         if replies.LIST_END in question.last and not (question.is_over or question.refusal):
-            self._listed_until = monotonic() + self._seconds
+            self._listed_until = self._time() + self._seconds
         if not question.is_over and self._connection.is_up:
             self._late = question.marker or self._connection.ask()
 
@@ -356,7 +356,7 @@ class Inquiries:
 
     def _is_of_late_list(self, message: Incoming) -> bool:
         """Whether a line is of a list that was given up."""
-        if monotonic() >= self._listed_until:
+        if self._time() >= self._listed_until:
             return False
         if message.command == replies.LIST_END:
             self._listed_until = -math.inf

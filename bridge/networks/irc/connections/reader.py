@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import socket
 import ssl
+from collections.abc import Callable
+from typing import Any
 
 REST_BYTES = 64 * 1024
 
@@ -19,6 +21,17 @@ class Reader(asyncio.StreamReader):
         super().__init__()
         self._plug = plug
         self._failure: Exception | None = None
+        self._is_empty = True
+        self.sieve: Callable[[bytes], bool] | None = None
+        """Whether what arrives is worth waking anybody for; else it is left out. Asked only of
+        what nothing unread stands before."""
+
+    def feed_data(self, data: Any) -> None:  # Bytes: asyncio says less of it.
+        """Take note of the bytes that arrived."""
+        if self._is_empty and self.sieve is not None and not self.sieve(data):
+            return
+        self._is_empty = False
+        super().feed_data(data)
 
     def set_exception(self, exc: Exception) -> None:
         """Take note that the connection broke."""
@@ -36,6 +49,7 @@ class Reader(asyncio.StreamReader):
     async def read(self, n: int = -1) -> bytes:
         """Return what is there, as soon as anything is. Raises ``OSError`` when it is broken."""
         data = await super().read(n)
+        self._is_empty = len(data) < n
         if not data and self._failure is not None:
             raise self._failure
         return data

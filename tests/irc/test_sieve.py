@@ -1,0 +1,105 @@
+"""What others say in channels wakes none of those of our connections that only speak."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import pytest
+
+from bridge.networks.irc.connections.connection import Connection
+from bridge.networks.irc.connections.flood import Flood
+from bridge.networks.irc.connections.reader import Reader
+from bridge.networks.irc.settings import IrcSettings
+from bridge.networks.irc.wire import Incoming, Source
+from tests.irc.loops import SteppedLoop, run_stepped
+
+SAID = b":bob!b@h PRIVMSG #room :hello\r\n"
+TO_US = b":bob!b@h PRIVMSG ann :psst\r\n"
+
+
+class Ground:
+    """A connection that only speaks, whose server is this test; somebody reads it."""
+
+    def __init__(self) -> None:
+        server = {"host": "127.0.0.1", "port": 1, "tls": False}
+        settings = IrcSettings.model_validate({"servers": [server], "own_network": True})
+        self.reader = Reader(None)
+        streams = (self.reader, cast(Any, None))
+        self.connection = Connection(streams, settings.servers[0], settings, Flood(1, 1.0))
+        self.connection.own = Source("ann")
+        self.connection.speak_only()
+        self.read: list[Incoming] = []
+        self.wakings = 0
+
+    async def listen(self) -> None:
+        while True:
+            self.read.append(await self.connection.read())
+
+    def say(self, data: bytes) -> bool:
+        """Say it; whether that wakes whoever reads."""
+        waiter = self.reader._waiter  # type: ignore[attr-defined]
+        self.reader.feed_data(data)
+        return waiter is not None and bool(waiter.done())
+
+
+@asynccontextmanager
+async def listening(loop: SteppedLoop) -> AsyncIterator[Ground]:
+    ground = Ground()
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(ground.listen())
+        await loop.turn()
+        yield ground
+        task.cancel()
+
+
+@pytest.mark.parametrize("data", [SAID, SAID * 50, b"@time=now " + SAID, SAID[:-2] + b"\n"])
+def test_what_others_say_wakes_nobody_and_is_a_sign_of_life(data: bytes) -> None:
+    async def check(loop: SteppedLoop) -> None:
+        async with listening(loop) as ground:
+            loop.now += 5
+            assert not ground.say(data)
+            assert ground.connection.waited == 5
+            loop.now += 2
+            assert ground.connection.waited == 7
+            assert ground.say(TO_US)
+            await loop.turn()
+            assert [one.param(1) for one in ground.read] == ["psst"]
+
+    run_stepped(check)
+
+
+@pytest.mark.parametrize(
+    "data", [SAID[:20], SAID + SAID[:9], SAID + TO_US, b"PING x\r\n", b"\r\n"]
+)
+def test_what_may_be_more_than_that_is_read(data: bytes) -> None:
+    async def check(loop: SteppedLoop) -> None:
+        async with listening(loop) as ground:
+            assert ground.say(data)
+
+    run_stepped(check)
+
+
+def test_the_rest_of_a_line_is_read_whatever_it_looks_like() -> None:
+    async def check(loop: SteppedLoop) -> None:
+        async with listening(loop) as ground:
+            ground.say(b":bob!b@h PRIVMSG ann :first ")
+            await loop.turn()
+            assert ground.say(SAID)
+            await loop.turn()
+            assert [one.param(1) for one in ground.read] == ["first " + SAID.decode().strip()]
+
+    run_stepped(check)
+
+
+def test_what_comes_behind_a_new_nick_is_read_by_that_nick() -> None:
+    async def check(loop: SteppedLoop) -> None:
+        async with listening(loop) as ground:
+            ground.say(b":ann!a@h NICK zoe\r\n")
+            # What the server says back to us, before anybody has read of the nick.
+            ground.say(b":zoe!a@h PRIVMSG #room :an echo\r\n")
+            await loop.turn()
+            assert [one.command for one in ground.read] == ["NICK", "PRIVMSG"]
+            assert not ground.say(SAID)
+
+    run_stepped(check)
