@@ -77,6 +77,7 @@ _MARK = (
     "WHERE journal.day = $1 AND journal.seq = m.seq "
     "AND (SELECT epoch FROM lease WHERE shard = 0) = $5"
 )
+_LINK_AND_MARK = _LINK + _MARK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +182,7 @@ class Journal:
             if linking:
                 values += [now.date(), *link_columns(links)]
             with at_the_door():
-                await self._database.core.execute(_LINK + _MARK if linking else _MARK, *values)
+                await self._database.core.execute(_LINK_AND_MARK if linking else _MARK, *values)
 
     async def unfinished(self) -> AsyncIterator[JournalRow]:
         """The rows with something left to do, in the order of arrival."""

@@ -121,21 +121,21 @@ class Routes:
             lanes = (*lanes, *self.policies.lanes(event), *self._deletions.lanes())
             if not has_waited:
                 self.watcher.take_back(self._router, event)
-        seats = self._seats.get(event["room_id"])
+        seats = self._seats.get(event["room_id"], ())
         if not has_waited:
             waiting = self.watcher.lanes_behind(self._router, event, is_heard=bool(seats or lanes))
             if waiting and not any(map(self._portals.is_shared, lanes)):
                 return waiting
+        # What a bot has not heard yet may make it want what comes after.
+        hearing = [lane for seat, lane in seats if lane.queue or seat.wants(event)]
         # What a double puppet says came from a network: nobody there gives us orders.
         if (
-            not seats
+            not hearing
             or self._namespaces.is_ours(event["sender"])
             or self._portals.is_double(event)
         ):
             return lanes
-        # What a bot has not heard yet may make it want what comes after.
-        hearing = [lane for seat, lane in seats if lane.queue or seat.wants(event)]
-        return (*lanes, *hearing) if lanes else hearing
+        return (*lanes, *hearing)
 
     def _portal_lanes(self, event: dict[str, Any]) -> Sequence[Lane]:
         """The lanes of portals that something done in a room belongs to.
