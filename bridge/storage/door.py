@@ -1,8 +1,5 @@
 """Where the database's errors are translated into ours."""
 
-import contextlib
-from collections.abc import Iterator
-
 import asyncpg
 
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
@@ -33,24 +30,40 @@ class NoTables(TemporaryFailure):
     """The day has no tables yet, or none any more."""
 
 
-@contextlib.contextmanager
-def at_the_door() -> Iterator[None]:
+class _Door:
+    """Has no state, so that one serves everybody: each question to the database goes through."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: object
+    ) -> None:
+        if error is not None:
+            _translate(error)
+
+
+def _translate(error: BaseException) -> None:
+    """Raise ours for the database's; return for any other."""
+    if isinstance(error, (*AWAY, *BUSY)):
+        if isinstance(error, ValueError):  # asyncpg's word for a value that it cannot encode.
+            raise PermanentFailure("it holds characters that cannot be stored") from error
+        raise TemporaryFailure(f"the database is away: {first_line(error)}") from error
+    if isinstance(error, asyncpg.DataError):
+        raise PermanentFailure("it holds characters that cannot be stored") from error
+    if isinstance(error, asyncpg.CheckViolationError) and "no partition" in str(error):
+        raise NoTables("the tables of this day are not there yet") from error
+
+
+_DOOR = _Door()
+
+
+def at_the_door() -> _Door:
     """Translate a database that is away into ``TemporaryFailure``.
 
     A value that no column can hold is a ``PermanentFailure``: trying again would not help.
     """
-    try:
-        yield
-    except (*AWAY, *BUSY) as error:
-        if isinstance(error, ValueError):  # asyncpg's word for a value that it cannot encode.
-            raise PermanentFailure("it holds characters that cannot be stored") from error
-        raise TemporaryFailure(f"the database is away: {first_line(error)}") from error
-    except asyncpg.DataError as error:
-        raise PermanentFailure("it holds characters that cannot be stored") from error
-    except asyncpg.CheckViolationError as error:
-        if "no partition" not in str(error):
-            raise
-        raise NoTables("the tables of this day are not there yet") from error
+    return _DOOR
 
 
 def first_line(error: BaseException) -> str:
