@@ -1,8 +1,5 @@
 """What somebody tries to say, and what of it an operator's kill has ended."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from bridge.sdk.errors import DeliveryError, DeliveryUncertain, PermanentFailure
 from bridge.sdk.events import Message, Reaction, Redaction
 from bridge.sdk.ids import EventId, RemoteChatId
@@ -20,13 +17,16 @@ class Tries:
         self._tried: dict[RemoteChatId, tuple[EventId, str]] = {}
         """The last of each chat, with the reason why it is over; empty while it is not."""
 
-    @contextmanager
-    def trying(self, said: Said) -> Iterator[None]:
+    def trying(self, said: Said) -> "Trying":
         """Have it said by the block.
 
         Raises ``PermanentFailure``, and only once, if a kill came while it was said or since it
         was tried: anyone who has it tried again after that means it.
         """
+        return Trying(self, said)
+
+    def begin(self, said: Said) -> None:
+        """Take note that it is tried. Raises as ``trying``."""
         reason = self._reason(said)
         self._tried.pop(said.chat, None)
         if reason:
@@ -34,19 +34,16 @@ class Tries:
         self._tried[said.chat] = said.event_id, ""
         if len(self._tried) > MOST_TRIED:
             del self._tried[next(iter(self._tried))]
-        try:
-            yield
-        except PermanentFailure:
+
+    def finish(self, said: Said, error: BaseException | None) -> None:
+        """Take note of how it went. Raises as ``trying``."""
+        if error is None or isinstance(error, PermanentFailure):
             self._forget(said)
-            raise
-        except DeliveryError as error:
-            if reason := self._reason(said):
-                del self._tried[said.chat]
-                doubt = ". It may be there all the same, whole or in part"
-                uncertain = isinstance(error, DeliveryUncertain)
-                raise PermanentFailure(reason + doubt * uncertain) from error
-            raise
-        self._forget(said)
+        elif isinstance(error, DeliveryError) and (reason := self._reason(said)):
+            del self._tried[said.chat]
+            doubt = ". It may be there all the same, whole or in part"
+            uncertain = isinstance(error, DeliveryUncertain)
+            raise PermanentFailure(reason + doubt * uncertain) from error
 
     def _reason(self, said: Said) -> str:
         event, reason = self._tried.get(said.chat, (None, ""))
@@ -62,3 +59,21 @@ class Tries:
         self._tried = {
             chat: (event, before or reason) for chat, (event, before) in self._tried.items()
         }
+
+
+class Trying:
+    """One thing that is being said."""
+
+    __slots__ = ("_said", "_tries")
+
+    def __init__(self, tries: Tries, said: Said) -> None:
+        self._tries = tries
+        self._said = said
+
+    def __enter__(self) -> None:
+        self._tries.begin(self._said)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: object
+    ) -> None:
+        self._tries.finish(self._said, error)
