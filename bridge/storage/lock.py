@@ -12,8 +12,8 @@ import asyncpg
 from bridge.model import Clock
 from bridge.sdk.errors import ConfigError, NotNow
 from bridge.storage.door import AWAY, BUSY
-from bridge.storage.roles import Access
-from bridge.storage.schema import APPLICATION, CORE, Connection
+from bridge.storage.roles import Access, be_missed
+from bridge.storage.schema import APPLICATION, BACKUP, CORE, Connection
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +22,9 @@ LOCK = 7_218_450
 
 _TAKE_LIMIT = 0.8
 """Seconds: a lock that was just let go is waited for, another instance is not."""
+
+_MISSED = 11
+"""Seconds after which the lock of a dead machine is free."""
 
 _BEAT = 3.0
 _LEASE = timedelta(seconds=60)
@@ -46,14 +49,17 @@ class InstanceLock:
         self.generation = 0
         """One more each time that the database is restored from a backup."""
 
-    async def take(self) -> None:
-        """Take the lock. Raises ``ConfigError`` if another has it or it would mean nothing."""
+    async def take(self, *, alone: bool = False) -> None:
+        """Take the lock. Raises ``ConfigError`` if another has it or it would mean nothing.
+
+        What a predecessor left is ended; with ``alone`` a backup too that is being made.
+        """
         connection = await self._log_in()
         try:
             async with asyncio.timeout(_TAKE_LIMIT):
                 while not await self._try(connection):
                     await asyncio.sleep(0.1)
-            await self._end_predecessor(connection)
+            await self._end(connection, APPLICATION, *([BACKUP] if alone else []))
         except TimeoutError as error:
             connection.terminate()
             raise NotNow(
@@ -177,18 +183,14 @@ class InstanceLock:
             refuse_old(connection)
             other = await self._access.log_in(CORE)
             await refuse_pooling_proxy(connection, other)
-            # A dead machine's lock is free after 11 s, not after two hours.
-            await connection.execute(
-                "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; "
-                "SET tcp_keepalives_count = 3; SET tcp_user_timeout = 11000"
-            )
+            await be_missed(connection, _MISSED)
         except BaseException:
             connection.terminate()
             raise
         return connection
 
-    async def _end_predecessor(self, connection: Connection) -> None:
-        """End what an instance left that is gone, or cut off.
+    async def _end(self, connection: Connection, *names: str) -> None:
+        """End the sessions of these names: what an instance left that is gone, or cut off.
 
         A migration, or a database transaction that a dead machine never ended, would hold up
         ours for hours. Whoever has the lock is the only one who has sessions.
@@ -196,8 +198,8 @@ class InstanceLock:
         await connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             "WHERE datname = current_database() AND usename = session_user "
-            "AND application_name = $1 AND pid <> pg_backend_pid()",
-            APPLICATION,
+            "AND application_name = ANY($1) AND pid <> pg_backend_pid()",
+            names,
         )
 
     async def _try(self, connection: Connection) -> bool:

@@ -147,7 +147,7 @@ class Restore:
         with told_as_settings(self._database):
             access = access_by_url(self._database)
             lock = InstanceLock(access, self._clock)
-            await lock.take()
+            await lock.take(alone=True)
             try:
                 await have_roles(access)
                 owner = await access.connect(OWNER)

@@ -6,11 +6,14 @@ import os
 import shutil
 import stat
 import zipfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from bridge.model import SystemClock
 from bridge.sdk.errors import ConfigError, TrestleError
 from bridge.sdk.ids import InstanceId, UserId
 from bridge.settings.records import DatabaseSettings
@@ -167,6 +170,52 @@ async def test_a_backup_keeps_nobody_from_dropping_a_day(
             folder / "x", source, folder / "source", clock=clock, server_name="hs", report=report
         )
     assert dropped == ["journal"]
+
+
+@asynccontextmanager
+async def half_made(
+    settings: DatabaseSettings, state_dir: Path, file: Path
+) -> AsyncIterator[None]:
+    """A backup that somebody else makes, and that goes on only once the block ends."""
+    async with (
+        seeing_all(settings, state_dir) as admin,
+        asyncio.TaskGroup() as group,
+        admin.transaction(),
+        asyncio.timeout(30),
+    ):
+        await admin.execute("LOCK TABLE told IN ACCESS EXCLUSIVE MODE")
+        making = group.create_task(
+            back_up(file, settings, state_dir, clock=SystemClock(), server_name="hs")
+        )
+        while not making.done() and not await admin.fetchval(
+            "SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'told'::regclass "
+            "AND NOT granted)"
+        ):
+            await asyncio.sleep(0.02)
+        yield
+
+
+async def test_a_backup_goes_on_while_trestle_starts(
+    cluster: Cluster, folder: Path, clock: TurnedClock
+) -> None:
+    source, state, file = await cluster.fresh(), folder / "state", folder / "x.trestle"
+    await fill(source, state, clock)
+    async with half_made(source, state, file), Database.open(source, state, clock):
+        pass
+    with reading(file) as found:
+        assert found.manifest.members["tables/told"].rows
+
+
+async def test_a_backup_over_which_the_schema_changed_is_none(
+    cluster: Cluster, folder: Path, clock: TurnedClock
+) -> None:
+    """A table that is written anew looks empty to whoever reads at an earlier moment."""
+    source, state, file = await cluster.fresh(), folder / "state", folder / "x.trestle"
+    await fill(source, state, clock)
+    with pytest.RaisesGroup(pytest.RaisesExc(TrestleError, match="was upgraded meanwhile")):
+        async with half_made(source, state, file), seeing_all(source, state) as newer:
+            await newer.execute("INSERT INTO schema_version VALUES (9999)")
+    assert [one.name for one in folder.iterdir()] == ["state"]
 
 
 # --- keys ---
