@@ -60,7 +60,7 @@ DATA_MAP: tuple[Table, ...] = (
             "shard": _none("the part of the work"),
             "owner": _none("a random word of the running process"),
             "epoch": _EPOCH,
-            "until": _none("until when it is at work, if nothing is heard"),
+            "until": _none("nothing: earlier versions wrote it"),
         },
     ),
     Table(

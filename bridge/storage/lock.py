@@ -1,15 +1,12 @@
 """The lock that makes us the only instance at work on a database."""
 
 import asyncio
-import contextlib
 import logging
 import secrets
 from collections.abc import Callable
-from datetime import timedelta
 
 import asyncpg
 
-from bridge.model import Clock
 from bridge.sdk.errors import ConfigError, NotNow
 from bridge.storage.door import AWAY, BUSY
 from bridge.storage.roles import Access, be_missed
@@ -27,7 +24,6 @@ _MISSED = 11
 """Seconds after which the lock of a dead machine is free."""
 
 _BEAT = 3.0
-_LEASE = timedelta(seconds=60)
 _OLDEST_SERVER = 15
 
 _BROKEN_BY_POOLING = (
@@ -39,9 +35,8 @@ _BROKEN_BY_POOLING = (
 class InstanceLock:
     """A lock of a session, on a connection of its own that does nothing else."""
 
-    def __init__(self, access: Access, clock: Clock) -> None:
+    def __init__(self, access: Access) -> None:
         self._access = access
-        self._clock = clock
         self._connection: Connection | None = None
         self._dropped = asyncio.Event()
         self.epoch = 0
@@ -77,10 +72,9 @@ class InstanceLock:
         connection = self._held()
         await self._access.become(CORE)(connection)
         self.epoch = await connection.fetchval(
-            "UPDATE lease SET epoch = epoch + 1, owner = $1, until = $2 WHERE shard = 0 "
-            "RETURNING epoch",
-            secrets.token_hex(8), self._clock.now() + _LEASE,
-        )  # fmt: skip
+            "UPDATE lease SET epoch = epoch + 1, owner = $1 WHERE shard = 0 RETURNING epoch",
+            secrets.token_hex(8),
+        )
         self.generation = await connection.fetchval("SELECT generation FROM instance_state")
 
     @property
@@ -93,16 +87,14 @@ class InstanceLock:
 
         ``on_beat`` is called every few seconds.
         """
-        beats = 0
         while not self._dropped.is_set():
             try:
                 async with asyncio.timeout(_BEAT):
                     await self._dropped.wait()
             except TimeoutError:
-                beats += 1
                 if on_beat is not None:
                     on_beat()
-                await self._beat(renew=beats % 10 == 0)
+                await self._beat()
 
     async def take_again(self) -> bool:
         """Try to have the lock back after an outage, and to go on as if nothing had been.
@@ -151,7 +143,7 @@ class InstanceLock:
         if epoch != self.epoch:
             raise ConfigError("another Trestle took over this database; this one ends")
 
-    async def _beat(self, *, renew: bool) -> None:
+    async def _beat(self) -> None:
         """Look whether the connection answers and the lock is still ours."""
         connection = self._held()
         try:
@@ -162,13 +154,6 @@ class InstanceLock:
                     LOCK,
                 )
                 epoch = await connection.fetchval("SELECT epoch FROM lease WHERE shard = 0")
-                if renew:
-                    # Where nobody may write for a while, the lock is ours all the same.
-                    with contextlib.suppress(*BUSY):
-                        await connection.execute(
-                            "UPDATE lease SET until = $2 WHERE shard = 0 AND epoch = $1",
-                            self.epoch, self._clock.now() + _LEASE,
-                        )  # fmt: skip
         except AWAY:
             connection.terminate()
             self._dropped.set()

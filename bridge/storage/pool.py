@@ -53,7 +53,7 @@ class Database:
         self.clock = clock
         self._access = access
         self._server = server
-        self._lock = InstanceLock(access, clock)
+        self._lock = InstanceLock(access)
         self._trouble = ""
         """Why our own server did not start again, as it was logged."""
         self._covered = self.covered_until = date.min
