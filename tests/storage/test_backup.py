@@ -27,7 +27,7 @@ from bridge.storage.restore import SESSIONS
 from bridge.storage.retention import Retention
 from bridge.storage.rotation import Rotation
 from bridge.storage.vault import Vault
-from tests.rigs.cluster import Cluster
+from tests.rigs.cluster import WAITS, Cluster
 from tests.rigs.scale import chance, scaled
 from tests.storage.admin import admin_runs_what_is_printed, plain_role
 from tests.storage.conftest import TurnedClock
@@ -187,10 +187,7 @@ async def half_made(
         making = group.create_task(
             back_up(file, settings, state_dir, clock=SystemClock(), server_name="hs")
         )
-        while not making.done() and not await admin.fetchval(
-            "SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'told'::regclass "
-            "AND NOT granted)"
-        ):
+        while not making.done() and not await admin.fetchval(WAITS):
             await asyncio.sleep(0.02)
         yield
 
@@ -204,6 +201,26 @@ async def test_a_backup_goes_on_while_trestle_starts(
         pass
     with reading(file) as found:
         assert found.manifest.members["tables/told"].rows
+
+
+async def test_a_backup_of_a_database_that_ends_with_trestle_leaves_nothing_and_says_so(
+    folder: Path, clock: TurnedClock
+) -> None:
+    embedded, state, backups = DatabaseSettings(), folder / "state", folder / "backups"
+    backups.mkdir()
+    with pytest.RaisesGroup(pytest.RaisesExc(ConfigError, match="went away meanwhile, as it do")):
+        async with Database.open(embedded, state, clock) as database, asyncio.TaskGroup() as group:
+            owner = await database.owner()
+            await owner.execute("BEGIN; LOCK TABLE told IN ACCESS EXCLUSIVE MODE")
+            group.create_task(
+                back_up(backups / "x", embedded, state, clock=clock, server_name="hs")
+            )
+            async with asyncio.timeout(30):
+                while not await owner.fetchval(WAITS):
+                    await asyncio.sleep(0.02)
+            assert database._server is not None
+            await database._server.stop()
+    assert not list(backups.iterdir())
 
 
 async def test_a_backup_over_which_the_schema_changed_is_none(
