@@ -109,6 +109,7 @@ class App:
                 routing.append(group.create_task(parts.reconciler.run(), name="reconciler"))
                 self.ready.set()
                 parts.logins.do(parts.own_data.tell_taken_up)
+                parts.logins.do(parts.own_data.make_again)
                 _calm_the_collector()
                 tell("READY=1")
                 log.info("ready at %s: %s", *self._who_is_where(), extra={"event": "ready"})

@@ -9,16 +9,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from ruamel.yaml import YAML
-from ruamel.yaml.constructor import DuplicateKeyError
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-
 from bridge.logs import levels_by_logger
 from bridge.model import Permission
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.ids import InstanceId
 from bridge.sdk.secret import Secret
 from bridge.settings.confidential import exposure, is_exposed, read_secret
+from bridge.settings.document import parse, read_bytes
 from bridge.settings.records import (
     EVERYWHERE,
     RECEIVER,
@@ -55,11 +52,6 @@ from bridge.settings.values import (
 _Record = TypeVar("_Record")
 
 _INSTANCE = re.compile(r"[a-z][a-z0-9]{0,15}")
-_ODD = re.compile(r"[\x00\ud800-\udfff]")
-_INSTALLED = Path("/etc/trestle/config.yaml")
-"""Where install.md puts the settings. It is only suggested: people must say which they mean."""
-_DEEPEST = 50
-"""How many values may stand inside each other. Ours need five."""
 _PASSWORD = re.compile(r"(?i)[?&](ssl)?password=")
 
 
@@ -99,29 +91,6 @@ def read(path: Path) -> Reading:
         environment=os.environ,
         exposed=path if is_exposed(mode) else None,
     )
-
-
-def read_bytes(path: Path) -> tuple[bytes, int]:
-    """Give what is in the file, and its mode. Raises ``ConfigError`` if it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return file.read(), os.fstat(file.fileno()).st_mode
-    except FileNotFoundError as error:
-        installed = path != _INSTALLED and os.path.exists(_INSTALLED)
-        way = (
-            f"`-c {_INSTALLED}` names the service's" if installed else "`trestle init` writes one"
-        )
-        raise ConfigError(f"there is no {path}; {way}") from error
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-
-
-def read_text(path: Path) -> str:
-    """Give the file's text. Raises ``ConfigError`` if it cannot be read or is not UTF-8."""
-    try:
-        return read_bytes(path)[0].decode()
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not UTF-8 text; save it as that") from error
 
 
 def state_dir_of(path: Path) -> Path:
@@ -192,43 +161,6 @@ def read_document(
     reading.problems = list(first.values())
     reading.settings = None if reading.problems else settings
     return reading
-
-
-def parse(data: bytes | str, name: str) -> object:
-    """Parse YAML. Raises ``ConfigError`` with its ``name`` and the line that is wrong.
-
-    What comes of it is safe to walk: no value is inside itself or very deep, and no text holds
-    what no path and no line may.
-    """
-    try:
-        document = YAML(typ="safe", pure=True).load(data)
-        _refuse_odd(document, name)
-    except DuplicateKeyError as error:
-        raise ConfigError(f"{name}{_place(error)}: a key stands there twice") from error
-    except RecursionError as error:
-        raise ConfigError(f"{name} holds values inside values, too deep or without end") from error
-    except (YAMLError, ValueError, TypeError) as error:
-        raise ConfigError(f"{name}{_place(error)} is not YAML: {_problem(error)}") from error
-    return document
-
-
-def _refuse_odd(document: object, name: str) -> None:
-    """Look at each value once a level, however often it is named."""
-    level = {0: document}
-    for _ in range(_DEEPEST):
-        below: dict[int, object] = {}
-        for value in level.values():
-            if isinstance(value, str) and _ODD.search(value):
-                raise ConfigError(
-                    f"{name} holds a NUL (\\0) or half a character, which no text may hold"
-                )
-            if isinstance(value, dict):
-                below |= {id(one): one for one in (*value, *value.values())}
-            elif isinstance(value, list | tuple | set):
-                below |= {id(one): one for one in value}
-        level = below
-    if level:
-        raise RecursionError
 
 
 def check_value(path: str, value: object) -> None:
@@ -437,17 +369,6 @@ def has_password(url: str) -> bool:
         return bool(urlsplit(url).password) or bool(_PASSWORD.search(url))
     except ValueError:
         return True
-
-
-def _place(error: Exception) -> str:
-    mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
-    return "" if mark is None else f", line {mark.line + 1}"
-
-
-def _problem(error: Exception) -> str:
-    # Only the parser's own words: its context would quote the file, tokens and all.
-    problem = error.problem if isinstance(error, MarkedYAMLError) else None
-    return problem or "it holds characters that YAML does not allow"
 
 
 def _spellings(keys: Mapping[str, tuple[Key, Any, Any]]) -> Iterator[str]:

@@ -1,8 +1,6 @@
 """``trestle init``: settings and registration, with random tokens, made for one homeserver."""
 
-import contextlib
 import io
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ from bridge.settings.options import model_in
 from bridge.settings.records import Settings
 from bridge.storage.files import make_state_dir
 from bridge.storage.masterkeys import MasterKeys
+from bridge.wholefile import write_whole
 
 _CONFIG, _REGISTRATION = "config.yaml", "registration.yaml"
 _HEAD = f"# Settings of Trestle {__version__}; `config.example.yaml` explains each key.\n"
@@ -128,8 +127,8 @@ def write_files(
     wanted = registration_text(settings)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_private(config, to_yaml(document, _HEAD))
-        write_private(registered, wanted)
+        _write(config, to_yaml(document, _HEAD))
+        _write(registered, wanted)
     except OSError as error:
         raise ConfigError(f"{folder} cannot be written: {error.strerror}") from error
     return config, registered
@@ -155,7 +154,7 @@ def write_registration(settings: Settings, path: Path) -> None:
     """Write the registration that the settings ask for. Raises ``ConfigError`` if it cannot."""
     text = registration_text(settings)
     try:
-        write_private(path, text)
+        _write(path, text)
     except OSError as error:
         raise ConfigError(
             f"{path} cannot be written: {error.strerror}; `-o -` prints it"
@@ -204,24 +203,14 @@ def _of_its_group(mode: int) -> int:
     return 0 if mode & 0o007 else mode & 0o070
 
 
-def write_private(path: Path, text: str) -> None:
-    """Write a file whole or not at all, of mode 0600.
+def _write(path: Path, text: str) -> None:
+    """Write a file of mode 0600.
 
-    A file that is there keeps its owner and, if nobody else had any, its group's rights.
+    One that is there keeps its owner and, if nobody else had any, its group's rights.
     """
     about = path.stat() if path.exists() else None
-    new = path.with_name(path.name + ".new")
-    new.unlink(missing_ok=True)
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        if about is not None:
-            with contextlib.suppress(PermissionError):  # Then it is ours alone.
-                os.fchown(descriptor, about.st_uid, about.st_gid)
-                os.fchmod(descriptor, 0o600 | _of_its_group(about.st_mode))
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
+    group = 0 if about is None else _of_its_group(about.st_mode)
+    write_whole(path, text.encode(), mode=0o600 | group, owner=about)
 
 
 def parse_change(text: str) -> tuple[str, object]:

@@ -20,10 +20,11 @@ from bridge.cli.group import (
     quietly,
     run_until_told,
 )
-from bridge.config import parse, read_bytes, read_essentials, read_settings
+from bridge.config import read_essentials, read_settings
 from bridge.logs import configure_logging
 from bridge.model import SystemClock
 from bridge.sdk.errors import ConfigError, TrestleError
+from bridge.settings.document import parse, read_bytes
 from bridge.settings.records import Settings
 from bridge.storage.archive import Manifest, Reader, reading
 from bridge.storage.backup import MASTER_KEY, Report, Wanted, back_up

@@ -12,7 +12,7 @@ import click
 
 from bridge import __version__
 from bridge.cli.group import CONFIG, JSON, finished, main, place_of, run_until_told
-from bridge.config import Reading, parse, read, read_document, read_text
+from bridge.config import Reading, read, read_document
 from bridge.doors.control import ask
 from bridge.logs import hide, redact
 from bridge.running.effective import as_yaml, effective
@@ -21,6 +21,7 @@ from bridge.running.workshop import model_of
 from bridge.sdk.errors import ConfigError, TrestleError
 from bridge.sdk.secret import Secret
 from bridge.settings.confidential import exposed_keys
+from bridge.settings.document import parse, read_text
 from bridge.settings.options import check_module, secrets_in
 from bridge.upgrade import MOVES, Merged, base_of, merge, refuse_newer, shipped
 from bridge.upgrade.files import replace_text, replaced_outside

@@ -7,12 +7,13 @@ import click
 
 from bridge.cli.backup import shown
 from bridge.cli.group import CONFIG, finished, main, quietly, run_until_told
-from bridge.config import check_value, has_password, read_text
+from bridge.config import check_value, has_password
 from bridge.init import to_yaml
 from bridge.model import SystemClock
 from bridge.sdk.errors import ConfigError, TrestleError
 from bridge.settings.confidential import is_exposed, read_secret
 from bridge.settings.configfile import database_of, names_url_file, with_database, write_config
+from bridge.settings.document import read_text
 from bridge.settings.records import DatabaseSettings
 from bridge.storage.move import Moved, move_to_embedded, move_to_url
 from bridge.storage.move import upgrade as carry_over

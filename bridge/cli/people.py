@@ -1,7 +1,6 @@
 """What is kept about one person: ``trestle export``, ``trestle erase``."""
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
@@ -31,6 +30,7 @@ from bridge.storage.audit import Audit
 from bridge.storage.keys import DayKeys
 from bridge.storage.personal import PersonalData
 from bridge.storage.reach import opened
+from bridge.wholefile import write_whole
 
 _SECONDS = 600.0
 """There may be many rows, and networks to be told of many logins."""
@@ -49,8 +49,7 @@ def export_person(person: str, file: Path | None, config: Path) -> None:
     """
     subject = a_person(person)
     place = file or Path(f"data-of-{_file_name(subject)}.zip")
-    if place.exists():
-        raise TrestleError(f"{place} is there already; move it away, or name another file")
+    _refuse_existing(place)
     if not place.parent.is_dir():
         raise TrestleError(f"the folder {place.parent} does not exist: make it first")
     state_dir = place_of(config)
@@ -62,8 +61,8 @@ def export_person(person: str, file: Path | None, config: Path) -> None:
         return found if found is not None else await _alone(quietly(config), subject)
 
     data = finished(run_until_told(work))
-    with open(place, "xb", opener=_for_us_alone) as out:
-        out.write(data)
+    _refuse_existing(place)  # It took a while.
+    write_whole(place, data)
     click.echo(f"{place} holds all that is kept about {subject}. It is for nobody else.")
 
 
@@ -104,8 +103,9 @@ def _file_name(person: UserId) -> str:
     return "".join(c if c.isalnum() or c in "-._" else "_" for c in person[1:])[:100]
 
 
-def _for_us_alone(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+def _refuse_existing(place: Path) -> None:
+    if place.exists():
+        raise TrestleError(f"{place} is there already; move it away, or name another file")
 
 
 async def _alone(settings: Settings, person: UserId) -> bytes:

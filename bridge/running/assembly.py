@@ -282,8 +282,8 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             database.clock, lambda: database.generation,
         )  # fmt: skip
         main_bot.own_data = own_data = OwnData(
-            personal, erasure, media, stage, bot_rooms, database.clock, bot=namespaces.bot,
-            do=logins.do,
+            personal, erasure, media, stage, bot_rooms, database.clock,
+            workshop.store(InstanceId("")), bot=namespaces.bot, do=logins.do,
         )  # fmt: skip
         main_bot.consents = consents
         main_bot.policies = policies

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 from ruamel.yaml import YAML
+from ruamel.yaml.representer import RoundTripRepresenter
 
 from bridge.config import Reading
 from bridge.logs import redact
@@ -155,14 +156,20 @@ def _plain(value: object) -> Any:
     return str(value)
 
 
+class _Representer(RoundTripRepresenter):
+    """Spells nothing as ``null``, here alone: what is added to a representer is its class's."""
+
+
+_Representer.add_representer(
+    type(None), lambda own, _: own.represent_scalar("tag:yaml.org,2002:null", "null")
+)
+
+
 def _flow(value: Any) -> str:
     yaml = YAML()
     yaml.default_flow_style = True
     yaml.width = 1_000_000
-    yaml.representer.add_representer(
-        type(None),
-        lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null"),
-    )
+    yaml.Representer = _Representer
     output = io.StringIO()
     yaml.dump(value, output)
     return output.getvalue().partition("\n")[0]

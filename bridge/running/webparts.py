@@ -31,7 +31,7 @@ async def open_web(
     async with AsyncExitStack() as stack:
         openid = await stack.enter_async_context(OpenIdVerifier(
             {homeserver.server_name: homeserver.url} | dict(settings.web.homeservers),
-            UsedOpenIds(database).note, database.clock,
+            UsedOpenIds(database, settings.state_dir).note, database.clock,
         ))  # fmt: skip
         downloads = await stack.enter_async_context(
             Downloads(homeserver.url, settings.appservice.as_token, parts.namespaces.bot)

@@ -10,6 +10,7 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 
 from bridge.sdk.errors import ConfigError
+from bridge.wholefile import write_whole
 
 _URL, _OWNER_URL = "TRESTLE_DATABASE_URL", "TRESTLE_DATABASE_OWNER_URL"
 
@@ -60,20 +61,10 @@ def write_config(path: Path, text: str) -> None:
     Raises ``ConfigError`` if the folder refuses.
     """
     path = path.resolve()
-    new = path.with_name(path.name + ".new")
     try:
-        status = path.stat()
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
-            os.fchmod(descriptor, status.st_mode & 0o777)
-            if os.geteuid() == 0:
-                os.fchown(descriptor, status.st_uid, status.st_gid)
-            file.write(text)
-            file.flush()
-            os.fsync(descriptor)
-        new.replace(path)
+        about = path.stat()
+        write_whole(path, text.encode(), mode=about.st_mode & 0o777, owner=about)
     except OSError as error:
-        new.unlink(missing_ok=True)
         raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
 
 

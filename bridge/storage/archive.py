@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from bridge.sdk.errors import TrestleError
-from bridge.storage.files import give_to_owner, sync_folder
+from bridge.storage.files import give_to_owner
+from bridge.wholefile import sync_folder
 
 FORMAT = 1
 """Of the file. One that is newer than ours is refused."""

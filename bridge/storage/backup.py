@@ -2,20 +2,21 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 from bridge import __version__
 from bridge.model import Clock
-from bridge.sdk.errors import TrestleError
+from bridge.sdk.errors import NotNow, TemporaryFailure, TrestleError
 from bridge.settings.records import DatabaseSettings
 from bridge.storage import archive
 from bridge.storage.archive import Manifest, TableNote, Writer
 from bridge.storage.carry import Connect, Contents, Snapshot, snapshot
 from bridge.storage.datamap import RECEIVED_DAYS
-from bridge.storage.door import at_the_door
+from bridge.storage.door import BUSY, at_the_door
 from bridge.storage.files import write_private
 from bridge.storage.keys import key_files
 from bridge.storage.reach import readable
@@ -57,12 +58,30 @@ async def back_up(
     archive.refuse_existing(path, force=force)
     wanted = wanted or Wanted()
     async with readable(database, state_dir) as connect:
-        with archive.writing(path, clock.now(), force=force, state_dir=state_dir) as writer:
+        with (
+            archive.writing(path, clock.now(), force=force, state_dir=state_dir) as writer,
+            _told_as_cut_off(),
+        ):
             manifest = await write_all(
                 writer, connect, state_dir, clock, wanted, report, server_name
             )
     note_backup(state_dir, clock.now())
     return manifest
+
+
+@contextmanager
+def _told_as_cut_off() -> Iterator[None]:
+    """Raise ``NotNow`` where the database goes away that was there."""
+    try:
+        yield
+    except TemporaryFailure as error:
+        if isinstance(error.__cause__, BUSY):
+            raise
+        raise NotNow(
+            "the database went away meanwhile, as it does when Trestle stops; there is no backup. "
+            "Make it again",
+            path="database.url",
+        ) from error
 
 
 async def write_all(

@@ -127,7 +127,8 @@ class Snapshot:
 async def snapshot(connect: Connect, clock: Clock) -> AsyncIterator[Snapshot]:
     """Take a snapshot. Days that are over already are left out.
 
-    Raises ``TrestleError`` if the database was never Trestle's.
+    Raises ``TrestleError`` if the database was never Trestle's, and at the end if its schema was
+    changed meanwhile: a table that is written anew looks empty to whoever reads of before.
     """
     owner = await connect(OWNER)
     try:
@@ -135,7 +136,10 @@ async def snapshot(connect: Connect, clock: Clock) -> AsyncIterator[Snapshot]:
             raise TrestleError("the database is empty: Trestle has not run with it yet")
         async with owner.transaction(isolation="repeatable_read", readonly=True):
             moment = await owner.fetchval("SELECT pg_export_snapshot()")
-            yield Snapshot(connect, moment, await _contents(owner, clock))
+            contents = await _contents(owner, clock)
+            yield Snapshot(connect, moment, contents)
+        if await schema_version(owner) != contents.schema:
+            raise TrestleError("the database was upgraded meanwhile; make the backup again")
     finally:
         await owner.close()
 

@@ -60,7 +60,7 @@ DATA_MAP: tuple[Table, ...] = (
             "shard": _none("the part of the work"),
             "owner": _none("a random word of the running process"),
             "epoch": _EPOCH,
-            "until": _none("until when it is at work, if nothing is heard"),
+            "until": _none("nothing: earlier versions wrote it"),
         },
     ),
     Table(
@@ -315,7 +315,9 @@ DATA_MAP: tuple[Table, ...] = (
         subject="user_id",
     ),
     Table(
-        "module_store", "what modules keep, and which rooms the settings declare", After("until"),
+        "module_store",
+        "what modules keep, which rooms the settings declare, and who waits for a copy",
+        After("until"),
         {
             "instance": _INSTANCE, "subject": _SUBJECT, "room": _ROOM,
             "key": _id("the module's name for it"),

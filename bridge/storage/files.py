@@ -4,6 +4,8 @@ import contextlib
 import os
 from pathlib import Path
 
+from bridge.wholefile import sync_folder, write_whole
+
 
 def make_state_dir(state_dir: Path) -> None:
     """Have the state directory. Others may pass through it, to what is theirs, and see nothing.
@@ -33,18 +35,7 @@ def write_private(path: Path, data: bytes, *, state_dir: Path | None = None) -> 
 
     With ``state_dir`` it is given to that directory's owner (:func:`give_to_owner`).
     """
-    new = path.with_name(path.name + ".new")
-    # No link: as root we may be in a folder of another user's, who must not lead us elsewhere.
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-    descriptor = os.open(new, flags, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        if state_dir is not None:
-            give_to_owner(descriptor, state_dir)
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
-    sync_folder(path.parent)
+    write_whole(path, data, owner=None if state_dir is None else _owner(state_dir))
 
 
 def write_over(path: Path, text: str) -> None:
@@ -59,16 +50,14 @@ def give_to_owner(descriptor: int, state_dir: Path) -> None:
 
     Where files cannot be given away, on some foreign disks, it stays as it is.
     """
-    if os.geteuid() == 0:
-        with contextlib.suppress(FileNotFoundError, PermissionError):
-            owner = state_dir.stat()
+    owner = _owner(state_dir)
+    if owner is not None:
+        with contextlib.suppress(PermissionError):
             os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
-def sync_folder(folder: Path) -> None:
-    """Return when the folder's entries are on disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _owner(state_dir: Path) -> os.stat_result | None:
+    """Whose what root makes there is to be; None if we are not root, or nothing is there."""
+    if os.geteuid() != 0 or not state_dir.exists():
+        return None
+    return state_dir.stat()

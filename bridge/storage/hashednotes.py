@@ -15,7 +15,7 @@ from bridge.storage.files import make_folder, write_private
 from bridge.storage.thread import to_its_end
 
 Note = tuple[str, int]
-"""The hash of a person, and what it is about."""
+"""The hash of a person (or of a token), and what it is about."""
 
 
 class NotNoted(TemporaryFailure):

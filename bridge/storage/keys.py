@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from bridge.model import Clock, Forgotten
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.storage.datamap import RECEIVED_DAYS
-from bridge.storage.files import make_folder, sync_folder, write_private
+from bridge.storage.files import make_folder, write_private
+from bridge.wholefile import sync_folder
 
 log = logging.getLogger(__name__)
 

@@ -1,19 +1,16 @@
 """The lock that makes us the only instance at work on a database."""
 
 import asyncio
-import contextlib
 import logging
 import secrets
 from collections.abc import Callable
-from datetime import timedelta
 
 import asyncpg
 
-from bridge.model import Clock
 from bridge.sdk.errors import ConfigError, NotNow
 from bridge.storage.door import AWAY, BUSY
-from bridge.storage.roles import Access
-from bridge.storage.schema import APPLICATION, CORE, Connection
+from bridge.storage.roles import Access, be_missed
+from bridge.storage.schema import APPLICATION, BACKUP, CORE, Connection
 
 log = logging.getLogger(__name__)
 
@@ -23,8 +20,10 @@ LOCK = 7_218_450
 _TAKE_LIMIT = 0.8
 """Seconds: a lock that was just let go is waited for, another instance is not."""
 
+_MISSED = 11
+"""Seconds after which the lock of a dead machine is free."""
+
 _BEAT = 3.0
-_LEASE = timedelta(seconds=60)
 _OLDEST_SERVER = 15
 
 _BROKEN_BY_POOLING = (
@@ -36,9 +35,8 @@ _BROKEN_BY_POOLING = (
 class InstanceLock:
     """A lock of a session, on a connection of its own that does nothing else."""
 
-    def __init__(self, access: Access, clock: Clock) -> None:
+    def __init__(self, access: Access) -> None:
         self._access = access
-        self._clock = clock
         self._connection: Connection | None = None
         self._dropped = asyncio.Event()
         self.epoch = 0
@@ -46,14 +44,17 @@ class InstanceLock:
         self.generation = 0
         """One more each time that the database is restored from a backup."""
 
-    async def take(self) -> None:
-        """Take the lock. Raises ``ConfigError`` if another has it or it would mean nothing."""
+    async def take(self, *, alone: bool = False) -> None:
+        """Take the lock. Raises ``ConfigError`` if another has it or it would mean nothing.
+
+        What a predecessor left is ended; with ``alone`` a backup too that is being made.
+        """
         connection = await self._log_in()
         try:
             async with asyncio.timeout(_TAKE_LIMIT):
                 while not await self._try(connection):
                     await asyncio.sleep(0.1)
-            await self._end_predecessor(connection)
+            await self._end(connection, APPLICATION, *([BACKUP] if alone else []))
         except TimeoutError as error:
             connection.terminate()
             raise NotNow(
@@ -71,10 +72,9 @@ class InstanceLock:
         connection = self._held()
         await self._access.become(CORE)(connection)
         self.epoch = await connection.fetchval(
-            "UPDATE lease SET epoch = epoch + 1, owner = $1, until = $2 WHERE shard = 0 "
-            "RETURNING epoch",
-            secrets.token_hex(8), self._clock.now() + _LEASE,
-        )  # fmt: skip
+            "UPDATE lease SET epoch = epoch + 1, owner = $1 WHERE shard = 0 RETURNING epoch",
+            secrets.token_hex(8),
+        )
         self.generation = await connection.fetchval("SELECT generation FROM instance_state")
 
     @property
@@ -87,16 +87,14 @@ class InstanceLock:
 
         ``on_beat`` is called every few seconds.
         """
-        beats = 0
         while not self._dropped.is_set():
             try:
                 async with asyncio.timeout(_BEAT):
                     await self._dropped.wait()
             except TimeoutError:
-                beats += 1
                 if on_beat is not None:
                     on_beat()
-                await self._beat(renew=beats % 10 == 0)
+                await self._beat()
 
     async def take_again(self) -> bool:
         """Try to have the lock back after an outage, and to go on as if nothing had been.
@@ -145,7 +143,7 @@ class InstanceLock:
         if epoch != self.epoch:
             raise ConfigError("another Trestle took over this database; this one ends")
 
-    async def _beat(self, *, renew: bool) -> None:
+    async def _beat(self) -> None:
         """Look whether the connection answers and the lock is still ours."""
         connection = self._held()
         try:
@@ -156,13 +154,6 @@ class InstanceLock:
                     LOCK,
                 )
                 epoch = await connection.fetchval("SELECT epoch FROM lease WHERE shard = 0")
-                if renew:
-                    # Where nobody may write for a while, the lock is ours all the same.
-                    with contextlib.suppress(*BUSY):
-                        await connection.execute(
-                            "UPDATE lease SET until = $2 WHERE shard = 0 AND epoch = $1",
-                            self.epoch, self._clock.now() + _LEASE,
-                        )  # fmt: skip
         except AWAY:
             connection.terminate()
             self._dropped.set()
@@ -177,18 +168,14 @@ class InstanceLock:
             refuse_old(connection)
             other = await self._access.log_in(CORE)
             await refuse_pooling_proxy(connection, other)
-            # A dead machine's lock is free after 11 s, not after two hours.
-            await connection.execute(
-                "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; "
-                "SET tcp_keepalives_count = 3; SET tcp_user_timeout = 11000"
-            )
+            await be_missed(connection, _MISSED)
         except BaseException:
             connection.terminate()
             raise
         return connection
 
-    async def _end_predecessor(self, connection: Connection) -> None:
-        """End what an instance left that is gone, or cut off.
+    async def _end(self, connection: Connection, *names: str) -> None:
+        """End the sessions of these names: what an instance left that is gone, or cut off.
 
         A migration, or a database transaction that a dead machine never ended, would hold up
         ours for hours. Whoever has the lock is the only one who has sessions.
@@ -196,8 +183,8 @@ class InstanceLock:
         await connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             "WHERE datname = current_database() AND usename = session_user "
-            "AND application_name = $1 AND pid <> pg_backend_pid()",
-            APPLICATION,
+            "AND application_name = ANY($1) AND pid <> pg_backend_pid()",
+            names,
         )
 
     async def _try(self, connection: Connection) -> bool:

@@ -52,8 +52,8 @@ async def move_to_url(
     """
     with alone_in(state_dir):
         async with (
-            _source(source, state_dir, clock) as connect,
-            _target(target, clock) as owner,
+            _source(source, state_dir) as connect,
+            _target(target) as owner,
             owner.transaction(),
         ):
             moved = await _carry(connect, owner, clock, report)
@@ -69,7 +69,7 @@ async def move_to_embedded(
     An embedded database that was there before is put aside. Raises ``TrestleError``.
     """
     with alone_in(state_dir):
-        async with _source(source, state_dir, clock) as connect:
+        async with _source(source, state_dir) as connect:
             moved = await _into_new(connect, state_dir, "move", clock, report)
         settle(state_dir)
     return moved
@@ -134,9 +134,7 @@ async def _into_new(
 
 
 @asynccontextmanager
-async def _source(
-    settings: DatabaseSettings, state_dir: Path, clock: Clock
-) -> AsyncIterator[Connect]:
+async def _source(settings: DatabaseSettings, state_dir: Path) -> AsyncIterator[Connect]:
     """Have the database to read from, and nobody else at work with it."""
     async with AsyncExitStack() as stack:
         with told_as_settings(settings):
@@ -146,7 +144,7 @@ async def _source(
                 connect = await stack.enter_async_context(started(server))
             else:
                 access = access_by_url(settings)
-                lock = InstanceLock(access, clock)
+                lock = InstanceLock(access)
                 await lock.take()
                 stack.push_async_callback(lock.release)
                 connect = by_access(access)
@@ -154,12 +152,12 @@ async def _source(
 
 
 @asynccontextmanager
-async def _target(settings: DatabaseSettings, clock: Clock) -> AsyncIterator[Connection]:
+async def _target(settings: DatabaseSettings) -> AsyncIterator[Connection]:
     """Have an empty database by URL, and nobody else at work with it."""
     async with AsyncExitStack() as stack:
         with told_as_settings(settings):
             access = access_by_url(settings)
-            lock = InstanceLock(access, clock)
+            lock = InstanceLock(access)
             await lock.take()
             stack.push_async_callback(lock.release)
             await have_roles(access)

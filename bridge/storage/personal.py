@@ -279,8 +279,8 @@ class PersonalData:
         if (table.name, name) not in _BY_MODULES:
             return False
         keeps = self._modules().get(InstanceId(row["instance"]))
-        if keeps is None:
-            return True  # It is not set up any more, and its rows are here still.
+        if keeps is None:  # It is not set up any more, or the row is the house's own.
+            return bool(row["instance"])
         its = [one for one in keeps if row["key"].startswith(one.prefix)]
         found = max(its, key=lambda one: len(one.prefix), default=None)
         return found is not None and found.holds is ModuleHolds.SECRET

@@ -53,7 +53,7 @@ class Database:
         self.clock = clock
         self._access = access
         self._server = server
-        self._lock = InstanceLock(access, clock)
+        self._lock = InstanceLock(access)
         self._trouble = ""
         """Why our own server did not start again, as it was logged."""
         self._covered = self.covered_until = date.min
@@ -237,9 +237,10 @@ def told_as_settings(settings: DatabaseSettings) -> Iterator[None]:
             f"the database is somebody else's: {error}. Give Trestle one of its own",
             path="database.url",
         ) from error
-    except asyncpg.LockNotAvailableError as error:
+    except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
         raise NotNow(
-            "somebody else is at work on the database's tables; end their sessions first",
+            "somebody else is at work on the database's tables, a backup say; wait for its end, "
+            "or end their sessions",
             path="database.url",
         ) from error
     except asyncpg.ReadOnlySQLTransactionError as error:

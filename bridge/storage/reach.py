@@ -21,11 +21,13 @@ from bridge.storage.pool import (
     told_as_settings,
 )
 from bridge.storage.postgres import EmbeddedPostgres, socket_folder
-from bridge.storage.roles import Access, access_by_url
-from bridge.storage.schema import Connection
+from bridge.storage.roles import Access, access_by_url, be_missed
+from bridge.storage.schema import BACKUP, Connection
 from bridge.storage.switch import refuse_undecided, settle
 
 _CONNECT_LIMIT = 5.0
+_MISSED = 60
+"""Seconds. What is read may wait as long for the disk that it is written to."""
 
 
 def by_access(access: Access) -> Connect:
@@ -38,6 +40,7 @@ def by_access(access: Access) -> Connect:
                 "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"
             ):
                 await access.become(role)(connection)
+            await be_missed(connection, _MISSED)
         except BaseException:
             connection.terminate()
             raise
@@ -60,7 +63,7 @@ def connect_to(folder: Path, password: str) -> Connect:
 
 @asynccontextmanager
 async def readable(settings: DatabaseSettings, state_dir: Path) -> AsyncIterator[Connect]:
-    """Have the database to read from, whether Trestle runs or not.
+    """Have the database to read from, whether Trestle runs or not, or starts meanwhile.
 
     Raises ``TrestleError`` with the way out if it cannot be reached.
     """
@@ -68,7 +71,7 @@ async def readable(settings: DatabaseSettings, state_dir: Path) -> AsyncIterator
         with told_as_settings(settings):
             if settings.url != "embedded":
                 refuse_undecided(state_dir)
-                yield by_access(access_by_url(settings))
+                yield by_access(access_by_url(settings, BACKUP))
                 return
             _refuse_fresh(state_dir)
             try:

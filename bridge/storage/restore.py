@@ -146,8 +146,8 @@ class Restore:
         switch = self._switch(word=new_word())
         with told_as_settings(self._database):
             access = access_by_url(self._database)
-            lock = InstanceLock(access, self._clock)
-            await lock.take()
+            lock = InstanceLock(access)
+            await lock.take(alone=True)
             try:
                 await have_roles(access)
                 owner = await access.connect(OWNER)

@@ -18,7 +18,6 @@ from bridge.storage.schema import APPLICATION, CORE, OWNER, SUBJECT, Connection,
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
 _CONNECT_LIMIT = 5.0
-_SESSION = {"application_name": APPLICATION}
 _STATEMENT_LIMIT = 30.0
 
 
@@ -32,10 +31,13 @@ class Access:
     by_url: bool
     """The URL's role connects and then becomes the one that is wanted."""
 
+    name: str = APPLICATION
+    """What the sessions call themselves."""
+
     async def log_in(self, role: str) -> Connection:
         """Open a connection, and stay who the URL says."""
         return await asyncpg.connect(
-            **self.parameters[role], server_settings=_SESSION, timeout=_CONNECT_LIMIT
+            **self.parameters[role], server_settings=self._session, timeout=_CONNECT_LIMIT
         )
 
     async def connect(self, role: str) -> Connection:
@@ -68,7 +70,7 @@ class Access:
             command_timeout=_STATEMENT_LIMIT,
             init=init,
             reset=_leave_as_it_is if role == CORE else None,
-            server_settings=_SESSION,
+            server_settings=self._session,
             **parameters,
         )
 
@@ -83,6 +85,10 @@ class Access:
                 await connection.execute(f"SET ROLE {role}")
 
         return set_role
+
+    @property
+    def _session(self) -> dict[str, str]:
+        return {"application_name": self.name}
 
 
 async def _leave_as_it_is(connection: Any) -> None:
@@ -140,12 +146,24 @@ def access_to(sockets: Path, state_dir: Path) -> Access:
         ) from error
 
 
-def access_by_url(settings: DatabaseSettings) -> Access:
+def access_by_url(settings: DatabaseSettings, name: str = APPLICATION) -> Access:
     """The URL's role acts as the core and the subjects; ``owner_url``'s owns the tables."""
     daily: Mapping[str, Any] = {"dsn": settings.url}
     return Access(
         {OWNER: {"dsn": settings.owner_url or settings.url}, CORE: daily, SUBJECT: daily},
         by_url=True,
+        name=name,
+    )
+
+
+async def be_missed(connection: Connection, limit: int) -> None:
+    """Have the server end the session so many seconds after our machine died, not hours.
+
+    ``limit`` is for what it sent to us and nobody took; one that is idle is missed in 11.
+    """
+    await connection.execute(
+        "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; "
+        f"SET tcp_keepalives_count = 3; SET tcp_user_timeout = {limit * 1000}"
     )
 
 

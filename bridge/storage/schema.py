@@ -17,7 +17,9 @@ CORE = "trestle_core"
 SUBJECT = "trestle_subject"
 OWNER = "trestle_owner"
 APPLICATION = "trestle"
-"""What our sessions call themselves."""
+"""What our sessions call themselves. One that starts ends those of its predecessor."""
+BACKUP = "trestle backup"
+"""What the sessions call themselves that only read, beside a Trestle at work."""
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 

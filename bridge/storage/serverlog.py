@@ -1,9 +1,9 @@
 """The log of the embedded Postgres: a file that only we read, turned by day, and forgotten."""
 
 import contextlib
+import io
 import logging
 import os
-import shutil
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -11,6 +11,8 @@ from pathlib import Path
 from bridge.storage.datamap import RECEIVED_DAYS
 
 log = logging.getLogger(__name__)
+
+_PIECE = 1 << 16
 
 
 class ServerLog:
@@ -59,9 +61,18 @@ class ServerLog:
         before = self._day or self._last_day()
         if before is not None and before < today and self._last_day() is not None:
             aside = self.path.with_name(f"{self.path.name}.{before}")
-            with self.path.open("r+b") as now, aside.open("ab") as kept:
+            # Unbuffered: what is cut off here is there.
+            with self.path.open("r+b", buffering=0) as now, aside.open("ab", buffering=0) as kept:
                 aside.chmod(0o600)
-                shutil.copyfileobj(now, kept)
+                had = kept.tell()
+                try:
+                    _copy(now, kept)
+                    os.fsync(kept.fileno())
+                    _copy(now, kept)  # What was said while the disk was slow.
+                except OSError:
+                    kept.truncate(had)  # All of it is copied again.
+                    raise
+                # Between two calls lies what cannot be helped: nothing reads and cuts as one.
                 now.truncate(0)
         self._day = today
 
@@ -80,3 +91,11 @@ class ServerLog:
         except FileNotFoundError:
             return None
         return datetime.fromtimestamp(status.st_mtime, UTC).date() if status.st_size else None
+
+
+def _copy(source: io.FileIO, target: io.FileIO) -> None:
+    """Copy the rest of a file."""
+    while data := source.read(_PIECE):
+        left = memoryview(data)
+        while left:
+            left = left[target.write(left) :]

@@ -20,8 +20,9 @@ from datetime import datetime
 from pathlib import Path
 
 from bridge.sdk.errors import ConfigError, TrestleError
-from bridge.storage.files import sync_folder, write_private
+from bridge.storage.files import write_private
 from bridge.storage.schema import Connection
+from bridge.wholefile import sync_folder
 
 _LEFTOVER_LIMIT = 30.0
 _WRITER_LIMIT = 5.0

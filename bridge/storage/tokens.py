@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import asyncpg
 
@@ -18,6 +19,7 @@ from bridge.sdk.ids import UserId
 from bridge.sdk.secret import Secret
 from bridge.storage.audit import Audit
 from bridge.storage.door import at_the_door
+from bridge.storage.hashednotes import HashedNotes
 from bridge.storage.pool import Database
 
 IDLE = timedelta(hours=24)
@@ -30,6 +32,7 @@ LINK_LIFE = timedelta(minutes=10)
 
 _BYTES = 32
 _NAME_LENGTH = 8
+_NOTED_BESIDE = timedelta(days=1)
 _NOTED_EVERY = timedelta(minutes=1)
 """How exactly it is noted when a token was used, so that not every request writes."""
 
@@ -178,19 +181,44 @@ class Links:
 
 
 class UsedOpenIds:
-    """Which OpenID tokens were shown to us, so that none is accepted again."""
+    """Which OpenID tokens were shown to us, so that none is accepted again.
 
-    def __init__(self, database: Database) -> None:
+    Those of the last day are noted beside the database too, in ``keys/used-openids``: a restored
+    backup does not know them. Raises ``ConfigError`` if that file cannot be read.
+    """
+
+    def __init__(self, database: Database, state_dir: Path) -> None:
         self._database = database
+        self._notes = HashedNotes(
+            state_dir / "keys" / "used-openids",
+            "sign-ins of before a restored backup could be repeated, for as long as a homeserver "
+            "vouches for them",
+        )
 
     async def note(self, digest: bytes, until: datetime) -> bool:
-        """Note a token's hash until that moment; False if it was noted before."""
+        """Note a token's hash until that moment; False if it was noted before.
+
+        Raises ``TemporaryFailure``; then it is noted, or is not.
+        """
+        one = self._notes.hash(UserId(digest.hex()))
+        if any(one == noted for noted, _ in self._notes.notes):
+            return False
         with at_the_door():
             result = await self._database.core.execute(
                 "INSERT INTO openid_used (hash, until) VALUES ($1, $2) ON CONFLICT DO NOTHING",
                 digest, until,
             )  # fmt: skip
-        return result == "INSERT 0 1"
+        if result != "INSERT 0 1":
+            return False
+        now = self._database.clock.now()
+        end = min(until, now + _NOTED_BESIDE)
+        await self._notes.change(
+            lambda notes: {
+                *((other, over) for other, over in notes if over > now.timestamp()),
+                (one, int(end.timestamp())),
+            }
+        )
+        return True
 
 
 def _hash(token: str) -> bytes:

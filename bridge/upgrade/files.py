@@ -1,14 +1,13 @@
 """Puts the new text in the place of the old: a copy first, then all at once."""
 
-import contextlib
 import errno
 import os
-import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from bridge.sdk.errors import ConfigError
+from bridge.wholefile import write_whole
 
 
 def replace_text(path: Path, data: bytes, *, why: str, private: bool = False) -> Path:
@@ -21,16 +20,12 @@ def replace_text(path: Path, data: bytes, *, why: str, private: bool = False) ->
     """
     path = path.resolve()
     copy = _free_name(path.with_name(f"{path.name}.before-{why}"))
-    new = path.with_name(f"{path.name}.new")
     try:
         about = path.stat()
         mode = stat.S_IMODE(about.st_mode)
-        _write(copy, path.read_bytes(), mode, about)
-        _write(new, data, mode & ~0o007 if private else mode, about)
-        new.replace(path)
-        _sync(path.parent)
+        write_whole(copy, path.read_bytes(), mode=mode, owner=about)
+        write_whole(path, data, mode=mode & ~0o007 if private else mode, owner=about)
     except OSError as error:
-        new.unlink(missing_ok=True)
         if path.exists():
             copy.unlink(missing_ok=True)
         raise ConfigError(f"{path} cannot be replaced: {_reason(error)}") from error
@@ -44,14 +39,10 @@ def put_text(path: Path, data: bytes, *, why: str) -> Path | None:
     """
     if path.exists():
         return replace_text(path, data, why=why, private=True)
-    new = path.with_name(f"{path.name}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write(new, data, 0o600)
-        new.replace(path)
-        _sync(path.parent)
+        write_whole(path, data)
     except OSError as error:
-        new.unlink(missing_ok=True)
         raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
     return None
 
@@ -92,24 +83,3 @@ def _free_name(path: Path) -> Path:
         number += 1
         free = path.with_name(f"{path.name}.{number}")
     return free
-
-
-def _write(path: Path, data: bytes, mode: int, about: os.stat_result | None = None) -> None:
-    path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        if about is not None:
-            with contextlib.suppress(PermissionError):  # Only root may give files away.
-                shutil.chown(path, about.st_uid, about.st_gid)
-        os.fchmod(file.fileno(), mode)
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

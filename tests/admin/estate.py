@@ -17,9 +17,10 @@ from bridge.config import load
 from bridge.demo.processes import free_port
 from bridge.demo.synapse import Synapse
 from bridge.doctor import Doctor, Finding, Surroundings
-from bridge.init import write_private, write_registration
+from bridge.init import write_registration
 from bridge.sdk.ids import InstanceId
 from bridge.settings.records import DatabaseSettings, Settings
+from bridge.wholefile import write_whole
 from tests.admin.commands import read_yaml
 from tests.admin.conftest import make
 from tests.rigs.cluster import Cluster, run_cluster
@@ -118,7 +119,7 @@ class Bench:
             document[section] = {**document[section], **changes}
             for key in [key for key, value in changes.items() if value is None]:
                 del document[section][key]
-        write_private(self.config, dump(document))
+        write_whole(self.config, dump(document).encode())
         return self.config
 
 
@@ -170,7 +171,7 @@ class Rows:
 def _spoil_registration(file: Path, **changes: Any) -> Path:
     """A copy of the file with other values: what the homeserver has read."""
     copy = file.with_name("as-read.yaml")
-    write_private(copy, dump({**read_yaml(file), **changes}))
+    write_whole(copy, dump({**read_yaml(file), **changes}).encode())
     return copy
 
 
@@ -193,7 +194,7 @@ def _registrations(folder: Path, synapse: Synapse, database: str) -> list[Path]:
         "id": "rival", "url": None, "as_token": "rival-as-token", "hs_token": "rival-hs-token",
         "sender_localpart": "rival", "namespaces": namespace("@wanted:.*", "@_wanted_.*"),
     }  # fmt: skip
-    write_private(folder / "rival.yaml", dump(rival))
+    write_whole(folder / "rival.yaml", dump(rival).encode())
     good = install("good")
     return [
         good,

@@ -126,6 +126,11 @@ def test_show_says_what_takes_effect_and_where_it_comes_from(folder: Path) -> No
     assert read_again["ops"] == {"listen": "127.0.0.1:9184"}
 
 
+def test_show_leaves_no_trace_in_how_others_write_yaml(folder: Path) -> None:
+    assert trestle("config", "show", "-c", write(folder, dump(GOOD))).code == 0
+    assert dump({"nothing": None}) == "nothing:\n"
+
+
 def test_of_every_section_it_is_known_whether_it_needs_a_restart() -> None:
     assert sorted([*NEEDS_RESTART, *AT_ONCE, "modules"]) == sorted(keys_of(Settings))
 

@@ -20,6 +20,7 @@ from bridge.storage.vault import Vault
 from tests.admin.commands import Outcome, config_in, run_program, trestle
 from tests.flow.rooms import BOT
 from tests.rigs.program import trestle_program
+from tests.rigs.small_disk import no_room_beyond
 from tests.rigs.trestle import make_settings
 
 ALICE, BEA, NEAR = UserId("@alice:hs"), UserId("@bea:hs"), InstanceId("near")
@@ -114,6 +115,10 @@ def test_all_about_a_person_is_written_out_while_nothing_runs(
     again = trestle("export", ALICE, file, "-c", config)
     assert (again.code, "is there already; move it away" in again.errors) == (1, True)
     assert file.read_bytes() == before
+    with no_room_beyond(100):
+        full = trestle("export", ALICE, folder / "more.zip", "-c", config)
+    assert (full.code, "File too large" in full.errors) == (1, True), full.said
+    assert not list(folder.glob("more*")), "half of it is there"
     nowhere = trestle("export", ALICE, folder / "none" / "alice.zip", "-c", config)
     told = f"the folder {folder / 'none'} does not exist: make it first"
     assert (nowhere.code, told in nowhere.errors) == (1, True)

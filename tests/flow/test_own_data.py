@@ -1,5 +1,6 @@
 """People see what is kept about them, and have a copy: in a direct chat, and nowhere else."""
 
+import asyncio
 import io
 import json
 import zipfile
@@ -10,18 +11,20 @@ from typing import Any
 import pytest
 
 from bridge.app import App
+from bridge.core.commands.owndata import COPY_STARTS
 from bridge.demo.matrix_user import MatrixUser
 from bridge.matrix.medialinks import read_mxc
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.settings.records import DatabaseSettings
-from tests.conformance.stage import play
+from tests.conformance.stage import Play, play, settings_for
+from tests.core.loginchats import ALICE
 from tests.core.loginchats import Chat as PrivateChat
 from tests.flow.chats import Chat
 from tests.flow.rooms import BOT, bridge
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ircd import IrcServer
-from tests.rigs.scripted_homeserver import Answer, Asked, refuse
-from tests.rigs.trestle import Town
+from tests.rigs.scripted_homeserver import Answer, Asked, refuse, scripted_homeserver
+from tests.rigs.trestle import Town, running
 
 
 def files(person: MatrixUser, room: str) -> list[dict[str, Any]]:
@@ -185,7 +188,7 @@ async def test_what_could_not_be_done_for_the_moment_may_be_asked_for_again_at_o
         chat = await PrivateChat(stage).open()
         own_data = stage.app.parts.main_bot.own_data
         await own_data.forget(chat.call("$forget", text="forget me"), ["me"])
-        own_data._asked_by(chat.call("$forget")).tell_again_at = 0.0
+        own_data._asked_by(ALICE).tell_again_at = 0.0
         stage.homeserver.rules.insert(0, be_away)
         for number in (1, 2):
             with pytest.raises(TemporaryFailure):
@@ -200,3 +203,49 @@ async def test_what_could_not_be_done_for_the_moment_may_be_asked_for_again_at_o
             await own_data.forget(chat.call("$yes3", text=""), ["me", "yes"])
         stage.app.parts.erasure._is_loaded = True
         assert "being done" in await own_data.forget(chat.call("$yes4", text=""), ["me", "yes"])
+
+
+def take_files(asked: Asked) -> Answer | None:
+    """A rule: the homeserver stores what it is given."""
+    return Answer(content={"content_uri": "mxc://hs/x"}) if "upload" in asked.path else None
+
+
+async def test_a_copy_that_was_being_made_when_trestle_stopped_is_made_at_the_next_start(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async with scripted_homeserver() as homeserver:
+        homeserver.rules.append(take_files)
+        settings = settings_for(homeserver, database_settings, folder)
+        async with running(settings) as app:
+            chat = await PrivateChat(Play(homeserver, settings, app)).open()
+            own_data = app.parts.main_bot.own_data
+            await own_data._copying.acquire()
+            assert await own_data.show(chat.call("$data", text="data")) == "I am making it."
+        for _ in range(2):  # And only once.
+            async with running(settings) as app:
+                await chat.expect("What I keep about you", 1)
+                store = app.parts.main_bot.own_data._store
+                async with asyncio.timeout(30):
+                    while await store.find("copy:"):
+                        await asyncio.sleep(0.02)
+        said = homeserver.texts(chat.room)
+        assert len([text for text in said if text.startswith("my-data-")]) == 1
+        assert len([text for text in said if "What I keep about you" in text]) == 1
+
+
+async def test_a_copy_that_ends_every_start_is_given_up_and_that_is_said(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async with scripted_homeserver() as homeserver:
+        homeserver.rules.append(take_files)
+        settings = settings_for(homeserver, database_settings, folder)
+        async with running(settings) as app:
+            chat = await PrivateChat(Play(homeserver, settings, app)).open()
+            own_data = app.parts.main_bot.own_data
+            await own_data._note(ALICE, chat.room, "$data", starts=COPY_STARTS)
+        async with running(settings) as app:
+            await chat.expect("To try once more, say data", 1)
+            chat.stage = Play(homeserver, settings, app)
+            own_data = app.parts.main_bot.own_data
+            assert await own_data.show(chat.call("$again", text="data")) == "I am making it."
+            await chat.expect("What I keep about you", 1)

@@ -221,7 +221,7 @@ async def test_of_many_who_show_a_token_at_once_one_is_accepted(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:
     async with Database.open(database_settings, folder, SystemClock()) as database:
-        used = UsedOpenIds(database)
+        used = UsedOpenIds(database, folder)
         async with (
             scripted(always(vouching({"sub": f"@a:{GOOD}"}))) as server,
             OpenIdVerifier(
@@ -282,7 +282,7 @@ async def test_a_real_homeserver_vouches_for_its_user_once(
     own = {"test.example": town.synapse.url}
     async with (
         Database.open(database_settings, folder, SystemClock()) as database,
-        OpenIdVerifier(own, UsedOpenIds(database).note, SystemClock()) as verifier,
+        OpenIdVerifier(own, UsedOpenIds(database, folder).note, SystemClock()) as verifier,
     ):
         assert (await outcome(verifier, {**shown, "access_token": "made-up"})).startswith(
             "refused"

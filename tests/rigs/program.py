@@ -13,8 +13,8 @@ from typing import Any
 import aiohttp
 
 from bridge.demo.processes import Program, dies_with_us, free_port
-from bridge.init import write_private
 from bridge.settings.records import Settings
+from bridge.wholefile import write_whole
 from tests.rigs.yaml import dump
 
 WAIT_SECONDS = 180.0
@@ -43,7 +43,7 @@ class TrestleProgram:
     def configure(self, settings: Settings, extra: Mapping[str, Any]) -> None:
         """Write these settings, for its next start or when it reads them again."""
         self.settings = settings
-        write_private(self.config, dump(self._document(extra)))
+        write_whole(self.config, dump(self._document(extra)).encode())
 
     def _document(self, extra: Mapping[str, Any]) -> dict[str, Any]:
         appservice = self.settings.appservice

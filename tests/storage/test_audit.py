@@ -1,7 +1,8 @@
 """The audit: what was changed, removed or swapped in it is named."""
 
 import asyncio
-import os
+import contextlib
+import threading
 from datetime import timedelta
 from pathlib import Path
 
@@ -54,11 +55,13 @@ async def test_acts_are_read_back_in_their_order(filled: Audit) -> None:
 async def test_an_act_that_is_cut_off_does_not_write_beside_the_next_one(
     filled: Audit, folder: Path
 ) -> None:
-    """The file with the newest row is written by one at a time; here it blocks till it is read."""
-    blocked, elsewhere = folder / "audit.head.new", folder / "pipe"
-    os.mkfifo(blocked)
-    elsewhere.hardlink_to(blocked)
-    async with asyncio.TaskGroup() as group:
+    """The file with the newest row is written by one at a time; here no thread is free for it."""
+    busy = threading.Event()
+    loop = asyncio.get_running_loop()
+    held = [loop.run_in_executor(None, busy.wait) for _ in range(64)]
+    async with contextlib.AsyncExitStack() as stack:
+        group = await stack.enter_async_context(asyncio.TaskGroup())
+        stack.callback(busy.set)
         act = filled.record(actor=ALICE, action=AuditAction.PAUSE, target="6")
         cut = group.create_task(act)
         async with asyncio.timeout(PATIENCE):
@@ -66,10 +69,9 @@ async def test_an_act_that_is_cut_off_does_not_write_beside_the_next_one(
                 await asyncio.sleep(0.01)
         cut.cancel()
         done, _ = await asyncio.wait({cut}, timeout=0.2)
-        blocked.unlink()
-        os.close(os.open(elsewhere, os.O_RDONLY | os.O_NONBLOCK))
         assert not done
     assert cut.cancelled()
+    await asyncio.wait(held)
     await filled.record(actor=ALICE, action=AuditAction.PAUSE, target="7")
     assert (folder / "audit.head").read_text().startswith("7 ")
     assert await filled.verify() == []

@@ -101,7 +101,7 @@ async def test_a_database_that_lets_nobody_write_is_told_as_such(
 async def test_one_that_lets_nobody_write_for_a_while_keeps_its_lock(database: Database) -> None:
     connection = database._lock._held()
     await connection.execute("SET default_transaction_read_only = on")
-    await database._lock._beat(renew=True)
+    await database._lock._beat()
     assert database._lock.is_held
 
 

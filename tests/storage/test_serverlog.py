@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bridge.storage.serverlog import ServerLog
+from tests.rigs.small_disk import no_room_beyond
 
 DAY = date(2026, 3, 1)
 
@@ -55,6 +56,24 @@ def test_what_cannot_be_turned_is_tried_again(
     in_its_way.rmdir()
     log.tidy(DAY + timedelta(days=1))
     assert in_its_way.read_text() == "words\n"
+    assert log.path.read_text() == ""
+
+
+@pytest.mark.parametrize("lines", [50, 30_000])
+def test_a_full_disk_loses_no_line_and_doubles_none(folder: Path, lines: int) -> None:
+    log = ServerLog(folder / "postgres.log")
+    log.tidy(DAY)
+    words = "".join(f"line {number}\n" for number in range(lines))
+    log.path.write_text(words)
+    aside = folder / "postgres.log.2026-03-01"
+    aside.write_text("of an earlier turn\n")
+    for room in (100, len(words) // 2):
+        with no_room_beyond(room):
+            log.tidy(DAY + timedelta(days=1))
+        assert log.path.read_text() == words
+        assert aside.read_text() == "of an earlier turn\n"
+    log.tidy(DAY + timedelta(days=1))
+    assert aside.read_text() == "of an earlier turn\n" + words
     assert log.path.read_text() == ""
 
 

@@ -17,7 +17,9 @@ from bridge.storage.keys import DayKeys
 from bridge.storage.pool import Database
 from bridge.storage.schema import Connection
 from bridge.storage.tokens import LinkRow, Links, Tokens, UsedOpenIds
+from tests.rigs.cluster import Cluster
 from tests.storage.conftest import TurnedClock
+from tests.storage.everything import Full, put, write
 
 ALICE, BEA = UserId("@alice:hs"), UserId("@bea:hs")
 
@@ -188,11 +190,39 @@ async def test_the_newest_link_for_a_purpose_is_the_one_that_opens(database: Dat
 
 
 async def test_a_used_openid_token_is_noted_once_however_many_try(
-    database: Database, clock: TurnedClock
+    database: Database, folder: Path, clock: TurnedClock
 ) -> None:
-    used = UsedOpenIds(database)
+    used = UsedOpenIds(database, folder)
     until = clock.now() + timedelta(hours=1)
     async with asyncio.TaskGroup() as group:
         notes = [group.create_task(used.note(b"h" * 32, until)) for _ in range(30)]
     assert [note.result() for note in notes].count(True) == 1
     assert await used.note(b"i" * 32, until)
+
+
+async def test_a_restored_backup_makes_no_used_openid_token_good_again(
+    cluster: Cluster, folder: Path, clock: TurnedClock
+) -> None:
+    settings, file = await cluster.fresh(), folder / "backup"
+    until = clock.now() + timedelta(days=30)
+    async with Database.open(settings, folder, clock) as database:
+        await write(Full(settings, folder, file), file, clock)
+        assert await UsedOpenIds(database, folder).note(b"h" * 32, until)
+    for path in (folder, folder / "elsewhere"):  # Nobody knows there.
+        await put(file, settings, path, clock, force=True)
+        async with Database.open(settings, path, clock) as database:
+            used = UsedOpenIds(database, path)
+            assert await used.note(b"h" * 32, until) == (path != folder)
+            assert await used.note(b"i" * 32, until)
+            assert not await used.note(b"i" * 32, until)
+
+
+async def test_beside_the_database_used_openid_tokens_are_known_for_a_day(
+    database: Database, folder: Path, clock: TurnedClock
+) -> None:
+    used, until = UsedOpenIds(database, folder), clock.now() + timedelta(days=30)
+    for hours in (0, 1, 26):
+        clock.ahead = timedelta(hours=hours)
+        assert await used.note(bytes([hours]) * 32, until)
+        assert not await used.note(bytes(32), until)
+    assert len((folder / "keys/used-openids").read_text().split()) == 3

@@ -82,7 +82,7 @@ async def run_site(database: Database, folder: Path, homeserver_url: str) -> Asy
     )  # fmt: skip
     async with (
         OpenIdVerifier(
-            {"good.example": homeserver_url}, UsedOpenIds(database).note, SystemClock()
+            {"good.example": homeserver_url}, UsedOpenIds(database, folder).note, SystemClock()
         ) as openid,
         aiohttp.ClientSession() as session,
     ):

@@ -1,9 +1,11 @@
 """What people say about what is kept about them: see it, have a copy of it, have it erased."""
 
 import asyncio
+import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from math import ceil, inf
 
@@ -15,10 +17,11 @@ from bridge.core.lanes.patience import LONGEST_PAUSE, persistently
 from bridge.core.outbox.outgoing import once, transaction_id
 from bridge.matrix.cache import Recent
 from bridge.matrix.mediastore import MediaStore
-from bridge.model import Clock, ItemId, KeptRows, Outgoing, SendKind
+from bridge.model import Clock, KeptRows, Outgoing, SendKind
 from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure, TrestleError
 from bridge.sdk.events import MessageKind
 from bridge.sdk.ids import RoomId, UserId
+from bridge.sdk.module import Store
 from bridge.storage.personal import PersonalData
 from bridge.storage.portals import BotRooms
 
@@ -28,8 +31,15 @@ YES_SECONDS = 600.0
 """For so long a yes counts after somebody was told what it means."""
 COPY_AGAIN_SECONDS = 300.0
 """A copy reads every table, and lies at the homeserver: nobody has one as often as they ask."""
+COPY_STARTS = 3
+"""A copy that was cut off is begun so often in all: a start must not end by it for ever."""
+COPY_WAITS = timedelta(days=1)
+"""For so long it is known that somebody waits for one."""
 TELL_AGAIN_SECONDS = 30.0
 """What goes is counted in every table before somebody is told of it."""
+
+_COPY = "copy:"
+"""What the keys in our store begin with: behind it comes who waits for a copy."""
 
 PASSING = (
     "Besides, what passes through here lies sealed in a log for at most 14 days, in the order in "
@@ -42,10 +52,10 @@ class _Asked:
     """What somebody asked for lately; times are the loop's. The item that was the last to ask may
     be tried again, and is not refused."""
 
-    copy_by: ItemId | None = None
+    copy_by: str = ""
     copy_again_at: float = 0.0
     """``inf``: while a copy is made, or waits for that."""
-    told_by: ItemId | None = None
+    told_by: str = ""
     tell_again_at: float = 0.0
     """When they may be told again what it means to have everything erased."""
     yes_until: float = 0.0
@@ -56,8 +66,10 @@ class OwnData:
 
     def __init__(
         self, personal: PersonalData, erasure: Erasure, media: MediaStore, stage: Stage,
-        rooms: BotRooms, clock: Clock, *, bot: UserId, do: Callable[[Work], object],
+        rooms: BotRooms, clock: Clock, store: Store, *, bot: UserId,
+        do: Callable[[Work], object],
     ) -> None:  # fmt: skip
+        """``store``: where it is kept who waits for a copy, until they have it."""
         self._personal = personal
         self._erasure = erasure
         self._rooms = rooms
@@ -65,6 +77,7 @@ class OwnData:
         self._media = media
         self._stage = stage
         self._clock = clock
+        self._store = store
         self._bot = bot
         self._asked: Recent[UserId, _Asked] = Recent(1000)
         self._copying = asyncio.Semaphore(1)
@@ -73,10 +86,11 @@ class OwnData:
     async def show(self, call: BotCall) -> str:
         """Have whoever asks told what is kept about them, and given all of it in a file.
 
-        The file is made in the background. Return what to answer where it was asked. Raises a
-        ``DeliveryError``; then there is no copy.
+        The file is made in the background, and at the next start if we stop meanwhile. Return
+        what to answer where it was asked. Raises a ``DeliveryError``; then there is no copy.
         """
-        person, item, asked = call.sender.user_id, call.item.id, self._asked_by(call)
+        person, item = call.sender.user_id, str(call.item.id)
+        asked = self._asked_by(person)
         left = asked.copy_again_at - asyncio.get_running_loop().time()
         if left == inf:
             raise PermanentFailure("I am making your copy already; you get it in our direct chat")
@@ -90,6 +104,7 @@ class OwnData:
             room, answer = await self._stage.private_chats.room_for(
                 self._bot, person, call.room, direct=call.direct
             )
+            await self._note(person, room, item, starts=1)
         except BaseException:  # What cannot be done for the moment may be asked for again at once.
             asked.copy_again_at = 0.0
             raise
@@ -102,7 +117,8 @@ class OwnData:
 
         Return what to answer where it was asked. Raises a ``DeliveryError``.
         """
-        person, item, asked = call.sender.user_id, call.item.id, self._asked_by(call)
+        person, item = call.sender.user_id, str(call.item.id)
+        asked = self._asked_by(person)
         now = asyncio.get_running_loop().time()
         match [word.casefold() for word in words]:
             case ["me"]:
@@ -134,8 +150,7 @@ class OwnData:
                 )
         raise PermanentFailure("say forget me; I tell you what that does, and ask once more")
 
-    def _asked_by(self, call: BotCall) -> _Asked:
-        person = call.sender.user_id
+    def _asked_by(self, person: UserId) -> _Asked:
         asked = self._asked.get(person) or _Asked()
         self._asked.put(person, asked)
         return asked
@@ -165,6 +180,39 @@ class OwnData:
             except TrestleError as error:
                 log.warning("nobody told of an erasure: %s", error, extra={"event": "not_told"})
 
+    async def make_again(self) -> None:
+        """Begin the copies anew that were being made when Trestle stopped. Call once, at a start.
+
+        It goes on until the last of them was given.
+        """
+        for key in await persistently(partial(self._store.find, _COPY), LONGEST_PAUSE):
+            value = await persistently(partial(self._store.get, key), LONGEST_PAUSE)
+            person = UserId(key.removeprefix(_COPY))
+            asked = self._asked_by(person)
+            if value is None or asked.copy_again_at:
+                continue  # They were erased, or have asked again.
+            room, item, starts = json.loads(value)
+            asked.copy_by, asked.copy_again_at = item, inf
+            if starts < COPY_STARTS:
+                again = partial(self._note, person, RoomId(room), item, starts=starts + 1)
+                await persistently(again, LONGEST_PAUSE)
+                await self._make(person, RoomId(room), item, asked)
+                continue
+            text = "I was stopped each time that I made your copy. To try once more, say data."
+            asked.copy_again_at = 0.0
+            await self._say(RoomId(room), text, "no copy")
+            await self._forget_note(person)
+
+    async def _note(self, person: UserId, room: RoomId, item: str, *, starts: int) -> None:
+        """Note that the person waits for a copy, and how often it was begun."""
+        value = json.dumps([room, item, starts]).encode()
+        await self._store.put(
+            _COPY + person, value, subject=person, room=room, keep_for=COPY_WAITS
+        )
+
+    async def _forget_note(self, person: UserId) -> None:
+        await persistently(partial(self._store.delete, _COPY + person), LONGEST_PAUSE)
+
     async def _erase(self, person: UserId, room: RoomId) -> None:
         try:
             text = what_was_done(await self._erasure.finish(person, person))
@@ -175,23 +223,33 @@ class OwnData:
             )
         await self._say(room, text, "erased")
 
-    async def _make(self, person: UserId, room: RoomId, item: ItemId, asked: _Asked) -> None:
-        """Give the copy, or say why there is none."""
-        again_at, now = 0.0, asyncio.get_running_loop().time
+    async def _make(self, person: UserId, room: RoomId, item: str, asked: _Asked) -> None:
+        """Give the copy, or say why there is none. Cut off, it is made at the next start."""
+        again_at = 0.0
+        try:
+            again_at = await self._give_or_refuse(person, room, item)
+            await self._forget_note(person)
+        finally:
+            asked.copy_again_at = again_at
+
+    async def _give_or_refuse(self, person: UserId, room: RoomId, item: str) -> float:
+        """Return when they may have another one."""
+        now = asyncio.get_running_loop().time
         try:
             await self._give(person, room, item)
-            again_at = now() + COPY_AGAIN_SECONDS
         except PermanentFailure as error:  # It was not given: it may be asked for again soon.
             again_at = now() + TELL_AGAIN_SECONDS
             await self._say(room, refusal(error), "no copy")
+            return again_at
         except DeliveryError as error:  # It may be asked for again at once.
             await self._say(room, refusal(error), "no copy")
+            return 0.0
         except Exception:
             log.exception("a copy failed", extra={"event": "copy_failed"})
             text = "I could not make your copy; whoever runs this bridge finds why in the log."
             await self._say(room, text, "no copy")
-        finally:
-            asked.copy_again_at = again_at
+            return 0.0
+        return now() + COPY_AGAIN_SECONDS
 
     async def _say(self, room: RoomId, text: str, what: str) -> None:
         """Say what came of something, however long the homeserver is away."""
@@ -201,7 +259,7 @@ class OwnData:
             LONGEST_PAUSE,
         )
 
-    async def _give(self, person: UserId, room: RoomId, item: ItemId) -> None:
+    async def _give(self, person: UserId, room: RoomId, item: str) -> None:
         async with self._copying:
             summary = await self._personal.summary(person)
             await self._give_file(room, await self._personal.copy(person), item)
@@ -209,7 +267,7 @@ class OwnData:
             self._stage, self._bot, room, in_words(summary), MessageKind.NOTICE, "own data", item
         )
 
-    async def _give_file(self, room: RoomId, data: bytes, item: ItemId) -> None:
+    async def _give_file(self, room: RoomId, data: bytes, item: str) -> None:
         name = f"my-data-{self._clock.today()}.zip"
         try:
             media = await self._media.put(data, "application/zip", name, what="your copy")

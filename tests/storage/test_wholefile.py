@@ -1,0 +1,84 @@
+"""A file is written whole or not at all, and belongs to whom it should."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from bridge.wholefile import write_whole
+from tests.rigs.small_disk import no_room_beyond
+
+
+def test_a_new_file_is_ours_alone_whatever_an_earlier_try_left(folder: Path) -> None:
+    elsewhere = folder / "elsewhere"
+    elsewhere.write_text("kept")
+    (folder / "file.new").symlink_to(elsewhere)
+    old_mask = os.umask(0)
+    try:
+        write_whole(folder / "file", b"words")
+    finally:
+        os.umask(old_mask)
+    assert (folder / "file").read_bytes() == b"words"
+    assert stat.S_IMODE((folder / "file").stat().st_mode) == 0o600
+    assert elsewhere.read_text() == "kept"
+    assert sorted(one.name for one in folder.iterdir()) == ["elsewhere", "file"]
+
+
+def test_what_cannot_be_written_leaves_what_was_there_and_nothing_beside(folder: Path) -> None:
+    (folder / "file").write_text("before")
+    with no_room_beyond(100), pytest.raises(OSError, match="File too large"):
+        write_whole(folder / "file", b"x" * 1000)
+    assert (folder / "file").read_text() == "before"
+    assert [one.name for one in folder.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("special", ["a folder", "a pipe", "a link to a device"])
+def test_what_is_no_file_is_not_replaced(folder: Path, special: str) -> None:
+    path = folder / "it"
+    match special:
+        case "a folder":
+            path.mkdir()
+        case "a pipe":
+            os.mkfifo(path)
+        case _:
+            path.symlink_to(os.devnull)
+    before = path.lstat()
+    with pytest.raises(OSError, match="it is there and no file"):
+        write_whole(path, b"words")
+    assert path.lstat().st_ino == before.st_ino
+
+
+def test_a_link_to_a_file_is_replaced_and_not_followed(folder: Path) -> None:
+    real, link = folder / "real", folder / "link"
+    real.write_text("kept")
+    link.symlink_to(real)
+    write_whole(link, b"words")
+    assert not link.is_symlink()
+    assert real.read_text() == "kept"
+
+
+def test_it_is_given_to_whom_it_is_to_belong(folder: Path) -> None:
+    theirs = folder / "theirs"
+    theirs.write_text("")
+    if os.geteuid() == 0:
+        os.chown(theirs, 4711, 4712)
+    write_whole(folder / "file", b"words", mode=0o640, owner=theirs.stat())
+    about, wanted = (folder / "file").stat(), theirs.stat()
+    assert (about.st_uid, about.st_gid) == (wanted.st_uid, wanted.st_gid)
+    assert stat.S_IMODE(about.st_mode) == 0o640
+
+
+@pytest.mark.parametrize(("mode", "left"), [(0o640, 0o600), (0o644, 0o644), (0o664, 0o644)])
+def test_where_it_cannot_be_given_our_group_gets_no_more_than_all_others(
+    folder: Path, mode: int, left: int
+) -> None:
+    folder.chmod(0o777)
+    we = os.geteuid()
+    if we == 0:
+        os.seteuid(65534)
+    try:
+        write_whole(folder / "file", b"words", mode=mode, owner=Path("/").stat())
+    finally:
+        os.seteuid(we)
+    assert stat.S_IMODE((folder / "file").stat().st_mode) == left
