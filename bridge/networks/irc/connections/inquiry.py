@@ -12,12 +12,19 @@ from bridge.networks.irc.connections.connection import Connection
 from bridge.networks.irc.connections.gate import Gate
 from bridge.networks.irc.protocol import replies
 from bridge.networks.irc.wire import Incoming, Line, Source, line
-from bridge.sdk.errors import DeliveryError, DeliveryUncertain, TemporaryFailure
+from bridge.sdk.errors import (
+    DeliveryError,
+    DeliveryUncertain,
+    PermanentFailure,
+    TemporaryFailure,
+)
 
 MOST_PAUSES = 4
 """Somebody who goes on talking is heard for this many times the first pause."""
 MOST_LINES = 500
 """Lines that one answer is kept of; the rest is counted only."""
+MOST_LISTED = 50_000
+"""People or bans of one channel: several times as many as the largest channels have."""
 
 TURNS = 2.0
 """A turn is waited for this many times as long as an answer: so one question before it may stay
@@ -312,20 +319,40 @@ class Inquiries:
             self._late = question.marker or self._connection.ask()
 
     async def bans(self, channel: str) -> list[str]:
-        """The masks that a channel bans. Raises as :meth:`ask` does."""
-        answer = await self.ask(
-            line("MODE", channel, "b"), wanted={replies.BAN_ENTRY}, last={replies.END_OF_BANS},
-            channel=channel,
-        )  # fmt: skip
-        return [one.param(2) for one in answer.lines]
+        """The masks that a channel bans, all of them. Raises as :meth:`names` does."""
+        question = line("MODE", channel, "b")
+        return await self._list(
+            channel, question, replies.BAN_ENTRY, replies.END_OF_BANS, lambda one: [one.param(2)]
+        )
 
-    async def names(self, channel: str) -> Sequence[Incoming]:
-        """The lines that list who is in a channel. Raises as :meth:`ask` does."""
-        answer = await self.ask(
-            line("NAMES", channel), wanted={replies.NAMES}, last={replies.END_OF_NAMES},
-            channel=channel,
+    async def names(self, channel: str) -> list[str]:
+        """Everybody who is in a channel, as the server lists them: with the signs of their ranks.
+
+        Raises as :meth:`ask` does, and ``PermanentFailure`` for more than ``MOST_LISTED``.
+        """
+        question = line("NAMES", channel)
+        return await self._list(
+            channel, question, replies.NAMES, replies.END_OF_NAMES,
+            lambda one: one.param(-1).split(),
         )  # fmt: skip
-        return answer.lines
+
+    async def _list(
+        self, channel: str, question: Line, entry: str, end: str,
+        read: Callable[[Incoming], list[str]],
+    ) -> list[str]:  # fmt: skip
+        listed: list[str] = []
+
+        def hear(message: Incoming) -> None:
+            if len(listed) <= MOST_LISTED:
+                listed.extend(read(message))
+
+        await self.follow(question, wanted={entry}, last={end}, channel=channel, hear=hear)
+        if len(listed) > MOST_LISTED:
+            # A part would be taken for the whole: what it leaves out for what is not there.
+            raise PermanentFailure(
+                f"{channel} lists more than {MOST_LISTED} there: that is too much to be read"
+            )
+        return listed
 
     @contextmanager
     def overhearing(self, nick: str, is_heard: Callable[[Source], bool]) -> Iterator[Overheard]:
