@@ -196,6 +196,29 @@ async def test_the_names_that_follow_our_own_join_answer_no_question() -> None:
         assert await listing == ["trestle", "@olga"]
 
 
+async def test_where_a_server_gives_no_names_with_a_channel_the_first_question_is_answered() -> None:
+    slow = {"flood_burst": 100, "flood_rate": 4}
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port, **slow)) as (relay, _, peer, _),
+        relay.at_hand() as (connection, _, inquiries),
+        asyncio.TaskGroup() as tasks,
+    ):
+        await settled(peer)
+        joined = tasks.create_task(relay.join(chat("#other")))
+        await peer.expect("JOIN #other")
+        # What the bridge itself wants to know waits till flood control has room.
+        while connection.answer(line("TIME")):
+            pass
+        peer.pong = ":irc.test PONG irc.test :{marker}"
+        peer.say(":{nick}!t@h JOIN #other")
+        await joined
+        listing = tasks.create_task(inquiries.names("#other"))
+        await peer.expect("NAMES #other")
+        peer.say(":irc.test 353 {nick} = #other :{nick} @olga", ":irc.test 366 {nick} #other :End")
+        assert await listing == ["trestle", "@olga"]
+
+
 async def answer_all(peer: Peer, until: int) -> list[str]:
     """Answer each PING until all channels were asked about; return what was written then."""
     lines: list[str] = []

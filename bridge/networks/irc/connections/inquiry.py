@@ -243,6 +243,9 @@ class Inquiries:
                 raise self._broken()
             self._question = question
             try:
+                if self._joined and replies.END_OF_NAMES in question.last:
+                    # Not every server gives us names with a channel: after its PONG none come.
+                    await self._connection.ask_paced()
                 yield
                 if not question.last:
                     await self._make_room(question)
