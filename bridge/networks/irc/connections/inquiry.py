@@ -136,6 +136,8 @@ class Inquiries:
         self._waiting: Counter[Priority] = Counter()
         """Questions whose turn has not come."""
         self._question: _Question | None = None
+        self._pause: asyncio.Timeout | None = None
+        """It leaves room to others between its lines; rescheduled, it does so no more."""
         self._overhearing: list[Overheard] = []
         self._ended = False
         self._late = ""
@@ -228,8 +230,15 @@ class Inquiries:
         has the turn. Gives whether nobody else wants it or the room."""
         if question.priority is Priority.PERSON:
             return True
-        is_wanted = self._waiting.total() > 0
-        return not is_wanted and await self._connection.leisure(BETWEEN_SECONDS)
+        if self._waiting.total():
+            return False
+        try:
+            async with asyncio.timeout(None) as self._pause:
+                return await self._connection.leisure(BETWEEN_SECONDS)
+        except TimeoutError:
+            return False  # Somebody came who wants the turn.
+        finally:
+            self._pause = None
 
     @asynccontextmanager
     async def _turn(self, question: _Question) -> AsyncIterator[None]:
@@ -303,9 +312,12 @@ class Inquiries:
             await stack.aclose()
 
     def _hurry(self) -> None:
-        """Where a person waits behind a background question, have that end with a PONG: what a
-        server does not answer holds nobody up."""
+        """Have a background question pause no more where somebody waits behind it, and end with a
+        PONG where a person does: what a server does not answer holds nobody up."""
         question = self._question
+        if self._pause is not None and self._waiting.total():
+            self._pause.reschedule(asyncio.get_running_loop().time())
+            self._pause = None
         if question is None or not self._waiting[Priority.PERSON] or not self._connection.is_up:
             return
         is_background = question.priority is Priority.BACKGROUND
