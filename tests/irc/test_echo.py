@@ -155,6 +155,19 @@ async def test_echoes_confirm_in_order_for_each_target() -> None:
         assert receipt.remote_ids == ("m1", "m2")
 
 
+async def test_what_the_client_answers_by_itself_confirms_no_message_to_the_same_person() -> None:
+    async with entered(ECHO) as (alice, peer, _, _), asyncio.TaskGroup() as tasks:
+        sent = tasks.create_task(outcome(alice, "bob", "hello"))
+        await peer.expect("PRIVMSG bob :hello")
+        peer.say(":bob!b@h PRIVMSG {nick} :\x01PING 1\x01")
+        said = await peer.expect("NOTICE bob :\x01PING")
+        peer.say(f"{ME} {said}")
+        await synced(peer)
+        assert not sent.done()
+        peer.say(":irc.test 486 {nick} bob :You must be registered")
+        assert "bob did not take it" in str(await sent)
+
+
 async def test_a_server_that_reads_and_does_not_say_back_has_kept_it_to_itself() -> None:
     for capabilities in (ECHO, LABELS):
         async with entered(capabilities) as (alice, peer, run, _), asyncio.TaskGroup() as tasks:

@@ -69,7 +69,7 @@ class Deliveries:
 
         Of a group of lines only the first is given: it stands for all.
         """
-        spoken = Spoken(None if one.command == "BATCH" else one.params[-1])
+        spoken = Spoken(one.command, None if one.command == "BATCH" else one.params[-1])
         sending.lines.append(spoken)
         sending.relays = one.command == relaymsg.COMMAND
         if not sending.means.labels:
@@ -151,7 +151,11 @@ class Deliveries:
             return
         text = echo.param(-1)
         for sending in self._open:
-            waiting = [one for one in sending.lines if not one.is_settled]
+            # What we say besides messages comes back, too: answers to CTCP are a NOTICE, say.
+            waiting = [
+                one for one in sending.lines
+                if not one.is_settled and one.comes_back_as(echo.command)
+            ]  # fmt: skip
             if sending.means is not Means.ECHO or sending.target != target or not waiting:
                 continue
             # In order; but an equal text tells that those before it were swallowed.

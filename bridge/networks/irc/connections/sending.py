@@ -41,10 +41,15 @@ class Means(Enum):
         return self in {Means.ECHO, Means.LABELS_AND_ECHO}
 
 
+_SAID = frozenset({"PRIVMSG", "RELAYMSG", "BATCH"})
+"""What is written by one of these may come back by another."""
+
+
 @dataclass(eq=False, slots=True)
 class Spoken:
     """A line that was written."""
 
+    command: str
     text: str | None
     """None for a group of lines, which is told by where it stands."""
     label: str = ""
@@ -59,6 +64,10 @@ class Spoken:
     def is_settled(self) -> bool:
         """Whether we know what became of it."""
         return self.taken or self.refusal is not None
+
+    def comes_back_as(self, command: str) -> bool:
+        """Whether a line of this command may be the server's echo."""
+        return self.command == command or {self.command, command} <= _SAID
 
     def hear(self, text: str, remote_id: str) -> None:
         """Take note of the server's echo."""
