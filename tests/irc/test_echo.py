@@ -99,6 +99,21 @@ async def test_an_echo_within_a_group_of_answers_is_found() -> None:
         assert await sending == Receipt(remote_ids=(RemoteMessageId("m1"),), sent_at=NOW)
 
 
+async def test_the_end_of_a_group_within_an_answer_is_not_the_answers_end() -> None:
+    async with entered(LABELS) as (alice, peer, _, _), asyncio.TaskGroup() as tasks:
+        sending = tasks.create_task(outcome(alice, "#room", "hello"))
+        label = await labelled(peer, "PRIVMSG #room :hello")
+        peer.say(
+            f"@label={label} :irc.test BATCH +outer labeled-response",
+            "@batch=outer :irc.test BATCH +inner example.org/other",
+            "@batch=inner :irc.test 301 {nick} bob :away",
+            ":irc.test BATCH -inner",
+            f"@batch=outer;msgid=m1 {ME} PRIVMSG #room :hello",
+            ":irc.test BATCH -outer",
+        )
+        assert await sending == Receipt(remote_ids=(RemoteMessageId("m1"),), sent_at=NOW)
+
+
 async def test_labels_without_echo_take_any_answer_but_an_error_for_a_yes() -> None:
     async with (
         entered("labeled-response batch") as (alice, peer, _, _),

@@ -209,8 +209,9 @@ async def test_a_long_line_is_whole_where_the_server_has_it(capabilities: str) -
         assert isinstance(await sending, Receipt)
 
 
+@pytest.mark.parametrize("code", ["MULTILINE_MAX_BYTES 1", "TIMEOUT x", "UNKNOWN_TYPE x y"])
 @pytest.mark.parametrize("label", [True, False])
-async def test_a_refused_group_is_refused_once(label: bool) -> None:
+async def test_a_refused_group_is_refused_once(label: bool, code: str) -> None:
     async with (
         entered(LABELS if label else OFFER) as (alice, peer, _, _),
         asyncio.TaskGroup() as tasks,
@@ -219,7 +220,7 @@ async def test_a_refused_group_is_refused_once(label: bool) -> None:
         sending = tasks.create_task(outcome(alice, "#room", "one\ntwo"))
         first = await peer.read()
         tags = first.partition(" ")[0] + " " if label else ""
-        peer.say(f"{tags}:irc.test FAIL BATCH MULTILINE_MAX_BYTES 1 :Too much")
+        peer.say(f"{tags}:irc.test FAIL BATCH {code} :Too much")
         if not label:
             marker = (await peer.expect("PING")).removeprefix("PING ")
             peer.say(f":irc.test PONG irc.test :{marker}")

@@ -71,6 +71,19 @@ def test_capabilities_come_and_go() -> None:
     assert offers.held == frozenset()
 
 
+def test_with_what_goes_all_goes_that_means_nothing_without_it() -> None:
+    offers = Offers()
+    names = "batch message-tags draft/chathistory draft/event-playback draft/multiline"
+    offers.learn(names)
+    offers.take(names)
+    assert said(offers, ":s CAP me DEL :batch") == []
+    assert offers.held == {"message-tags"}
+    # What is still offered is asked for with it again.
+    assert said(offers, ":s CAP me NEW :batch") == [
+        "CAP REQ :batch draft/chathistory draft/event-playback draft/multiline"
+    ]
+
+
 def test_what_comes_and_goes_while_we_sign_in_is_followed_too() -> None:
     handshake, _ = begin(identity())
     feed(handshake, ":s CAP * LS :batch echo-message server-time")

@@ -37,7 +37,9 @@ class Batches:
             del self._open[next(iter(self._open))]
         kind = message.param(1).lower()
         is_replay = kind == "chathistory" or (around is not None and around.is_replay)
-        begun = Batch(kind, message.params[2:], name, label, is_replay)
+        begun = Batch(
+            kind, message.params[2:], name, label, is_replay, is_inner=around is not None
+        )
         self._open[name] = begun
         return replace(message, batch=begun)
 

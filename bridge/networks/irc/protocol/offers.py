@@ -76,6 +76,8 @@ class Offers:
                 for name in gone:
                     self.values.pop(name, None)
                 self.held -= gone
+                while lone := {one for one in self.held if _NEEDS.get(one, one) not in self.held}:
+                    self.held -= lone
             case "ACK":
                 self.take(message.param(-1))
         return []
