@@ -164,6 +164,16 @@ async def test_who_is_known_to_have_spoken_is_asked_for_where_the_next_answer_do
             await peer.expect(f"CHATHISTORY TARGETS timestamp={at(10)} ")
 
 
+async def test_a_time_that_a_wrong_clock_tells_is_not_up_to_where_all_is_heard() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port)
+        async with signed_in(server, network) as (peer, host):
+            peer.say(said(9, "odd").replace("2026", "2099"), said(10, "then"))
+            await host.wait_for(RemoteMessage, 2)
+        async with signed_in(server, network) as (peer, _):
+            await peer.expect(f"CHATHISTORY TARGETS timestamp={at(10)} ")
+
+
 async def test_what_is_missing_when_the_connection_ends_is_asked_for_by_the_next() -> None:
     async with scripted_server() as server:
         network = Network(server.port)

@@ -27,7 +27,7 @@ from bridge.networks.irc.network.history import (
 from bridge.networks.irc.network.network import Network
 from bridge.networks.irc.private.partners import Partners
 from bridge.networks.irc.protocol import replies
-from bridge.networks.irc.protocol.times import read_stamp, read_time
+from bridge.networks.irc.protocol.times import read_past, read_stamp
 from bridge.networks.irc.wire import Incoming, Source, line
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.events import RemoteEvent
@@ -220,7 +220,7 @@ class Missed:
     def wants(self, message: Incoming) -> bool:
         """Whether a message out of the memory is of a gap, not ours and not heard before."""
         source = message.source
-        told, msgid = read_time(message), message.tags.get("msgid", "")
+        told, msgid = read_past(message, self._now()), message.tags.get("msgid", "")
         if source is None or self._connection.isupport.is_channel(message.param(0)):
             return False
         sides = self._chat(source.nick), self._chat(message.param(0))
@@ -242,7 +242,7 @@ class Missed:
         heard = [Heard(one, ALONE) for one in told]
         if not self._begun.is_set() or not heard or message.is_replayed:
             return heard
-        at, msgid = read_time(message), message.tags.get("msgid", "")
+        at, msgid = read_past(message, self._now()), message.tags.get("msgid", "")
         is_kept = (
             message.command in replies.SPEAKING
             or history.PLAYBACK in self._connection.capabilities
