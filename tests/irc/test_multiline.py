@@ -57,6 +57,15 @@ def test_the_specifications_example_is_one_message() -> None:
     assert (one.tags["msgid"], one.source and one.source.nick) == ("xxx", "n")
 
 
+def test_a_group_without_a_name_is_around_nothing() -> None:
+    _, begun, one = feed(
+        ":s BATCH + chathistory #c", ":s BATCH +1 example.org/other",
+        "@batch=1 :n!u@h PRIVMSG #c :now",
+    )  # fmt: skip
+    assert not begun.is_replayed
+    assert not one.is_replayed
+
+
 def test_what_is_never_ended_or_begun_is_no_message_and_takes_no_room() -> None:
     assert feed("@batch=1 :n!u@h PRIVMSG #c :never begun")[0].param(1) == "never begun"
     assert feed(":n!u@h BATCH +1 draft/multiline #c", ":n!u@h BATCH -1", "BATCH -1") == [
