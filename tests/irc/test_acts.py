@@ -229,6 +229,18 @@ async def test_a_message_is_taken_back_where_the_server_has_a_way_to() -> None:
         assert capabilities.redactions is Level.PARTIAL
 
 
+async def test_a_deletion_that_is_refused_says_nothing_of_a_message_on_its_way() -> None:
+    async with entered(REDACTS) as (alice, peer, _, _), asyncio.TaskGroup() as tasks:
+        refused = tasks.create_task(refusal(alice.send_redaction(redaction("123"))))
+        await peer.expect("REDACT #room 123")
+        sending = tasks.create_task(alice.send(message("#room", "hello")))
+        await peer.expect("PRIVMSG #room :hello")
+        peer.say(":irc.test FAIL REDACT REDACT_FORBIDDEN #room 123 :Not yours")
+        peer.say(":{nick}!a@client.test PRIVMSG #room :hello")
+        assert isinstance(await sending, Receipt)
+        assert "Not yours" in await refused
+
+
 async def refusal(sent: Awaitable[object]) -> str:
     with pytest.raises(PermanentFailure) as raised:
         await sent

@@ -139,6 +139,38 @@ def test_a_person_waits_for_the_turn_for_fifteen_seconds_at_most() -> None:
     run_stepped(wait)
 
 
+def test_a_person_who_comes_while_a_background_question_makes_room_is_not_kept_waiting() -> None:
+    async def wait(loop: SteppedLoop) -> None:
+        loop.now += 60  # Flood control has long had room.
+        slow = {"flood_burst": 20, "flood_rate": 2}
+        async with (
+            scripted_server() as server,
+            listening(server, Network(server.port, **slow)) as (relay, _, peer, _),
+            relay.at_hand() as (connection, _, inquiries),
+            asyncio.TaskGroup() as tasks,
+        ):
+            await settled(peer)
+            while await connection.leisure(0):
+                connection.answer(line("TIME"))
+            loop.now += 0.5  # There is room for one of its two lines.
+            both = [line("MODE", "#late"), line("MODE", "#late", "b")]
+            late = tasks.create_task(inquiries.ask_in_between([both]))
+            await peer.expect("MODE #late")
+            while connection.answer(line("TIME")):
+                pass
+            begun, second = loop.now, tasks.create_task(peer.expect("MODE #late b"))
+            told = tasks.create_task(say("kick bob", relay, channel="#room"))
+            while not second.done():
+                loop.now += 0.25
+                await loop.turn()
+            # Only as long as flood control wants between two lines.
+            assert loop.now - begun < 2
+            late.cancel()
+            told.cancel()
+
+    run_stepped(wait)
+
+
 @pytest.mark.parametrize("is_desks", [True, False])
 async def test_what_goes_in_between_leaves_its_turn_to_a_person_while_nothing_is_written(
     is_desks: bool,
@@ -193,7 +225,32 @@ async def test_the_names_that_follow_our_own_join_answer_no_question() -> None:
         peer.say(":{nick}!t@h JOIN #other", ":irc.test 353 {nick} = #other :{nick}", end)
         await joined
         peer.say(":irc.test 353 {nick} = #other :{nick} @olga", end)
-        assert [one.param(-1) for one in await listing] == ["trestle @olga"]
+        assert await listing == ["trestle", "@olga"]
+
+
+async def test_where_a_server_gives_no_names_with_a_channel_the_first_question_is_answered() -> (
+    None
+):
+    slow = {"flood_burst": 100, "flood_rate": 4}
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port, **slow)) as (relay, _, peer, _),
+        relay.at_hand() as (connection, _, inquiries),
+        asyncio.TaskGroup() as tasks,
+    ):
+        await settled(peer)
+        joined = tasks.create_task(relay.join(chat("#other")))
+        await peer.expect("JOIN #other")
+        # What the bridge itself wants to know waits till flood control has room.
+        while connection.answer(line("TIME")):
+            pass
+        peer.pong = ":irc.test PONG irc.test :{marker}"
+        peer.say(":{nick}!t@h JOIN #other")
+        await joined
+        listing = tasks.create_task(inquiries.names("#other"))
+        await peer.expect("NAMES #other")
+        peer.say(":irc.test 353 {nick} = #other :{nick} @olga", ":irc.test 366 {nick} #other :End")
+        assert await listing == ["trestle", "@olga"]
 
 
 async def answer_all(peer: Peer, until: int) -> list[str]:

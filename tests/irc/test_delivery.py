@@ -138,6 +138,9 @@ async def test_a_refusal_before_the_answer_is_the_messages(
         "421 {nick} WHATEVER :Unknown command",
         "432 {nick} nick :Erroneous nickname",
         "FAIL JOIN NO #room :Not about this",
+        # Of what shows that somebody writes, and of a deletion.
+        "421 {nick} TAGMSG :Unknown command",
+        "FAIL REDACT UNKNOWN_MSGID #room 123 :Too old",
     ],
 )
 async def test_a_refusal_of_something_else_is_not_the_messages(reply: str) -> None:

@@ -99,6 +99,21 @@ async def test_an_echo_within_a_group_of_answers_is_found() -> None:
         assert await sending == Receipt(remote_ids=(RemoteMessageId("m1"),), sent_at=NOW)
 
 
+async def test_the_end_of_a_group_within_an_answer_is_not_the_answers_end() -> None:
+    async with entered(LABELS) as (alice, peer, _, _), asyncio.TaskGroup() as tasks:
+        sending = tasks.create_task(outcome(alice, "#room", "hello"))
+        label = await labelled(peer, "PRIVMSG #room :hello")
+        peer.say(
+            f"@label={label} :irc.test BATCH +outer labeled-response",
+            "@batch=outer :irc.test BATCH +inner example.org/other",
+            "@batch=inner :irc.test 301 {nick} bob :away",
+            ":irc.test BATCH -inner",
+            f"@batch=outer;msgid=m1 {ME} PRIVMSG #room :hello",
+            ":irc.test BATCH -outer",
+        )
+        assert await sending == Receipt(remote_ids=(RemoteMessageId("m1"),), sent_at=NOW)
+
+
 async def test_labels_without_echo_take_any_answer_but_an_error_for_a_yes() -> None:
     async with (
         entered("labeled-response batch") as (alice, peer, _, _),
@@ -153,6 +168,19 @@ async def test_echoes_confirm_in_order_for_each_target() -> None:
         receipt = await first
         assert isinstance(receipt, Receipt)
         assert receipt.remote_ids == ("m1", "m2")
+
+
+async def test_what_the_client_answers_by_itself_confirms_no_message_to_the_same_person() -> None:
+    async with entered(ECHO) as (alice, peer, _, _), asyncio.TaskGroup() as tasks:
+        sent = tasks.create_task(outcome(alice, "bob", "hello"))
+        await peer.expect("PRIVMSG bob :hello")
+        peer.say(":bob!b@h PRIVMSG {nick} :\x01PING 1\x01")
+        said = await peer.expect("NOTICE bob :\x01PING")
+        peer.say(f"{ME} {said}")
+        await synced(peer)
+        assert not sent.done()
+        peer.say(":irc.test 486 {nick} bob :You must be registered")
+        assert "bob did not take it" in str(await sent)
 
 
 async def test_a_server_that_reads_and_does_not_say_back_has_kept_it_to_itself() -> None:

@@ -94,6 +94,17 @@ def test_a_long_password_goes_in_chunks(length: int) -> None:
     assert base64.b64decode(token) == b"acc\0acc\0" + b"x" * length
 
 
+def test_sasl_is_not_given_up_for_what_is_refused_beside_it() -> None:
+    handshake, _ = begin(sasl())
+    asked = feed(handshake, ":s CAP * LS :sasl server-time setname")
+    assert asked == ["CAP REQ :sasl server-time setname"]
+    assert feed(handshake, ":s CAP * NAK :sasl server-time setname") == [
+        "CAP REQ sasl", "CAP REQ server-time", "CAP REQ setname"
+    ]  # fmt: skip
+    assert feed(handshake, ":s CAP * ACK sasl", ":s CAP * NAK server-time") == []
+    assert feed(handshake, ":s CAP * ACK setname") == ["AUTHENTICATE PLAIN"]
+
+
 @pytest.mark.parametrize(
     ("lines", "error", "sentence"),
     [

@@ -20,7 +20,7 @@ from bridge.sdk.events import (
 )
 from bridge.sdk.ids import RemoteChatId
 from tests.irc.histories import CAPABILITIES, ISUPPORT, at
-from tests.irc.stage import Host, Network, chat, listening, message, running, synced
+from tests.irc.stage import NOW, Host, Network, chat, listening, message, running, synced
 from tests.rigs.scripted_irc import Peer, ScriptedServer, scripted_server
 
 
@@ -72,6 +72,22 @@ async def test_the_gap_is_filled_in_order_and_nothing_is_told_twice() -> None:
             told = (one for one in host.events if not isinstance(one, RemoteRanks | RemoteShutOut))
             kinds = [type(one).__name__ for one in told]
             assert kinds[3:] == ["RemoteMembers", "RemoteMessage", "RemoteRename"]
+
+
+async def test_a_time_that_a_wrong_clock_tells_is_not_up_to_where_the_channel_is_heard() -> None:
+    odd = f"@time={at(10).replace('2026', '2099')};msgid=odd :bob!b@h PRIVMSG #room :odd"
+    async with scripted_server() as server:
+        network = Network(server.port)
+        async with listening(server, network, capabilities=CAPABILITIES) as (_, host, peer, _):
+            peer.say(odd, live(9, "then"))
+            _, then = await host.wait_for(RemoteMessage, 2)
+            assert host.of(RemoteMessage)[0].at == NOW
+            assert then.at > NOW
+        async with listening(server, network, capabilities=CAPABILITIES) as (_, host, peer, _):
+            # Else nothing that was said since would be taken for missed.
+            assert await peer.expect("CHATHISTORY") == "CHATHISTORY AFTER #room msgid=m9 100"
+            peer.say(*page(live(11, "one")))
+            await host.wait_for(RemoteMessage)
 
 
 async def test_what_was_done_to_messages_meanwhile_is_done_once_and_who_came_is_no_news() -> None:

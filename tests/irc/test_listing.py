@@ -1,8 +1,15 @@
-"""Long answers of a server, made short."""
+"""Long answers of a server: all of them is read, and what is said of them is short."""
+
+import asyncio
 
 from bridge.networks.irc.commands.listing import MOST_DETAILED, show_names
+from bridge.networks.irc.connections.inquiry import MOST_LISTED
 from bridge.networks.irc.network.people import Person
-from bridge.networks.irc.wire import Incoming, Source, parse
+from bridge.networks.irc.wire import Source
+from tests.irc.commands import refused, say
+from tests.irc.questions import settled
+from tests.irc.stage import Network, chat, listening
+from tests.rigs.scripted_irc import Peer, scripted_server
 
 KNOWN = {
     "ann": Person(Source("ann", "a", "h"), "anna", "Ann \x02Lee\x02", "at lunch"),
@@ -11,23 +18,67 @@ KNOWN = {
 }
 
 
-def listed(names: str) -> list[Incoming]:
-    """The server's answer to NAMES."""
-    lines = [
-        parse(f":s 353 trestle = #room :{names}".encode()), parse(b":s 366 trestle #room :End")
-    ]  # fmt: skip
-    return [one for one in lines if one is not None]
-
-
 def test_of_few_people_all_that_is_known_is_said() -> None:
-    shown = show_names("#room", listed("ann @bob +%carl!c@h"), "@%+", KNOWN.get)
+    shown = show_names("#room", ["ann", "@bob", "+%carl!c@h"], "@%+", KNOWN.get)
     assert shown.splitlines() == [
         "3 in #room:", "@bob", "+carl", "ann (Ann Lee; account anna; away: at lunch)"
     ]  # fmt: skip
 
 
 def test_of_many_people_it_is_said_who_is_away() -> None:
-    many = " ".join(f"n{number}" for number in range(MOST_DETAILED + 1))
-    first, second = show_names("#room", listed(many), "@%+", KNOWN.get).splitlines()
+    many = [f"n{number}" for number in range(MOST_DETAILED + 1)]
+    first, second = show_names("#room", many, "@%+", KNOWN.get).splitlines()
     assert first.startswith(f"{MOST_DETAILED + 1} in #room: n0, n1, ")
     assert second == "Away: n7"
+
+
+def list_in_lines(peer: Peer, nicks: list[str], each: int) -> None:
+    """Answer who is in #room, so many in a line."""
+    for start in range(0, len(nicks), each):
+        peer.say(f":irc.test 353 {{nick}} = #room :{' '.join(nicks[start : start + each])}")
+    peer.say(":irc.test 366 {nick} #room :End of names")
+
+
+async def test_of_ten_thousand_people_in_long_lines_everybody_is_counted() -> None:
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port)) as (relay, _, peer, _),
+        asyncio.TaskGroup() as tasks,
+    ):
+        await settled(peer)
+        told = tasks.create_task(say("names", relay, channel="#room"))
+        await peer.expect("NAMES #room")
+        # As with userhost-in-names: ten go into a line.
+        people = [f"n{number}!user{number}@{number}.example.org" for number in range(10_000)]
+        list_in_lines(peer, people, 10)
+        assert (await told).startswith("10000 in #room: n0, n1, ")
+
+
+async def test_the_last_of_many_bans_is_found_too() -> None:
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port)) as (relay, _, peer, _),
+        asyncio.TaskGroup() as tasks,
+    ):
+        await settled(peer)
+        found = tasks.create_task(relay.find_bans(chat("#room"), ["n599*", "n600*"]))
+        await peer.expect("MODE #room b")
+        for number in range(600):
+            peer.say(f":irc.test 367 {{nick}} #room n{number}*!*@* olga 1")
+        peer.say(":irc.test 368 {nick} #room :End of bans")
+        assert await found == ["n599*"]
+
+
+async def test_a_list_that_is_too_long_to_be_read_is_not_told_in_part() -> None:
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port)) as (relay, _, peer, _),
+        asyncio.TaskGroup() as tasks,
+    ):
+        await settled(peer)
+        told = tasks.create_task(refused("names", relay, "#room"))
+        await peer.expect("NAMES #room")
+        list_in_lines(peer, [f"n{number}" for number in range(MOST_LISTED + 1)], 60)
+        assert (
+            await told == f"#room lists more than {MOST_LISTED} there: that is too much to be read"
+        )

@@ -152,9 +152,24 @@ async def test_who_is_known_to_have_spoken_is_asked_for_where_the_next_answer_do
             await peer.expect(f"CHATHISTORY AFTER anna timestamp={at(10)} 3")
             await peer.expect(f"CHATHISTORY AFTER bob timestamp={at(10)} 3")
             await peer.expect(f"CHATHISTORY AFTER carl timestamp={at(10)} 3")
-            peer.say(*page("bob", said(12, "before")), *page("anna"), *page("carl"))
+            peer.say(*page("bob", said(12, "before")), *page("anna"))
+            peer.say("FAIL CHATHISTORY INVALID_TARGET AFTER carl :Not here any more")
             await host.wait_for(RemoteMessage)
+            await synced(peer)
+            await synced(peer)
+            # That was no answer to the question who else spoke.
+            assert sum("CHATHISTORY AFTER bob" in one for one in peer.heard) == 1
         # Others may have spoken: the next connection asks for the whole gap.
+        async with signed_in(server, network) as (peer, _):
+            await peer.expect(f"CHATHISTORY TARGETS timestamp={at(10)} ")
+
+
+async def test_a_time_that_a_wrong_clock_tells_is_not_up_to_where_all_is_heard() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port)
+        async with signed_in(server, network) as (peer, host):
+            peer.say(said(9, "odd").replace("2026", "2099"), said(10, "then"))
+            await host.wait_for(RemoteMessage, 2)
         async with signed_in(server, network) as (peer, _):
             await peer.expect(f"CHATHISTORY TARGETS timestamp={at(10)} ")
 

@@ -130,6 +130,50 @@ async def test_the_rank_of_one_of_ours_goes_with_the_nick_that_another_takes(tak
         assert told == [{}, {bob: Rank.VOICED}, {bob: Rank.NONE}]
 
 
+@pytest.mark.parametrize(
+    "taken", [":bob!bobby@client.test JOIN #room", ":bobby!bobby@client.test NICK bob"]
+)
+async def test_the_rank_of_a_stranger_goes_with_the_nick_that_one_of_ours_takes(
+    taken: str,
+) -> None:
+    async with scripted_server() as server:
+        network = Network(server.port)
+        async with (
+            listening(server, network, "@op @bob") as (_, host, peer, _),
+            speaking(server, network, "bobby") as (_, _, bobs, _),
+        ):
+            peer.say(":bobby!bobby@client.test JOIN #room", ":bob!b@x QUIT :gone")
+            bobs.say(":bobby!bobby@client.test NICK bob")
+            await synced(bobs)
+            peer.say(taken)
+            await synced(peer)
+            # Who has it next would come into the room with it.
+            await host.wait_for(RemoteRanks, 2)
+        told = [(dict(one.ranks), dict(one.own)) for one in host.of(RemoteRanks)]
+        assert told == [
+            ({"op": Rank.MODERATOR, "bob": Rank.MODERATOR}, {}), ({"bob": Rank.NONE}, {}),
+        ]  # fmt: skip
+
+
+async def test_of_ours_who_takes_another_nick_the_relay_may_hear_first() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port)
+        alice = user_id("Alice")
+        async with (
+            speaking(server, network) as (_, _, alices, _),
+            listening(server, network, "@op Alice") as (_, host, peer, _),
+        ):
+            peer.say(":op!o@h MODE #room +o Alice", ":Alice!Alice@client.test NICK Ally")
+            await synced(peer)
+            alices.say(":Alice!Alice@client.test NICK Ally")
+            await synced(alices)
+            peer.say(":op!o@h MODE #room -o Ally")
+            await synced(peer)
+            await host.wait_until(lambda host: host.of(RemoteRanks)[-1].own == {alice: Rank.NONE})
+        told = [dict(one.ranks) for one in host.of(RemoteRanks)]
+        assert told == [{"op": Rank.MODERATOR}, {}, {}]
+
+
 async def test_who_of_ours_comes_back_by_another_nick_has_no_rank_by_the_old_one() -> None:
     async with scripted_server() as server:
         network = Network(server.port)

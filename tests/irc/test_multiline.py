@@ -57,6 +57,15 @@ def test_the_specifications_example_is_one_message() -> None:
     assert (one.tags["msgid"], one.source and one.source.nick) == ("xxx", "n")
 
 
+def test_a_group_without_a_name_is_around_nothing() -> None:
+    _, begun, one = feed(
+        ":s BATCH + chathistory #c", ":s BATCH +1 example.org/other",
+        "@batch=1 :n!u@h PRIVMSG #c :now",
+    )  # fmt: skip
+    assert not begun.is_replayed
+    assert not one.is_replayed
+
+
 def test_what_is_never_ended_or_begun_is_no_message_and_takes_no_room() -> None:
     assert feed("@batch=1 :n!u@h PRIVMSG #c :never begun")[0].param(1) == "never begun"
     assert feed(":n!u@h BATCH +1 draft/multiline #c", ":n!u@h BATCH -1", "BATCH -1") == [
@@ -209,8 +218,9 @@ async def test_a_long_line_is_whole_where_the_server_has_it(capabilities: str) -
         assert isinstance(await sending, Receipt)
 
 
+@pytest.mark.parametrize("code", ["MULTILINE_MAX_BYTES 1", "TIMEOUT x", "UNKNOWN_TYPE x y"])
 @pytest.mark.parametrize("label", [True, False])
-async def test_a_refused_group_is_refused_once(label: bool) -> None:
+async def test_a_refused_group_is_refused_once(label: bool, code: str) -> None:
     async with (
         entered(LABELS if label else OFFER) as (alice, peer, _, _),
         asyncio.TaskGroup() as tasks,
@@ -219,7 +229,7 @@ async def test_a_refused_group_is_refused_once(label: bool) -> None:
         sending = tasks.create_task(outcome(alice, "#room", "one\ntwo"))
         first = await peer.read()
         tags = first.partition(" ")[0] + " " if label else ""
-        peer.say(f"{tags}:irc.test FAIL BATCH MULTILINE_MAX_BYTES 1 :Too much")
+        peer.say(f"{tags}:irc.test FAIL BATCH {code} :Too much")
         if not label:
             marker = (await peer.expect("PING")).removeprefix("PING ")
             peer.say(f":irc.test PONG irc.test :{marker}")

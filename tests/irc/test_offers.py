@@ -71,6 +71,19 @@ def test_capabilities_come_and_go() -> None:
     assert offers.held == frozenset()
 
 
+def test_with_what_goes_all_goes_that_means_nothing_without_it() -> None:
+    offers = Offers()
+    names = "batch message-tags draft/chathistory draft/event-playback draft/multiline"
+    offers.learn(names)
+    offers.take(names)
+    assert said(offers, ":s CAP me DEL :batch") == []
+    assert offers.held == {"message-tags"}
+    # What is still offered is asked for with it again.
+    assert said(offers, ":s CAP me NEW :batch") == [
+        "CAP REQ :batch draft/chathistory draft/event-playback draft/multiline"
+    ]
+
+
 def test_what_comes_and_goes_while_we_sign_in_is_followed_too() -> None:
     handshake, _ = begin(identity())
     feed(handshake, ":s CAP * LS :batch echo-message server-time")
@@ -90,9 +103,23 @@ def test_a_list_too_long_for_one_request_is_asked_for_in_two() -> None:
     assert feed(handshake, f":s CAP * LS * :{' '.join(names[:9])}") == []
     first, second = feed(handshake, f":s CAP * LS :{' '.join(names[9:])}")
     assert feed(handshake, f":s CAP * ACK {first.removeprefix('CAP REQ ')}") == []
-    # Of what is refused nothing is held, and the rest is.
-    assert feed(handshake, f":s CAP * NAK {second.removeprefix('CAP REQ ')}") == ["CAP END"]
-    assert handshake.offers.held == set(first.removeprefix("CAP REQ :").split())
+    # For the sake of one the server refuses all of a line: so each is asked for by itself.
+    others = second.removeprefix("CAP REQ :").split()
+    assert feed(handshake, f":s CAP * NAK :{' '.join(others)}") == [
+        f"CAP REQ {one}" for one in others
+    ]
+    for one in others[1:]:
+        assert feed(handshake, f":s CAP * ACK {one}") == []
+    assert feed(handshake, f":s CAP * NAK {others[0]}") == ["CAP END"]
+    assert handshake.offers.held == set(names) - {others[0]}
+
+
+def test_of_what_is_offered_later_and_refused_together_each_is_asked_for_by_itself() -> None:
+    offers = Offers()
+    assert said(offers, ":s CAP me NEW :batch setname") == ["CAP REQ :batch setname"]
+    assert said(offers, ":s CAP me NAK :batch setname") == ["CAP REQ batch", "CAP REQ setname"]
+    assert said(offers, ":s CAP me NAK :setname") == []
+    assert said(offers, ":s CAP me NAK :nothing that was offered") == []
 
 
 async def test_when_labels_go_what_is_on_its_way_is_confirmed_by_a_pong() -> None:

@@ -14,8 +14,13 @@ from cryptography.hazmat.primitives import serialization
 from bridge.demo.matrix_user import PATIENCE
 from bridge.networks.irc.client import certfp
 from bridge.networks.irc.connections.dial import Way, open_server
+from bridge.networks.irc.network.keepsakes import CERTIFICATE
 from bridge.networks.irc.settings import IrcSettings
 from bridge.sdk.errors import ModuleNotReady
+from bridge.sdk.ids import LoginId
+from bridge.sdk.login import Login, LoginKind
+from bridge.sdk.secret import Secret
+from tests.irc.stage import Host, Network, outcome, running, user_id
 from tests.rigs.certificates import Certificates, make_certificates
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -125,6 +130,21 @@ async def test_nobody_is_asked_for_the_password_of_a_key(own: Path) -> None:
         started.stdin.close()
         await started.wait()
     assert b"without a password" in errors
+
+
+async def test_a_person_whose_certificate_cannot_be_used_is_told_what_to_do(own: Path) -> None:
+    network = Network(0, servers=[{"host": "127.0.0.1", "port": 1}])
+    login = Login(
+        id=LoginId(9), kind=LoginKind.AUTOMATIC, owner=user_id("Ann"), name="Ann",
+        secrets={CERTIFICATE: Secret(locked(own.read_bytes()).decode())},
+    )  # fmt: skip
+    client = network.connector.connect(login, Host(network.store))
+    async with running(client) as run, asyncio.TaskGroup() as tasks:
+        tasks.create_task(outcome(client, "#room", "hello"))
+        said = str(await run.wait_for_error())
+    assert said.startswith("Your certificate cannot be used: ")
+    assert "certfp new" in said
+    assert "/proc" not in said
 
 
 def test_a_name_that_is_too_long_for_a_certificate_is_cut() -> None:

@@ -68,6 +68,8 @@ class Batch:
     is_replay: bool = False
     """What the server says again from its memory, or part of such a group."""
     is_over: bool = False
+    is_inner: bool = False
+    """It is part of another."""
 
     def ended(self) -> "Batch":
         """Return it as it is on its last line."""

@@ -126,10 +126,8 @@ class Facts:
             return []
         # A nick that comes back is anybody's: it holds nothing until it is given something.
         key = self._fold(source.nick)
+        theirs = self._take_theirs(chat.id, key, is_ours=self._network.is_ours(source))
         lost = self._take_own(chat.id, {key, *self._left_behind(chat, key)})
-        if not self._ranks(chat).pop(key, "") and not lost:
-            return []
-        theirs = {} if self._network.is_ours(source) else {RemoteUserId(key): Rank.NONE}
         return [RemoteRanks(chat=chat.id, ranks=theirs, own=lost)] if theirs or lost else []
 
     def _on_topic(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
@@ -261,22 +259,20 @@ class Facts:
             return []
         old = RemoteUserId(self._fold(message.source.nick))
         new = RemoteUserId(self._fold(message.param(0)))
+        if old == new:
+            return []
+        # One of ours may have told the network of it already, or not yet.
+        is_ours = any(map(self._network.is_ours, (message.source, self._roster.seen(new))))
         events: list[RemoteEvent] = []
         for chat, ranks in self._network.ranks.items():
-            lost = self._take_own(chat, {new}) if new != old else {}
-            own = self._own(chat)
+            # One who had the nick before may have gone with a rank: it is not inherited.
+            theirs = self._take_theirs(chat, new, is_ours=is_ours)
+            lost, own = self._take_own(chat, {new}), self._own(chat)
             if old in own:
                 own[new] = own.pop(old)
-            letters, held = ranks.pop(old, ""), ranks.pop(new, "")
-            if letters:
+            if letters := ranks.pop(old, ""):
                 ranks[new] = letters
-            elif not held:
-                continue
-            # One who had the nick before may have gone with a rank: it is not inherited.
-            told = {new: rank_of(letters)}
-            if letters:
-                told = {old: Rank.NONE, **told}
-            theirs = {} if self._network.is_ours(self._roster.seen(new)) else told
+                theirs = theirs if is_ours else {old: Rank.NONE, new: rank_of(letters)}
             if theirs or lost:
                 events.append(RemoteRanks(chat=chat, ranks=theirs, own=lost))
         return events
@@ -355,6 +351,18 @@ class Facts:
             return is_seen or network.owner_of(old, held_only=True) == owner
 
         return [old for old, one in own.items() if one == owner and not is_there(old)]
+
+    def _take_theirs(
+        self, chat: RemoteChatId, nick: str, *, is_ours: bool
+    ) -> dict[RemoteUserId, Rank]:
+        """Take from a nick the rank that who had it before went with; say so if that was one of
+        the network: whoever has the nick next would have it in the room.
+
+        ``is_ours``: who has it from now on.
+        """
+        held = self._network.ranks.get(chat, {}).pop(nick, "")
+        was_theirs = nick not in self._own(chat)
+        return {RemoteUserId(nick): Rank.NONE} if held and (was_theirs or not is_ours) else {}
 
     def _take_own(self, chat: RemoteChatId, nicks: Collection[str]) -> dict[UserId, Rank]:
         """Take from our people the ranks that they had by some nicks; say who has none now."""

@@ -158,6 +158,7 @@ class Presence:
             source=self.naming.source,
             ident=ident,
             certificate=await self._certificate(stack),
+            keeps_certificate=self._is_puppet,
         )
 
     async def _certificate(self, stack: AsyncExitStack) -> Path | None:

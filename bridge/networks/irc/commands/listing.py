@@ -126,18 +126,14 @@ def _with_rank(word: str, signs: str) -> str:
 
 
 def show_names(
-    channel: str, lines: Sequence[Incoming], signs: str, find: Callable[[str], Person | None]
+    channel: str, listed: Sequence[str], signs: str, find: Callable[[str], Person | None]
 ) -> str:
-    """Say who is in a channel: those with a rank first. ``find`` gives what is known of a nick.
+    """Say who is in a channel, as it is listed: those with a rank first. ``find`` gives what is
+    known of a nick.
 
     Of few people all of it is said, of more who is away.
     """
-    names = [
-        _with_rank(word.partition("!")[0], signs)
-        for one in lines
-        if one.command == replies.NAMES
-        for word in one.param(-1).split()
-    ]
+    names = [_with_rank(word.partition("!")[0], signs) for word in listed]
     ranks = {sign: rank for rank, sign in enumerate(signs)}
     names.sort(key=lambda name: (ranks.get(name[:1], len(signs)), name.lower()))
     known = [(name, find(name.lstrip(signs))) for name in names]

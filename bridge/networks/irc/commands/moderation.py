@@ -261,5 +261,4 @@ async def sync(call: NetworkCall) -> str:
         relay.check_in(chat)
         relay.list_again(chat)
         listed = await inquiries.names(chat.name)
-    number = sum(len(one.param(-1).split()) for one in listed)
-    return f"The room is made like {chat.name}, where {number} are now."
+    return f"The room is made like {chat.name}, where {len(listed)} are now."

@@ -69,7 +69,7 @@ class Deliveries:
 
         Of a group of lines only the first is given: it stands for all.
         """
-        spoken = Spoken(None if one.command == "BATCH" else one.params[-1])
+        spoken = Spoken(one.command, None if one.command == "BATCH" else one.params[-1])
         sending.lines.append(spoken)
         sending.relays = one.command == relaymsg.COMMAND
         if not sending.means.labels:
@@ -128,7 +128,8 @@ class Deliveries:
     def _hear_labelled(self, label: str, message: Incoming, *, own: bool) -> None:
         sending, spoken = self._labelled[label]
         refusal = self._refusal(message, sending.relays)
-        is_last = message.batch is None or message.batch.is_over
+        batch = message.batch
+        is_last = batch is None or (batch.is_over and not batch.is_inner)
         said = message.params[-1:] if message.command not in {"ACK", "BATCH"} else ()
         if own and _echoed_to(message) is not None:
             spoken.hear(message.param(-1), message.tags.get("msgid", ""))
@@ -151,7 +152,11 @@ class Deliveries:
             return
         text = echo.param(-1)
         for sending in self._open:
-            waiting = [one for one in sending.lines if not one.is_settled]
+            # What we say besides messages comes back, too: answers to CTCP are a NOTICE, say.
+            waiting = [
+                one for one in sending.lines
+                if not one.is_settled and one.is_meant_by({echo.command})
+            ]  # fmt: skip
             if sending.means is not Means.ECHO or sending.target != target or not waiting:
                 continue
             # In order; but an equal text tells that those before it were swallowed.
@@ -207,6 +212,8 @@ class Deliveries:
         if refusal is None:
             return
         suspects = [one for one in self._open if not one.means.labels and one.may_be_refused]
+        if commands := replies.refused_commands(reply):
+            suspects = [one for one in suspects if one.may_be_refused_as(commands)]
         if isinstance(refusal, relaymsg.RelayRefused):
             suspects = [one for one in suspects if one.relays][:1]
         if replies.names_target(reply):

@@ -54,6 +54,8 @@ class Way:
     source: IPv6Address | None = None
     ident: Ident | None = None
     certificate: Path | None = None
+    keeps_certificate: bool = False
+    """The login keeps it itself, and it is in no file that an admin has named."""
 
 
 async def connect(
@@ -141,7 +143,9 @@ async def _reach(
     username: str,
     known: list[Callable[[], None]],
 ) -> Streams:
-    context = await make_context(server, way.certificate) if server.tls else None
+    context = None
+    if server.tls:
+        context = await make_context(server, way.certificate, is_kept=way.keeps_certificate)
     try:
         async with asyncio.timeout(settings.connect_seconds):
             ends = asyncio.get_running_loop().time() + settings.connect_seconds

@@ -12,12 +12,19 @@ from bridge.networks.irc.connections.connection import Connection
 from bridge.networks.irc.connections.gate import Gate
 from bridge.networks.irc.protocol import replies
 from bridge.networks.irc.wire import Incoming, Line, Source, line
-from bridge.sdk.errors import DeliveryError, DeliveryUncertain, TemporaryFailure
+from bridge.sdk.errors import (
+    DeliveryError,
+    DeliveryUncertain,
+    PermanentFailure,
+    TemporaryFailure,
+)
 
 MOST_PAUSES = 4
 """Somebody who goes on talking is heard for this many times the first pause."""
 MOST_LINES = 500
 """Lines that one answer is kept of; the rest is counted only."""
+MOST_LISTED = 50_000
+"""People or bans of one channel: several times as many as the largest channels have."""
 
 TURNS = 2.0
 """A turn is waited for this many times as long as an answer: so one question before it may stay
@@ -130,6 +137,8 @@ class Inquiries:
         self._waiting: Counter[Priority] = Counter()
         """Questions whose turn has not come."""
         self._question: _Question | None = None
+        self._pause: asyncio.Timeout | None = None
+        """It leaves room to others between its lines; rescheduled, it does so no more."""
         self._overhearing: list[Overheard] = []
         self._ended = False
         self._late = ""
@@ -222,8 +231,15 @@ class Inquiries:
         has the turn. Gives whether nobody else wants it or the room."""
         if question.priority is Priority.PERSON:
             return True
-        is_wanted = self._waiting.total() > 0
-        return not is_wanted and await self._connection.leisure(BETWEEN_SECONDS)
+        if self._waiting.total():
+            return False
+        try:
+            async with asyncio.timeout(None) as self._pause:
+                return await self._connection.leisure(BETWEEN_SECONDS)
+        except TimeoutError:
+            return False  # Somebody came who wants the turn.
+        finally:
+            self._pause = None
 
     @asynccontextmanager
     async def _turn(self, question: _Question) -> AsyncIterator[None]:
@@ -237,6 +253,9 @@ class Inquiries:
                 raise self._broken()
             self._question = question
             try:
+                if self._joined and replies.END_OF_NAMES in question.last:
+                    # Not every server gives us names with a channel: after its PONG none come.
+                    await self._connection.ask_paced()
                 yield
                 if not question.last:
                     await self._make_room(question)
@@ -294,9 +313,12 @@ class Inquiries:
             await stack.aclose()
 
     def _hurry(self) -> None:
-        """Where a person waits behind a background question, have that end with a PONG: what a
-        server does not answer holds nobody up."""
+        """Have a background question pause no more where somebody waits behind it, and end with a
+        PONG where a person does: what a server does not answer holds nobody up."""
         question = self._question
+        if self._pause is not None and self._waiting.total():
+            self._pause.reschedule(asyncio.get_running_loop().time())
+            self._pause = None
         if question is None or not self._waiting[Priority.PERSON] or not self._connection.is_up:
             return
         is_background = question.priority is Priority.BACKGROUND
@@ -313,20 +335,40 @@ class Inquiries:
             self._late = question.marker or self._connection.ask()
 
     async def bans(self, channel: str) -> list[str]:
-        """The masks that a channel bans. Raises as :meth:`ask` does."""
-        answer = await self.ask(
-            line("MODE", channel, "b"), wanted={replies.BAN_ENTRY}, last={replies.END_OF_BANS},
-            channel=channel,
-        )  # fmt: skip
-        return [one.param(2) for one in answer.lines]
+        """The masks that a channel bans, all of them. Raises as :meth:`names` does."""
+        question = line("MODE", channel, "b")
+        return await self._list(
+            channel, question, replies.BAN_ENTRY, replies.END_OF_BANS, lambda one: [one.param(2)]
+        )
 
-    async def names(self, channel: str) -> Sequence[Incoming]:
-        """The lines that list who is in a channel. Raises as :meth:`ask` does."""
-        answer = await self.ask(
-            line("NAMES", channel), wanted={replies.NAMES}, last={replies.END_OF_NAMES},
-            channel=channel,
+    async def names(self, channel: str) -> list[str]:
+        """Everybody who is in a channel, as the server lists them: with the signs of their ranks.
+
+        Raises as :meth:`ask` does, and ``PermanentFailure`` for more than ``MOST_LISTED``.
+        """
+        question = line("NAMES", channel)
+        return await self._list(
+            channel, question, replies.NAMES, replies.END_OF_NAMES,
+            lambda one: one.param(-1).split(),
         )  # fmt: skip
-        return answer.lines
+
+    async def _list(
+        self, channel: str, question: Line, entry: str, end: str,
+        read: Callable[[Incoming], list[str]],
+    ) -> list[str]:  # fmt: skip
+        listed: list[str] = []
+
+        def hear(message: Incoming) -> None:
+            if len(listed) <= MOST_LISTED:
+                listed.extend(read(message))
+
+        await self.follow(question, wanted={entry}, last={end}, channel=channel, hear=hear)
+        if len(listed) > MOST_LISTED:
+            # A part would be taken for the whole: what it leaves out for what is not there.
+            raise PermanentFailure(
+                f"{channel} lists more than {MOST_LISTED} there: that is too much to be read"
+            )
+        return listed
 
     @contextmanager
     def overhearing(self, nick: str, is_heard: Callable[[Source], bool]) -> Iterator[Overheard]:

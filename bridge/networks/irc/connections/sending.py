@@ -1,7 +1,7 @@
 """One message on its way to a server, line by line."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, auto
@@ -41,10 +41,15 @@ class Means(Enum):
         return self in {Means.ECHO, Means.LABELS_AND_ECHO}
 
 
+_SAID = frozenset({"PRIVMSG", "RELAYMSG", "BATCH"})
+"""What is written by one of these may come back, or be refused, by the name of another."""
+
+
 @dataclass(eq=False, slots=True)
 class Spoken:
     """A line that was written."""
 
+    command: str
     text: str | None
     """None for a group of lines, which is told by where it stands."""
     label: str = ""
@@ -59,6 +64,12 @@ class Spoken:
     def is_settled(self) -> bool:
         """Whether we know what became of it."""
         return self.taken or self.refusal is not None
+
+    def is_meant_by(self, commands: Collection[str]) -> bool:
+        """Whether it may be meant by a reply or an echo of one of these commands."""
+        return self.command in commands or (
+            self.command in _SAID and not _SAID.isdisjoint(commands)
+        )
 
     def hear(self, text: str, remote_id: str) -> None:
         """Take note of the server's echo."""
@@ -103,6 +114,10 @@ class Sending:
     def refusal(self) -> DeliveryError | None:
         """The first reason that the server gave against one of its lines."""
         return next((one.refusal for one in self.lines if one.refusal is not None), None)
+
+    def may_be_refused_as(self, commands: Collection[str]) -> bool:
+        """Whether such a line is one that a refusal of these commands means."""
+        return any(not one.is_settled and one.is_meant_by(commands) for one in self.lines)
 
     @property
     def may_be_refused(self) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bridge.networks.irc.connections.reader import reason_of
 from bridge.networks.irc.settings import ServerSettings
+from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import ModuleNotReady
 
 MOST_KEPT = 16
@@ -21,10 +22,13 @@ Stamp = tuple[int, int, int] | None
 """By which a file is known to be the same as before; None: it is not there."""
 
 
-async def make_context(server: ServerSettings, certificate: Path | None) -> ssl.SSLContext:
+async def make_context(
+    server: ServerSettings, certificate: Path | None, *, is_kept: bool = False
+) -> ssl.SSLContext:
     """Make what a TLS connection to a server needs, or share what was made.
 
-    A file of issuers that has changed is read anew. Raises ``ModuleNotReady`` with a sentence.
+    A file of issuers that has changed is read anew. ``is_kept``: the certificate is one that a
+    login keeps, and its path says nothing to anybody. Raises ``ModuleNotReady`` with a sentence.
     """
     try:
         if certificate is None:
@@ -39,6 +43,11 @@ async def make_context(server: ServerSettings, certificate: Path | None) -> ssl.
         # Without a password OpenSSL would ask for one at the terminal, and everything would wait.
         context.load_cert_chain(certificate, password="")
     except OSError as error:
+        if is_kept:
+            raise ModuleNotReady(
+                f"Your certificate cannot be used: {reason_of(error)}. Say "
+                f"{as_typed('certfp new')} for another, or {as_typed('certfp off')} to do without."
+            ) from error
         raise ModuleNotReady(
             f"certificate_file {certificate} cannot be used: {reason_of(error)}. It must hold "
             "a certificate and its key without a password, as PEM."

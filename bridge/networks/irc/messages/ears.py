@@ -20,7 +20,7 @@ from bridge.networks.irc.network.network import Network
 from bridge.networks.irc.protocol import replies
 from bridge.networks.irc.protocol.acts import is_typing, read_act, read_answered, read_typing
 from bridge.networks.irc.protocol.multiline import Assembler
-from bridge.networks.irc.protocol.times import read_time
+from bridge.networks.irc.protocol.times import read_past
 from bridge.networks.irc.wire import Incoming, Source
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.events import (
@@ -133,7 +133,7 @@ class Ears:
         chat, source = self.roster.find_chat(message.param(0)), message.source
         if chat is None or source is None or not source.is_person:
             return []
-        told, msgid = read_time(message), message.tags.get("msgid", "")
+        told, msgid = read_past(message, self._now()), message.tags.get("msgid", "")
         at = told or self._now()
         if message.is_replayed:
             self._history.count(chat.id)
@@ -153,7 +153,7 @@ class Ears:
     def _pass_over(self, message: Incoming) -> list[Heard]:
         """Who came and went meanwhile is known from the list of names; only that it was said
         counts, or a page of nothing else would be asked for again."""
-        batch, told = message.batch, read_time(message)
+        batch, told = message.batch, read_past(message, self._now())
         chat = self.roster.find_chat(batch.params[0]) if batch and batch.params else None
         if chat is None or told is None or message.command == "BATCH":
             return []

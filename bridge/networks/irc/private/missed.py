@@ -27,7 +27,7 @@ from bridge.networks.irc.network.history import (
 from bridge.networks.irc.network.network import Network
 from bridge.networks.irc.private.partners import Partners
 from bridge.networks.irc.protocol import replies
-from bridge.networks.irc.protocol.times import read_stamp, read_time
+from bridge.networks.irc.protocol.times import read_past, read_stamp
 from bridge.networks.irc.wire import Incoming, Source, line
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.events import RemoteEvent
@@ -160,11 +160,10 @@ class Missed:
             return []
         batch = incoming.batch
         is_asked = self._is_open and self._since is not None
-        is_failure = incoming.command == "FAIL" and incoming.param(0).upper() == "CHATHISTORY"
         if batch is not None and batch.kind == history.TARGETS:
             if is_asked:
                 self._read_targets(incoming, is_over=batch.is_over)
-        elif is_asked and is_failure:
+        elif is_asked and self._refuses_targets(incoming):
             # It does not say who, or not all of them: those whom we know are asked for, too.
             partners = map(self._partners.find, self._partners.chats)
             self._ask_for([*(one.nick for one in partners if one is not None), *self._people])
@@ -173,6 +172,15 @@ class Missed:
         else:
             self._history.handle(incoming, self._chat, self._connection.waited)
         return self._let_go()
+
+    def _refuses_targets(self, incoming: Incoming) -> bool:
+        """Whether a line is the no to the question who said something: one person's words may have
+        been asked for already."""
+        if incoming.command != "FAIL" or incoming.param(0).upper() != "CHATHISTORY":
+            return False
+        named = incoming.params[1:-1]
+        is_of_one = any(self._history.is_asked(self._chat(one)) for one in named)
+        return not is_of_one and all(one.upper() != "AFTER" for one in named)
 
     def _read_targets(self, incoming: Incoming, *, is_over: bool) -> None:
         """Read a line of an answer to the question who said something."""
@@ -212,7 +220,7 @@ class Missed:
     def wants(self, message: Incoming) -> bool:
         """Whether a message out of the memory is of a gap, not ours and not heard before."""
         source = message.source
-        told, msgid = read_time(message), message.tags.get("msgid", "")
+        told, msgid = read_past(message, self._now()), message.tags.get("msgid", "")
         if source is None or self._connection.isupport.is_channel(message.param(0)):
             return False
         sides = self._chat(source.nick), self._chat(message.param(0))
@@ -234,7 +242,7 @@ class Missed:
         heard = [Heard(one, ALONE) for one in told]
         if not self._begun.is_set() or not heard or message.is_replayed:
             return heard
-        at, msgid = read_time(message), message.tags.get("msgid", "")
+        at, msgid = read_past(message, self._now()), message.tags.get("msgid", "")
         is_kept = (
             message.command in replies.SPEAKING
             or history.PLAYBACK in self._connection.capabilities

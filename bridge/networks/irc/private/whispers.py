@@ -13,7 +13,7 @@ from bridge.networks.irc.private.lookout import Lookout
 from bridge.networks.irc.private.partners import Partner, Partners
 from bridge.networks.irc.protocol import replies
 from bridge.networks.irc.protocol.acts import is_typing, read_act, read_answered, read_typing
-from bridge.networks.irc.protocol.times import read_time
+from bridge.networks.irc.protocol.times import read_past
 from bridge.networks.irc.wire import Incoming, Source, cut
 from bridge.sdk.commands import as_typed
 from bridge.sdk.events import (
@@ -97,7 +97,7 @@ class Whispers:
         answered = read_answered(message)
         return RemoteMessage(
             chat=chat, id=self._network.id_of(message), sender=user, kind=kind, body=body,
-            at=read_time(message) or self._now(), direct=True,
+            at=read_past(message, self._now()) or self._now(), direct=True,
             reply_to=RemoteMessageId(answered) if answered else None,
         )  # fmt: skip
 

@@ -24,20 +24,21 @@ class Batches:
     def place(self, message: Incoming) -> Incoming:
         """Return the line with the group that it is in, or that it begins or ends."""
         reference = message.param(0)
+        around = self._open.get(message.tags["batch"]) if "batch" in message.tags else None
         if message.command != "BATCH" or reference[:1] not in {"+", "-"}:
-            around = self._open.get(message.tags["batch"]) if "batch" in message.tags else None
             return message if around is None else replace(message, batch=around)
         name = reference[1:]
         if reference[0] == "-":
             ended = self._open.pop(name, None)
             return message if ended is None else replace(message, batch=ended.ended())
-        around = self._open.get(message.tags.get("batch", ""))
         label = message.tags.get("label", "") or (around.label if around else "")
         if len(self._open) >= MOST_OPEN:
             del self._open[next(iter(self._open))]
         kind = message.param(1).lower()
         is_replay = kind == "chathistory" or (around is not None and around.is_replay)
-        begun = Batch(kind, message.params[2:], name, label, is_replay)
+        begun = Batch(
+            kind, message.params[2:], name, label, is_replay, is_inner=around is not None
+        )
         self._open[name] = begun
         return replace(message, batch=begun)
 

@@ -128,6 +128,9 @@ class Handshake:
                 return [] if message.param(2) == "*" else self._request()
             case "ACK":
                 self.offers.take(message.param(-1))
+            case "NAK" if apart := self.offers.ask_apart(message.param(-1)):
+                self._requests += len(apart) - 1
+                return apart
             case "NAK" if self._sasl and "sasl" in message.param(-1).lower().split():
                 if not self._goes_without():
                     raise ModuleNotReady(f"{self._server} offers SASL and then refuses it.")

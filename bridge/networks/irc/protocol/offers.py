@@ -58,6 +58,14 @@ class Offers:
             row = f"{row} {name}".strip()
         return [*requests, line("CAP", "REQ", row)] if row else requests
 
+    def ask_apart(self, refused: str) -> list[Line]:
+        """Return requests for each name of one that was refused; none where it was one name.
+
+        A server that does not take one of them takes none.
+        """
+        names = [name for name in refused.lower().split() if name in self.values]
+        return [line("CAP", "REQ", name) for name in names] if len(names) > 1 else []
+
     def take(self, words: str) -> None:
         """Take note of what was given, or with a hyphen taken back (``CAP ACK``)."""
         for word in words.lower().split():
@@ -76,6 +84,10 @@ class Offers:
                 for name in gone:
                     self.values.pop(name, None)
                 self.held -= gone
+                while lone := {one for one in self.held if _NEEDS.get(one, one) not in self.held}:
+                    self.held -= lone
             case "ACK":
                 self.take(message.param(-1))
+            case "NAK":
+                return self.ask_apart(message.param(-1))
         return []

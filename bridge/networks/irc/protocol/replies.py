@@ -134,8 +134,10 @@ LINE_REFUSED = frozenset({"411", "412", "413", "414", "417"})
 COMMAND_REFUSED = frozenset({"263", "421", "461", "FAIL"})
 SPEAKING = frozenset({"PRIVMSG", "NOTICE"})
 DOING = frozenset({"TAGMSG", "REDACT"})
-TO_PEOPLE = SPEAKING | DOING
 """What is done to a message (IRCv3 ``message-tags``, ``draft/message-redaction``)."""
+TO_PEOPLE = SPEAKING | DOING
+
+_GROUP = "BATCH"
 
 NICK_TAKEN = frozenset({"433", "436", "437"})
 NICK_REFUSED = frozenset({"432"})
@@ -196,7 +198,7 @@ def send_refusal(reply: Incoming) -> DeliveryError | None:
         return TemporaryFailure(
             f"{reply.param(1)} did not take it now: {SEND_LATER[code]} (the server: {said})"
         )
-    if code in COMMAND_REFUSED and not _is_about_speaking(reply):
+    if code in COMMAND_REFUSED and not refused_commands(reply):
         return None
     if code == "263":
         return TemporaryFailure(f"The server is too busy to take it (it says: {said})")
@@ -224,10 +226,14 @@ def command_refusal(reply: Incoming) -> CommandRefusedError:
     return CommandRefusedError(f"{shown} (the server: {said})", reply.command)
 
 
-def _is_about_speaking(reply: Incoming) -> bool:
+def refused_commands(reply: Incoming) -> frozenset[str]:
+    """Which of the commands that say or do something a refusal names; none if it names none."""
+    if reply.command not in COMMAND_REFUSED:
+        return frozenset()
     about = [param.upper() for param in reply.params[:2]]
-    is_group = about[:1] == ["BATCH"] and about[-1].startswith("MULTILINE_")
-    return is_group or not TO_PEOPLE.isdisjoint(about)
+    # No other groups of lines are written by us. Who knows no BATCH takes the lines by themselves.
+    is_group = reply.command == "FAIL" and about[:1] == [_GROUP]
+    return TO_PEOPLE.intersection(about) | ({_GROUP} if is_group else set())
 
 
 def is_error(reply: Incoming) -> bool:

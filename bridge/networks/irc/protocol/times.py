@@ -1,13 +1,22 @@
 """When something was said, as the server tells it (IRCv3 ``server-time``)."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from bridge.networks.irc.wire import Incoming
+
+AHEAD = timedelta(days=7)
+"""A server's clock may be before ours; what it says of a time beyond this is a mistake."""
 
 
 def read_time(message: Incoming) -> datetime | None:
     """Read the IRCv3 ``server-time`` tag."""
     return read_stamp(message.tags.get("time", ""))
+
+
+def read_past(message: Incoming, now: datetime) -> datetime | None:
+    """The same of what has been said: what cannot have been then was said now."""
+    at = read_time(message)
+    return at if at is None or at <= now + AHEAD else now
 
 
 def read_stamp(text: str) -> datetime | None:
