@@ -55,7 +55,10 @@ async def test_an_operators_yes_bridges_the_channel_and_nobody_elses_does(
         assert not app.parts.portals.in_room(room)  # type: ignore[arg-type]
         await tell(olga, "yes #hall", "#hall is bridged to Hall now.")
         await alice.wait_for_text(room, "bridged to #hall on near: olga, who runs it, agreed.")
-        await carl.expect("NOTICE #hall", f"the Matrix room Hall now: {alice.id} asked for it")
+        told = await carl.expect(
+            "NOTICE #hall", f"the Matrix room Hall now: {alice.id} asked for it"
+        )
+        assert "can end it at any time: /msg trestle help says how." in told
         await tell(olga, "yes #hall", "nobody asks to bridge #hall just now")
         await alice.say(room, "good morning")
         assert await read_texts(carl, 1) == [(alice.id[1:].partition(":")[0], "good morning")]

@@ -241,7 +241,9 @@ class MainBot:
         )
 
     def _hint(self, person: UserId, word: str) -> str:
-        return did_you_mean(word, {*self.actions, *self.network_commands.names(person)})
+        # That there is help the sentence says itself, and a "hello" is no "help".
+        known = {*self.actions, *self.network_commands.names(person)} - {"help"}
+        return did_you_mean(word, known)
 
     async def _allow(self, action: Action, order: Order) -> None:
         allows, sender = self._stage.permissions.allows, order.sender
@@ -380,10 +382,10 @@ class MainBot:
 
     async def _set(self, order: Order) -> str:
         door, words = self._door_and_words(order)
-        if not words:
-            return describe(door.portal)
-        key, value = read_typed(words)
         wish = self._plumbing.wish(door, order.sender)
+        if not words:
+            return describe(wish)
+        key, value = read_typed(words)
         await self._portals.choose(door, wish, {key: value})
         return f"{key} is {value} for {door.portal.chat_name} on {door.portal.instance} now."
 
