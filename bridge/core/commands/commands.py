@@ -236,14 +236,12 @@ class MainBot:
         hint = self._hint(call.sender.user_id, name)
         # What is said in a direct chat may have been meant as an answer, and be a secret.
         what = "that" if call.direct else repr(name[:40])
-        return (
-            f"I do not know {what}.{hint} Say {as_typed('help', direct=call.direct)} for a list."
-        )
+        help_is = as_typed("help", direct=call.direct)
+        return f"I do not know {what}.{hint} Say {help_is} for a list."
 
     def _hint(self, person: UserId, word: str) -> str:
-        # That there is help the sentence says itself, and a "hello" is no "help".
-        known = {*self.actions, *self.network_commands.names(person)} - {"help"}
-        return did_you_mean(word, known)
+        # Not "help", which is named anyway: "hello" is like it.
+        return did_you_mean(word, {*self.actions, *self.network_commands.names(person)} - {"help"})
 
     async def _allow(self, action: Action, order: Order) -> None:
         allows, sender = self._stage.permissions.allows, order.sender
