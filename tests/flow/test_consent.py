@@ -154,7 +154,9 @@ async def test_an_operator_sees_limits_and_ends_the_bridge_and_both_sides_are_to
         await tell(carl, "help", "Say /msg trestle and one of these. Contact: admin@test.example.")
         await carl.expect("NOTICE carl :leave: the bridge ends")
         await carl.expect("NOTICE carl :no #channel: ")
-        await tell(carl, "leave", "operator of no bridged channel just now; say it once more with the")
+        await tell(
+            carl, "leave", "operator of no bridged channel just now; say it once more with the"
+        )
         await tell(olga, "status", f"the Matrix room Square, 2 people in it; {alice.id} asked")
         await tell(olga, "block nobody", "nobody from Matrix is called nobody here")
         await tell(olga, f"block {nick}", f"{bea.id} is blocked in #square")

@@ -311,9 +311,8 @@ class MainBot:
         lines = []
         for name, instance in sorted(self._plumbing.instances.items()):
             info = instance.connector.info
-            state, reason = instance.state
-            why = f" ({reason})" if reason else ""
-            lines.append(f"{name}: {info.name}, {state.value}{why}")
+            state, why = instance.state
+            lines.append(f"{name}: {info.name}, {state.value}{f' ({why})' if why else ''}")
         lines += [f"{name}: {title}; invite {user}" for name, title, user in self._bots()]
         return "\n".join(lines) or "Nothing is switched on in the settings."
 
@@ -330,9 +329,10 @@ class MainBot:
             lane = self._router.lanes.get(door.name)
             waiting = len(lane) if lane else 0
             instance = self._plumbing.instances.get(portal.instance)
-            state = instance.state[0].value if instance else "not switched on"
+            state, why = instance.state if instance else ("not switched on", "")
             trouble = instance.trouble.get(portal.chat, "") if instance else ""
-            parts = [f"{portal.chat_name} on {portal.instance}: {state}"]
+            why = f" ({why.rstrip('.')})" if why else ""
+            parts = [f"{portal.chat_name} on {portal.instance}: {state}{why}"]
             parts += ["paused"] if portal.paused else []
             parts += ["held back: not all here are seen there"] if portal.blocked else []
             parts += [f"{waiting} waiting"] if waiting else []
