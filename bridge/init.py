@@ -2,6 +2,7 @@
 
 import io
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,9 +172,13 @@ def registration_text(settings: Settings) -> str:
 
 def homeserver_lines(registered: Path, settings: Settings) -> str:
     """What the admin puts into the homeserver's configuration."""
-    files = to_yaml({"app_service_config_files": [str(registered.absolute())]})
+    file = str(registered.absolute())
+    files = to_yaml({"app_service_config_files": [file]})
     return (
-        f"{files}# The homeserver's user must be able to read that file; copy it if need be.\n"
+        f"{files}# The homeserver's user must be able to read that file: else it does not start.\n"
+        "# If that is not you, make a copy and name that one, as root on Debian:\n"
+        f"#   install -o matrix-synapse -m 600 {shlex.quote(file)} "
+        "/etc/matrix-synapse/trestle.yaml\n"
         f"# The homeserver must reach Trestle at {settings.appservice.url}"
     )
 

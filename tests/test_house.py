@@ -172,6 +172,23 @@ def test_every_link_to_a_file_leads_somewhere(document: str) -> None:
     assert broken == []
 
 
+def headings(page: Path) -> set[str]:
+    """The anchors of a page's headings, as forges make them."""
+    text = re.sub(r"^ *```.*?^ *```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", one.strip().lower()).replace(" ", "-") for one in found}
+
+
+def test_every_link_to_a_heading_leads_to_one() -> None:
+    broken = [
+        f"{name_of(page)}: {target}#{heading}"
+        for page in [TOP / "README.md", *TOP.glob("docs/**/*.md")]
+        for target, heading in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text())
+        if heading not in headings((page.parent / target) if target else page)
+    ]
+    assert broken == []
+
+
 def test_every_command_in_the_readme_is_there() -> None:
     text = (TOP / "README.md").read_text()
     makefile = (TOP / "Makefile").read_text()

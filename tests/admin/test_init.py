@@ -181,6 +181,8 @@ def test_it_prints_the_lines_for_the_homeserver_and_what_comes_next(folder: Path
     lines.write_text(between)
     assert read_yaml(lines) == {"app_service_config_files": [str(place / "registration.yaml")]}
     assert "must reach Trestle at http://127.0.0.1:29333" in between
+    copy = f"#   install -o matrix-synapse -m 600 '{place}/registration.yaml' /etc/matrix-synapse/"
+    assert copy in between
     assert f"trestle run -c '{place}/config.yaml'\n" in made.output
     assert f"`trestle doctor -c '{place}/config.yaml'`" in made.output
 

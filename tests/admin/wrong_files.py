@@ -108,7 +108,7 @@ async def an_irc_server_with_an_unknown_name(bench: Bench) -> AsyncIterator[Case
 
 @row(
     "networks",
-    "libera: 127.0.0.1:9 cannot be reached",
+    "libera: 127.0.0.1:9 cannot be reached: Connection refused",
     "Look at `servers`: host, port, and whether",
 )
 async def an_irc_server_that_is_not_there(bench: Bench) -> AsyncIterator[Case]:

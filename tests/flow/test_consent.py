@@ -55,7 +55,10 @@ async def test_an_operators_yes_bridges_the_channel_and_nobody_elses_does(
         assert not app.parts.portals.in_room(room)  # type: ignore[arg-type]
         await tell(olga, "yes #hall", "#hall is bridged to Hall now.")
         await alice.wait_for_text(room, "bridged to #hall on near: olga, who runs it, agreed.")
-        await carl.expect("NOTICE #hall", f"the Matrix room Hall now: {alice.id} asked for it")
+        told = await carl.expect(
+            "NOTICE #hall", f"the Matrix room Hall now: {alice.id} asked for it"
+        )
+        assert "can end it at any time: /msg trestle help says how." in told
         await tell(olga, "yes #hall", "nobody asks to bridge #hall just now")
         await alice.say(room, "good morning")
         assert await read_texts(carl, 1) == [(alice.id[1:].partition(":")[0], "good morning")]
@@ -151,7 +154,9 @@ async def test_an_operator_sees_limits_and_ends_the_bridge_and_both_sides_are_to
         await tell(carl, "help", "Say /msg trestle and one of these. Contact: admin@test.example.")
         await carl.expect("NOTICE carl :leave: the bridge ends")
         await carl.expect("NOTICE carl :no #channel: ")
-        await tell(carl, "leave", "you are an operator of no bridged channel")
+        await tell(
+            carl, "leave", "operator of no bridged channel just now; say it once more with the"
+        )
         await tell(olga, "status", f"the Matrix room Square, 2 people in it; {alice.id} asked")
         await tell(olga, "block nobody", "nobody from Matrix is called nobody here")
         await tell(olga, f"block {nick}", f"{bea.id} is blocked in #square")

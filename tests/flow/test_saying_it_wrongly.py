@@ -43,6 +43,7 @@ async def test_help_finds_a_word_wherever_it_is_known_and_says_what_may_be_meant
             ("help uncertain_things", "called 'uncertain_things' here that you use. Say"),
             ("near whios carl", "near takes no such command. Did you mean whois?"),
             ("whios carl", "I do not know 'whios'. Did you mean whois?"),
+            ("hello", "I do not know 'hello'. Say !trestle help for a list."),
         ):
             assert heard in await answer(alice, room, said)
 

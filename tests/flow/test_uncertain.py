@@ -27,7 +27,11 @@ async def test_a_room_that_holds_gets_no_doubles_and_its_people_hear_what_may_be
             alice = await town.person("alice")
             room = await bridge(alice, "#held")
             await alice.say(room, "!trestle set")
-            await alice.wait_for_text(room, "uncertain: resend (resend or hold")
+            shown = await alice.wait_for_text(room, "uncertain: resend (resend or hold")
+            lines = shown["content"]["body"].splitlines()
+            assert "members: default, here speakers (" in lines[3]
+            assert "puppets: default, here automatic (" in lines[5]
+            assert lines[-1] == "To change one, say for example !trestle set members full"
             await alice.say(room, "!trestle set uncertain hold")
             await alice.wait_for_text(room, "uncertain is hold for #held on near now")
             await alice.say(room, "before")

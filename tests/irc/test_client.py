@@ -108,7 +108,7 @@ async def test_nobody_at_home_is_a_sentence() -> None:
     async with running(relay) as run:
         error = await run.wait_for_error()
     assert isinstance(error, ModuleNotReady)
-    assert f"127.0.0.1:{port} cannot be reached" in str(error)
+    assert f"127.0.0.1:{port} cannot be reached: Connection refused" in str(error)
 
 
 @pytest.mark.parametrize(

@@ -236,12 +236,12 @@ class MainBot:
         hint = self._hint(call.sender.user_id, name)
         # What is said in a direct chat may have been meant as an answer, and be a secret.
         what = "that" if call.direct else repr(name[:40])
-        return (
-            f"I do not know {what}.{hint} Say {as_typed('help', direct=call.direct)} for a list."
-        )
+        help_is = as_typed("help", direct=call.direct)
+        return f"I do not know {what}.{hint} Say {help_is} for a list."
 
     def _hint(self, person: UserId, word: str) -> str:
-        return did_you_mean(word, {*self.actions, *self.network_commands.names(person)})
+        # Not "help", which is named anyway: "hello" is like it.
+        return did_you_mean(word, {*self.actions, *self.network_commands.names(person)} - {"help"})
 
     async def _allow(self, action: Action, order: Order) -> None:
         allows, sender = self._stage.permissions.allows, order.sender
@@ -311,9 +311,8 @@ class MainBot:
         lines = []
         for name, instance in sorted(self._plumbing.instances.items()):
             info = instance.connector.info
-            state, reason = instance.state
-            why = f" ({reason})" if reason else ""
-            lines.append(f"{name}: {info.name}, {state.value}{why}")
+            state, why = instance.state
+            lines.append(f"{name}: {info.name}, {state.value}{f' ({why})' if why else ''}")
         lines += [f"{name}: {title}; invite {user}" for name, title, user in self._bots()]
         return "\n".join(lines) or "Nothing is switched on in the settings."
 
@@ -330,9 +329,10 @@ class MainBot:
             lane = self._router.lanes.get(door.name)
             waiting = len(lane) if lane else 0
             instance = self._plumbing.instances.get(portal.instance)
-            state = instance.state[0].value if instance else "not switched on"
+            state, why = instance.state if instance else ("not switched on", "")
             trouble = instance.trouble.get(portal.chat, "") if instance else ""
-            parts = [f"{portal.chat_name} on {portal.instance}: {state}"]
+            why = f" ({why.rstrip('.')})" if why else ""
+            parts = [f"{portal.chat_name} on {portal.instance}: {state}{why}"]
             parts += ["paused"] if portal.paused else []
             parts += ["held back: not all here are seen there"] if portal.blocked else []
             parts += [f"{waiting} waiting"] if waiting else []
@@ -380,10 +380,10 @@ class MainBot:
 
     async def _set(self, order: Order) -> str:
         door, words = self._door_and_words(order)
-        if not words:
-            return describe(door.portal)
-        key, value = read_typed(words)
         wish = self._plumbing.wish(door, order.sender)
+        if not words:
+            return describe(wish)
+        key, value = read_typed(words)
         await self._portals.choose(door, wish, {key: value})
         return f"{key} is {value} for {door.portal.chat_name} on {door.portal.instance} now."
 

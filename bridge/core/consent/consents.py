@@ -24,6 +24,7 @@ from bridge.sdk.errors import (
 from bridge.sdk.events import ConsentRequest, RemoteChat, RemoteUser
 from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
 from bridge.sdk.secret import Secret
+from bridge.sdk.wishes import TakesWishes
 from bridge.storage.consents import ConsentStore
 
 log = logging.getLogger(__name__)
@@ -134,7 +135,7 @@ class Consents:
         await say_on_both_sides(
             self._house, door,
             there=f"This channel is bridged to the Matrix room {asked.room_name} now: {asked.by} "
-            f"asked for it, {moderator.name} agreed. Who runs the channel can end it at any time.",
+            f"asked for it, {moderator.name} agreed. {_way_out(network)}",
             here=f"This room is bridged to {asked.chat_name} on {instance}: {moderator.name}, who "
             f"runs it, agreed. {door.terms}",
         )  # fmt: skip
@@ -346,3 +347,11 @@ def in_words(found: Doorway | tuple[Asked, Sequence[RemoteUser]]) -> str:
 
 def _chat_of(asked: Asked) -> RemoteChat:
     return RemoteChat(id=asked.chat, name=asked.chat_name)
+
+
+def _way_out(network: Instance) -> str:
+    """What is said in a chat of its people's rights, with what they type there."""
+    rights = "Those who run this channel can end it at any time"
+    connector: object = network.connector
+    wishes = connector.wishes() if isinstance(connector, TakesWishes) else ()
+    return f"{rights}: {wishes[0][0]} says how." if wishes else f"{rights}."

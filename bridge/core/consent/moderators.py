@@ -57,12 +57,13 @@ class Moderators:
     async def _status(self, door: Doorway) -> str:
         house, portal = self._house, door.portal
         members = await house.intents.joined_members(portal.room)
-        people = sum(not house.namespaces.is_ours(one) for one in members)
+        count = sum(not house.namespaces.is_ours(one) for one in members)
+        people = "1 person" if count == 1 else f"{count} people"
         blocked = ", ".join(house.blocks.of(portal.instance, portal.chat)) or "nobody"
         paused = " Nothing crosses just now: it is paused." if portal.paused else ""
         return "\n".join((
             f"{portal.chat_name} is bridged to the Matrix room "
-            f"{await house.intents.room_name(portal.room)}, {people} people in it; "
+            f"{await house.intents.room_name(portal.room)}, {people} in it; "
             f"{portal.created_by or house.namespaces.bot} asked for it.{paused}",
             f"Blocked: {blocked}.",
             "You can say: status, leave, block <nick or homeserver>, unblock <the same>.",

@@ -1,6 +1,7 @@
 """The modules that are installed: ours and strangers' alike, found by entry points."""
 
 import difflib
+import importlib
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -58,6 +59,10 @@ def _found(places: tuple[str, ...]) -> Mapping[str, Installed]:
 def find_module(name: str, path: str) -> Installed:
     """Give the module of that name. Raises ``ConfigError`` with those there are."""
     modules = installed()
+    if name not in modules:  # It may have been installed since we looked.
+        importlib.invalidate_caches()
+        _found.cache_clear()
+        modules = installed()
     if name in modules:
         return modules[name]
     near = difflib.get_close_matches(name, modules, n=1)

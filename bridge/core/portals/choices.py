@@ -39,12 +39,21 @@ class Choice:
     """All that it takes; none: any text."""
     text: str = ""
     """What the text is, where it takes any."""
+    default: Callable[[Wish], str] | None = None
+    """What ``default`` means on a network, where it is a value."""
 
     @property
     def takes(self) -> str:
         """What can be said, in words."""
         *others, last = self.values or (self.text,)
         return f"{', '.join(others)} or {last}" if others else last
+
+    def describe(self, wish: Wish) -> str:
+        """What is chosen, with what can be."""
+        chosen = self.show(wish.portal)
+        if chosen == DEFAULT and self.default is not None:
+            chosen = f"{DEFAULT}, here {self.default(wish)}"
+        return f"{chosen} ({self.takes}; {self.help})"
 
 
 def read_typed(words: Sequence[str]) -> tuple[str, str]:
@@ -80,11 +89,22 @@ def chosen_as(portal: Portal, chosen: Portal) -> Portal:
     return replace(portal, **{key: getattr(chosen, key) for key in CHOICES})
 
 
-def describe(portal: Portal) -> str:
-    """All that is chosen and can be, a line each."""
-    return "\n".join(
-        f"{key}: {one.show(portal)} ({one.takes}; {one.help})" for key, one in CHOICES.items()
-    )
+def describe(wish: Wish) -> str:
+    """All that is chosen and can be, a line each, and how it is changed."""
+    return "\n".join((
+        *(f"{key}: {one.describe(wish)}" for key, one in CHOICES.items()),
+        f"To change one, say for example {as_typed('set members full')}",
+    ))  # fmt: skip
+
+
+def _has_puppets(wish: Wish) -> bool:
+    connector = wish.instance.connector if wish.instance else None
+    return connector is not None and connector.capabilities(wish.portal.chat).puppets
+
+
+def _default_puppets(wish: Wish) -> str:
+    puppets = wish.rules.puppets
+    return puppets.value if _has_puppets(wish) else Puppets.RELAY.value
 
 
 def _set_puppets(wish: Wish, value: str) -> Portal:
@@ -100,9 +120,7 @@ def _set_privacy(wish: Wish, value: str) -> Portal:
     if value == DEFAULT:
         return replace(wish.portal, privacy=None)
     puppets = wish.portal.puppets or wish.rules.puppets
-    connector = wish.instance.connector if wish.instance else None
-    has_own = connector is not None and connector.capabilities(wish.portal.chat).puppets
-    if value == _ON and (puppets is Puppets.RELAY or not has_own):
+    if value == _ON and (puppets is Puppets.RELAY or not _has_puppets(wish)):
         raise PermanentFailure("nobody is seen there: one connection speaks for all")
     return replace(wish.portal, privacy=value == _ON)
 
@@ -153,24 +171,28 @@ CHOICES: Mapping[str, Choice] = {
         change=lambda wish, value: replace(
             wish.portal, members=None if value == DEFAULT else Members(value)
         ),
+        default=lambda wish: wish.rules.members.value,
     ),
     "privacy": Choice(
         values=(_ON, _OFF, DEFAULT),
         help="nothing comes in while somebody reads here who is not seen there",
         show=lambda portal: DEFAULT if portal.privacy is None else _ON if portal.privacy else _OFF,
         change=_set_privacy,
+        default=lambda wish: _ON if wish.rules.privacy else _OFF,
     ),
     "puppets": Choice(
         values=(*Puppets, DEFAULT),
         help="whose account speaks for people",
         show=lambda portal: portal.puppets.value if portal.puppets else DEFAULT,
         change=_set_puppets,
+        default=_default_puppets,
     ),
     "relay_name": Choice(
         text=f"a text with {{name}}, {{user}}, {{localpart}} or {{server}}, or {DEFAULT}",
         help="how the relay names people",
         show=lambda portal: portal.relay_name or DEFAULT,
         change=_set_relay_name,
+        default=lambda wish: wish.rules.relay_name,
     ),
     "relay": Choice(
         values=(MINE, _BOT),

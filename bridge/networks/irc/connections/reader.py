@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -60,5 +61,7 @@ def reason_of(error: Exception) -> str:
     if isinstance(error, ssl.SSLError):
         return (error.reason or str(error)).replace("_", " ").lower()
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+        # Of a refused connection asyncio says "Connect call failed", with a tuple behind it.
+        number = error.errno or 0
+        return os.strerror(number) if number > 0 else error.strerror
     return str(error) or type(error).__name__

@@ -306,8 +306,8 @@ class Desk:
                 "the sign (+o), and if the channel is hidden (+s, +p), show it for a moment"
             )
         raise PermanentFailure(
-            "you are an operator of no bridged channel, as far as the server says; you may name "
-            "the channel, too"
+            "I see you as an operator of no bridged channel just now; say it once more with the "
+            "channel's name behind it (status #channel), so that I ask the server"
         )
 
     async def _moderators(self, channel: str, priority: Priority) -> Collection[str]:
