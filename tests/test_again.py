@@ -1,4 +1,4 @@
-"""What failed in CI is run once more, alone, and never a third time."""
+"""What failed in CI is run once more, alone, and never a third time; what chance chose, too."""
 
 import os
 import subprocess
@@ -62,6 +62,18 @@ def test_always():
     assert not "alone"
 """
 
+_CHOSEN = """
+from hypothesis import given
+from hypothesis import strategies as some
+from tests.rigs.scale import examples
+
+
+@examples(20)
+@given(some.binary(min_size=64, max_size=64))
+def test_chance(chosen):
+    print("chosen:", chosen.hex())
+"""
+
 
 @pytest.mark.parametrize(
     ("tests", "code", "said"),
@@ -94,3 +106,23 @@ def test_what_fails_twice_or_too_often_fails_the_run(
     if code == 0:
         assert "AssertionError: beside others" in ended.stdout
         assert "It is a fault" in ended.stdout
+
+
+def test_what_chance_chooses_in_ci_is_of_the_seed_and_of_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(_CHOSEN)
+    chosen = [_chosen(tmp_path, seed) for seed in ("1", "1", "2")]
+    assert len(chosen[0]) > 10
+    assert chosen[0] == chosen[1] != chosen[2]
+
+
+def _chosen(folder: Path, seed: str) -> list[str]:
+    """What a run with that seed tries."""
+    ended = subprocess.run(
+        [
+            sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider",
+            f"--hypothesis-seed={seed}", "test_it.py",
+        ],
+        cwd=folder, capture_output=True, text=True, check=True,
+        env={**os.environ, "PYTHONPATH": os.getcwd(), "CI": "true"},
+    )  # fmt: skip
+    return [line for line in ended.stdout.splitlines() if line.startswith("chosen: ")]
