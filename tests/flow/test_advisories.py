@@ -126,7 +126,9 @@ async def test_cve_2023_38690_a_line_break_in_a_command_makes_no_second_one(
     for command in (*(one.name for one in COMMANDS), "join #x"):
         await stage.alice.say(stage.one, f"!trestle near {command} {evil}")
         await stage.alice.say(stage.one, f"!trestle near {command}\nQUIT :gone")
+    # Once that is answered all of them are done, and what they wrote comes before this.
     await stage.alice.say(stage.one, "!trestle ping")
+    await stage.alice.wait_for_text(stage.one, "I am here")
     await stage.alice.say(stage.two, f"that was it {next(NUMBERS)}")
     await stage.carl.expect("PRIVMSG #two", "that was it")
     heard = [one.split(" ", 3) for one in stage.carl.heard]
