@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import date
 from itertools import count
+from math import inf
 from typing import Any, cast
 
 from bridge.core.host.instances import Instance
@@ -162,12 +163,12 @@ class Ground:
 
     # --- the homeserver ---
 
-    async def state(self, room: RoomId, kind: str) -> Mapping[str, Any]:
+    async def state(self, room: RoomId, kind: str) -> Mapping[str, Any] | None:
         """What stands in the room."""
         self._refuse("state")
         there = {"m.room.join_rules": {"join_rule": self.join_rule},
                  "m.room.power_levels": self.levels}  # fmt: skip
-        return there.get(kind, {})
+        return there.get(kind)
 
     async def can(self, room: RoomId, user: UserId, kind: str) -> bool:
         """Give our bot all power, unless it was taken."""
@@ -175,7 +176,7 @@ class Ground:
         await self._call("can")
         return not self.is_demoted
 
-    async def may_remove(self, room: RoomId, *who: object, most: float) -> bool:
+    async def may_remove(self, room: RoomId, *who: object, most: float = inf) -> bool:
         """Give everybody the power to."""
         self._refuse("may_remove")
         await self._call("may_remove")
