@@ -15,7 +15,7 @@ import pytest
 
 from bridge.settings.records import DatabaseSettings
 from bridge.storage.backup import last_backup
-from bridge.storage.pool import only_one
+from bridge.storage.pool import AtWork, only_one
 from bridge.storage.postgres import version_of
 from tests.admin.commands import LIMIT, command, init, make_database, read_yaml, trestle
 from tests.rigs.scale import chance, scaled
@@ -177,6 +177,7 @@ def test_a_restore_that_is_ended_anywhere_leaves_a_state_that_opens(
         cut += code != 0
         if number == signal.SIGINT:
             assert not (there / "state/incoming").exists()
+        wait_until_let_go(there / "state")
         shown = trestle("parked", "list", *config(there))  # It opens the state.
         assert shown.output == "Nothing is parked.\n", shown.said
         shown = trestle("doctor", *config(there))
@@ -191,6 +192,18 @@ def wait_until_at_work(restore: "subprocess.Popen[bytes]", state: Path) -> None:
         assert restore.poll() is None
         assert time.monotonic() < end
         time.sleep(0.002)
+
+
+def wait_until_let_go(state: Path) -> None:
+    """Return when nobody holds it: a child that is just being made does, for a moment longer."""
+    end = time.monotonic() + LIMIT
+    while True:
+        try:
+            with only_one(state):
+                return
+        except AtWork:
+            assert time.monotonic() < end
+            time.sleep(0.01)
 
 
 def test_a_move_changes_the_config_once_all_is_there(
