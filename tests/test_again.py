@@ -26,6 +26,17 @@ def test_once_{number}():
     mark.touch()
     assert not first, "beside others"
 """
+_SEEDED = """
+import pathlib
+
+
+def test_seed(request):
+    mark = pathlib.Path(__file__).with_suffix(".seed")
+    first = not mark.exists()
+    mark.touch()
+    assert not first, "beside others"
+    assert request.config.getoption("hypothesis_seed") == "7"
+"""
 _SHARED = """
 import pathlib
 import pytest
@@ -81,6 +92,8 @@ def test_chance(chosen):
         (_ONCE.format(number=1), 0, "held alone: test_it.py::test_once_1"),
         (_ONCE.format(number=1) + _ALWAYS, 1, "failed again: test_it.py::test_always"),
         ("".join(_ONCE.format(number=one) for one in range(4)), 1, "4 failed"),
+        # By the same seed, or what was found by chance would not be found again.
+        (_SEEDED, 0, "held alone: test_it.py::test_seed"),
         # What tests share is one fault, and is looked at with all of them.
         (_SHARED.format(number=9, good=9), 0, "held alone: test_it.py::test_it[0] and 8 more"),
         (_SHARED.format(number=9, good=8), 1, "failed again: test_it.py::test_it[0] and 8 more"),
@@ -96,7 +109,7 @@ def test_what_fails_twice_or_too_often_fails_the_run(
     ended = subprocess.run(
         [
             sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadfile",
-            "-p", "no:cacheprovider", "test_it.py",
+            "-p", "no:cacheprovider", "--hypothesis-seed=7", "test_it.py",
         ],
         cwd=tmp_path, capture_output=True, text=True, check=False,
         env={**os.environ, "PYTHONPATH": os.getcwd(), "CI": "true"},
