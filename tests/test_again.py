@@ -1,4 +1,4 @@
-"""What failed in CI is run once more, alone, and never a third time."""
+"""What failed in CI is run once more, alone, and never a third time; what chance chose, too."""
 
 import os
 import subprocess
@@ -25,6 +25,17 @@ def test_once_{number}():
     first = not mark.exists()
     mark.touch()
     assert not first, "beside others"
+"""
+_SEEDED = """
+import pathlib
+
+
+def test_seed(request):
+    mark = pathlib.Path(__file__).with_suffix(".seed")
+    first = not mark.exists()
+    mark.touch()
+    assert not first, "beside others"
+    assert request.config.getoption("hypothesis_seed") == "7"
 """
 _SHARED = """
 import pathlib
@@ -62,6 +73,18 @@ def test_always():
     assert not "alone"
 """
 
+_CHOSEN = """
+from hypothesis import given
+from hypothesis import strategies as some
+from tests.rigs.scale import examples
+
+
+@examples(20)
+@given(some.binary(min_size=64, max_size=64))
+def test_chance(chosen):
+    print("chosen:", chosen.hex())
+"""
+
 
 @pytest.mark.parametrize(
     ("tests", "code", "said"),
@@ -69,6 +92,8 @@ def test_always():
         (_ONCE.format(number=1), 0, "held alone: test_it.py::test_once_1"),
         (_ONCE.format(number=1) + _ALWAYS, 1, "failed again: test_it.py::test_always"),
         ("".join(_ONCE.format(number=one) for one in range(4)), 1, "4 failed"),
+        # By the same seed, or what was found by chance would not be found again.
+        (_SEEDED, 0, "held alone: test_it.py::test_seed"),
         # What tests share is one fault, and is looked at with all of them.
         (_SHARED.format(number=9, good=9), 0, "held alone: test_it.py::test_it[0] and 8 more"),
         (_SHARED.format(number=9, good=8), 1, "failed again: test_it.py::test_it[0] and 8 more"),
@@ -84,7 +109,7 @@ def test_what_fails_twice_or_too_often_fails_the_run(
     ended = subprocess.run(
         [
             sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadfile",
-            "-p", "no:cacheprovider", "test_it.py",
+            "-p", "no:cacheprovider", "--hypothesis-seed=7", "test_it.py",
         ],
         cwd=tmp_path, capture_output=True, text=True, check=False,
         env={**os.environ, "PYTHONPATH": os.getcwd(), "CI": "true"},
@@ -94,3 +119,23 @@ def test_what_fails_twice_or_too_often_fails_the_run(
     if code == 0:
         assert "AssertionError: beside others" in ended.stdout
         assert "It is a fault" in ended.stdout
+
+
+def test_what_chance_chooses_in_ci_is_of_the_seed_and_of_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(_CHOSEN)
+    chosen = [_chosen(tmp_path, seed) for seed in ("1", "1", "2")]
+    assert len(chosen[0]) > 10
+    assert chosen[0] == chosen[1] != chosen[2]
+
+
+def _chosen(folder: Path, seed: str) -> list[str]:
+    """What a run with that seed tries."""
+    ended = subprocess.run(
+        [
+            sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider",
+            f"--hypothesis-seed={seed}", "test_it.py",
+        ],
+        cwd=folder, capture_output=True, text=True, check=True,
+        env={**os.environ, "PYTHONPATH": os.getcwd(), "CI": "true"},
+    )  # fmt: skip
+    return [line for line in ended.stdout.splitlines() if line.startswith("chosen: ")]

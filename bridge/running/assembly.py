@@ -59,6 +59,7 @@ from bridge.core.portals.encryptedrooms import EncryptedRooms
 from bridge.core.portals.invitations import Invitations
 from bridge.core.portals.plumbing import Plumbing
 from bridge.core.portals.portals import Portals
+from bridge.core.portals.shutrooms import see_who_put_it_out
 from bridge.core.portals.upgrades import Upgrades
 from bridge.core.rooms.house import House
 from bridge.core.rooms.typingnotices import TypingNotices
@@ -311,7 +312,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
 
         async def look_before() -> None:
             await unanswered.look()
-            await parts.see_who_put_it_out()
+            await see_who_put_it_out(portals, intents, namespaces.bot)
 
         reconciler = Reconciler(
             bot_rooms, page=history.page, accept=intake.accept, known=intake.known,

@@ -38,6 +38,7 @@ from bridge.core.portals.declared import DeclaredRooms
 from bridge.core.portals.encryptedrooms import EncryptedRooms
 from bridge.core.portals.plumbing import Plumbing
 from bridge.core.portals.portals import Portals
+from bridge.core.portals.shutrooms import see_who_put_it_out
 from bridge.core.rooms.house import House
 from bridge.doors.controlserver import ControlServer
 from bridge.doors.ops import Health, OpsServer
@@ -234,33 +235,7 @@ class Parts:
             for room in known - there:
                 if watch_name(room) not in self.router.lanes:
                     await self.move_out(user, room)
-        await self.see_who_put_it_out()
-
-    async def see_who_put_it_out(self) -> None:
-        """Find the bridged rooms out of which the main bot was put, lately or long ago; those of
-        which the homeserver does not say it now are found when they are looked at next."""
-        evictions, bot = self.intents.evictions, self.namespaces.bot
-        rooms = {door.portal.room for door in self.portals.all}
-        before = {room for room in rooms if evictions.is_out(room, bot)}
-        try:
-            there = await self.intents.rooms_of(bot)
-        except TrestleError as error:
-            log.info(
-                "who put %s out is looked at later: %s", bot, error,
-                extra={"event": "look_later"},
-            )  # fmt: skip
-            return
-        for room in before & there:
-            # Not forgiven: it may have been put out again while the homeserver was asked.
-            evictions.ask_anew(room, bot)
-        for door in [one for one in self.portals.all if one.portal.room not in there]:
-            room = door.portal.room
-            with contextlib.suppress(TrestleError):
-                if await evictions.find(room, bot, was_there=True) and room not in before:
-                    log.warning(
-                        "%s is not in a bridged room that has put it out", bot,
-                        extra={"event": "put_out", "instance": door.portal.instance},
-                    )  # fmt: skip
+        await see_who_put_it_out(self.portals, self.intents, self.namespaces.bot)
 
     async def note_long_ids(self) -> None:
         """Store what newly shortened ids stand for."""

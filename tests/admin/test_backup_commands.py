@@ -15,9 +15,9 @@ import pytest
 
 from bridge.settings.records import DatabaseSettings
 from bridge.storage.backup import last_backup
-from bridge.storage.pool import only_one
+from bridge.storage.pool import AtWork, only_one
 from bridge.storage.postgres import version_of
-from tests.admin.commands import command, init, make_database, read_yaml, trestle
+from tests.admin.commands import LIMIT, command, init, make_database, read_yaml, trestle
 from tests.rigs.scale import chance, scaled
 from tests.storage.disks import small_disk
 
@@ -163,23 +163,47 @@ def test_a_restore_that_is_ended_anywhere_leaves_a_state_that_opens(
     shutil.copytree(home, there, symlinks=True)
     subprocess.run(["cp", "-a", f"{home}/state/.", f"{there}/state"], check=True)
     (there / "state/old").write_text("old")
-    dice = chance(f"restores ended by {number.name}")
-    for _ in range(scaled(50)):
-        began = time.monotonic()
+    dice, cut = chance(f"restores ended by {number.name}"), 0
+    while cut < scaled(50):
         ending = subprocess.Popen(
             command("restore", "--force", "--with-config", folder / "x", *config(there)),
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        time.sleep(dice.uniform(1.0, 5.0))
+        wait_until_at_work(ending, there / "state")
+        time.sleep(dice.uniform(0, 0.6))  # Of about a second that it takes from then on.
         ending.send_signal(number)
-        assert ending.wait(60) in (0, -number, 130), time.monotonic() - began
+        code = ending.wait(60)
+        assert code in (0, -number, 130)
+        cut += code != 0
         if number == signal.SIGINT:
             assert not (there / "state/incoming").exists()
+        wait_until_let_go(there / "state")
         shown = trestle("parked", "list", *config(there))  # It opens the state.
         assert shown.output == "Nothing is parked.\n", shown.said
         shown = trestle("doctor", *config(there))
         assert "the audit is whole" in shown.output, shown.said
         assert not (there / "state/incoming").exists()
+
+
+def wait_until_at_work(restore: "subprocess.Popen[bytes]", state: Path) -> None:
+    """Return when it has begun to change something."""
+    end = time.monotonic() + LIMIT
+    while not (state / "incoming").exists():
+        assert restore.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
+def wait_until_let_go(state: Path) -> None:
+    """Return when nobody holds it: a child that is just being made does, for a moment longer."""
+    end = time.monotonic() + LIMIT
+    while True:
+        try:
+            with only_one(state):
+                return
+        except AtWork:
+            assert time.monotonic() < end
+            time.sleep(0.01)
 
 
 def test_a_move_changes_the_config_once_all_is_there(

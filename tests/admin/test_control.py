@@ -152,7 +152,7 @@ async def test_that_it_does_not_answer_in_time_is_said_in_words(folder: Path) ->
     await listener.start_at(socket_of(folder))
     try:
         with pytest.raises(TemporaryFailure, match=r"does not answer: no answer in time$"):
-            await ask(folder, "GET", "/status", limit=0.2)
+            await ask(folder, "GET", "/status", limit=0.5)
         assert asked.is_set()
     finally:
         await listener.stop(0)

@@ -10,6 +10,7 @@ from bridge.bots.remind.bot import RemindBot
 from bridge.bots.remind.settings import RemindSettings
 from bridge.bots.remind.spans import read_span, spell_span
 from bridge.sdk.testing import FakeBotHost, FakeRoom, check_bot
+from tests.rigs.scale import examples
 
 ALICE, BEA = "@alice:example.org", "@bea:example.org"
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -146,6 +147,7 @@ async def test_the_longest_note_fits_whatever_its_characters() -> None:
     assert await room.pass_time(MINUTE) == [f"Reminder for Alice: {'😀' * 1500}"]
 
 
+@examples(100)
 @given(st.timedeltas(min_value=timedelta(seconds=1), max_value=timedelta(days=60)))
 def test_a_span_is_read_as_it_is_spelt(span: timedelta) -> None:
     words = spell_span(span)
@@ -160,6 +162,7 @@ def test_a_span_is_read_as_it_is_spelt(span: timedelta) -> None:
     assert read <= span + timedelta(seconds=1)
 
 
+@examples(100)
 @given(st.text())
 def test_reading_a_span_never_fails(text: str) -> None:
     read_span(text)

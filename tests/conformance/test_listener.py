@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import uvloop
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.demo.matrix_user import PATIENCE
@@ -19,6 +19,7 @@ from bridge.matrix.listener import Handler, Listener, Request
 from bridge.settings.records import Address
 from tests.conformance.conftest import Door
 from tests.conformance.wire import BASE, SOON, head, wire
+from tests.rigs.scale import examples
 
 EMPTY = b'{"events":[]}'
 MARKED = b'{"events":[{"n":%d}]}'
@@ -39,11 +40,7 @@ async def test_requests_that_come_at_once_are_answered_one_after_another(door: D
     assert [one.events for one in door.recorder.taken] == [[{"n": n}] for n in range(5)]
 
 
-@settings(
-    max_examples=60,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@examples(60, sharing=True)
 @given(cuts=st.lists(st.integers(1, 400), max_size=6), in_chunks=st.booleans())
 async def test_a_request_is_the_same_wherever_it_is_cut(
     door: Door, cuts: list[int], in_chunks: bool

@@ -3,11 +3,12 @@
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conformance.conftest import Door, event
 from tests.conformance.wire import BASE
+from tests.rigs.scale import examples
 
 EMPTY: dict[str, Any] = {"events": []}
 
@@ -222,11 +223,7 @@ async def test_line_95_96_device_news_of_any_shape_is_taken(door: Door, value: A
     assert (await door.put({"events": [], **body}))[0] == 200
 
 
-@settings(
-    max_examples=150,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@examples(150, sharing=True)
 @given(
     body=st.binary(max_size=300)
     | st.text(max_size=200).map(lambda t: t.encode("utf-8", "replace"))

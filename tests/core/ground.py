@@ -4,16 +4,19 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import date
 from itertools import count
+from math import inf
 from time import monotonic
-from types import SimpleNamespace
 from typing import Any, cast
 
-from bridge.core.host.bareorders import BareOrders
+from bridge.core.host.instances import Instance
+from bridge.core.lanes.crossings import Crossings
 from bridge.core.lanes.lane import Item, Lane
+from bridge.core.lanes.late import Lateness
 from bridge.core.lanes.progress import Row
 from bridge.core.outbox.roomlane import RoomLane
+from bridge.core.permissions.blocks import Blocks
+from bridge.core.permissions.permissions import Permissions
 from bridge.core.rooms.house import House
-from bridge.matrix.cache import Recent
 from bridge.matrix.client import HomeserverAway, HomeserverClient, MatrixError
 from bridge.matrix.evictions import Evictions
 from bridge.matrix.namespaces import Namespaces
@@ -24,6 +27,7 @@ from bridge.model import (
     InstanceRules,
     Members,
     Outgoing,
+    Permission,
     Portal,
     RowId,
     SendKind,
@@ -75,16 +79,27 @@ class Ground:
         self.refusing: set[str] = set()
         """What the homeserver refuses once, as one does that does not know us any more."""
         self.refusal = MatrixError(401, "M_UNKNOWN_TOKEN", "who are you?")
-        self.house = cast(House, SimpleNamespace(
-            store=self, sender=self, intents=self, audit=self, namespaces=self.namespaces,
-            double_puppets=self, optouts=self, gathering=self, catching_up=self, typing=self,
-            router=None, instances={}, telemetry=Telemetry(), bare_orders=BareOrders(),
-            deadline=1.0, excerpts=Recent(100), clock=SystemClock(), key_of=str.encode,
-            rules=lambda instance: InstanceRules(members=Members.FULL),
-        ))  # fmt: skip
+        self.instances: dict[InstanceId, Instance] = {}
+        """The networks that are switched on."""
+        self.house = self._make_house()
         self.portal = Portal(
             id=1, instance=NEAR, chat=CHAT, chat_name=CHAT, room=ROOM, follow=Follow.ALL,
             created_by=self.namespaces.bot,
+        )  # fmt: skip
+
+    def _make_house(self) -> House:
+        here, nothing = cast(Any, self), cast(Any, None)
+        is_ours = self.namespaces.is_ours
+        return House(
+            store=here, sender=here, intents=here, audit=here, namespaces=self.namespaces,
+            double_puppets=here, optouts=here, gathering=here, catching_up=here, typing=here,
+            instances=self.instances, telemetry=Telemetry(), clock=SystemClock(),
+            permissions=Permissions({"*": Permission.ADMIN}, "test.example", is_ours),
+            blocks=Blocks(here), crossings=Crossings(here), lateness=Lateness(), deadline=1.0,
+            rules=lambda instance: InstanceRules(members=Members.FULL), key_of=str.encode,
+            # No test that stands here comes by these.
+            router=nothing, marker=nothing, announcer=nothing, told=nothing, media=nothing,
+            media_links=nothing, deletions=nothing,
         )  # fmt: skip
 
     async def _call(self, name: str) -> None:
@@ -148,12 +163,12 @@ class Ground:
 
     # --- the homeserver ---
 
-    async def state(self, room: RoomId, kind: str) -> Mapping[str, Any]:
+    async def state(self, room: RoomId, kind: str) -> Mapping[str, Any] | None:
         """What stands in the room."""
         self._refuse("state")
         there = {"m.room.join_rules": {"join_rule": self.join_rule},
                  "m.room.power_levels": self.levels}  # fmt: skip
-        return there.get(kind, {})
+        return there.get(kind)
 
     async def can(self, room: RoomId, user: UserId, kind: str) -> bool:
         """Give our bot all power, unless it was taken."""
@@ -161,7 +176,7 @@ class Ground:
         await self._call("can")
         return not self.is_demoted
 
-    async def may_remove(self, room: RoomId, *who: object, most: float) -> bool:
+    async def may_remove(self, room: RoomId, *who: object, most: float = inf) -> bool:
         """Give everybody the power to."""
         self._refuse("may_remove")
         await self._call("may_remove")

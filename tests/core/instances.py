@@ -2,14 +2,16 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from pydantic import BaseModel
 
-from bridge.core.host.instances import Instance
+from bridge.core.host.instances import Instance, Session
+from bridge.core.host.supervisor import Supervisor
 from bridge.model import LoginRow, SystemClock
 from bridge.sdk import (
     Capabilities,
+    Client,
     Connector,
     Host,
     Login,
@@ -98,6 +100,24 @@ class NoGuests:
 
 
 NO_GUESTS = NoGuests()
+
+
+def at_work(
+    instance: Instance, client: object, owner: UserId | None = None, *, connected: bool = True
+) -> Session:
+    """Have a client at work on an instance as its relay, or as the login of ``owner``."""
+    kind = LoginKind.RELAY if owner is None else LoginKind.AUTOMATIC
+    number = LoginId(1 if owner is None else 2 + len(instance.sessions))
+    row = LoginRow(id=number, instance=instance.name, kind=kind, owner=owner)
+    supervisor = Supervisor(cast(Client, client), instance.name, lambda state, reason: None)
+    if connected:
+        supervisor.report(LoginState.CONNECTED)
+    session = instance._sessions[number] = Session(row, supervisor)
+    if owner is None:
+        instance.relay = session
+    else:
+        instance._by_owner[owner] = session
+    return session
 
 
 async def nobody(instance: InstanceId, row: LoginRow, event: RemoteEvent) -> None:

@@ -1,12 +1,15 @@
 """A person's direct chat with the bot, in which they sign in."""
 
+from datetime import date
 from time import monotonic
-from types import SimpleNamespace
 from typing import Any, cast
 
 from bridge.core.commands.mainseat import MainSeat
 from bridge.core.host.bots import BotCall
-from bridge.core.lanes.lane import Item
+from bridge.core.lanes.inflight import Slot
+from bridge.core.lanes.lane import Item, Lane
+from bridge.core.lanes.progress import Row
+from bridge.model import RowId
 from bridge.sdk.ids import RoomId, UserId
 from tests.conformance.stage import ALICE as ALICES_ID
 from tests.conformance.stage import Play
@@ -26,6 +29,8 @@ class Chat:
         """Who is invited, wherever the bot is."""
         stage.homeserver.rules.append(self._answer)
         self.room = RoomId("")
+        self._numbers: dict[str, int] = {}
+        """Where in the journal each event is."""
 
     async def open(self) -> "Chat":
         """Have the bot open it, and come in."""
@@ -57,9 +62,11 @@ class Chat:
             parts.main_bot, self.bot, RoomId(room or self.room), parts.stage,
             direct_with=direct_with,
         )  # fmt: skip
-        lane = SimpleNamespace(consumer=seat, since=monotonic())
-        item = SimpleNamespace(id=event_id, event=event, lane=lane)
-        return seat.call(cast(Item, item), text)
+        lane = Lane(seat, cast(Slot, None))
+        lane.since = monotonic()
+        number = self._numbers.setdefault(event_id, len(self._numbers) + 1)
+        row = Row(RowId(date(2026, 11, 27), number), 1, landed_at=lane.since)
+        return seat.call(Item(row, 0, event, lane), text)
 
     async def hear(self, event_id: str, body: str) -> None:
         """Have an answer of hers taken."""

@@ -23,3 +23,21 @@ async def test_a_homeservers_block_holds_in_whatever_letters_and_a_persons_as_it
             assert blocks.cover(NEAR, TEA, UserId(one)), one
         for one in ("@bad:ok.example", "@x:ok.example", "@x:evil.example:80"):
             assert not blocks.cover(NEAR, TEA, UserId(one)), one
+
+
+async def test_a_block_outlasts_a_restart_until_it_is_lifted(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async with Database.open(database_settings, folder, SystemClock()) as database:
+        store, other = BlockStore(database), RemoteChatId("#other")
+        for chat, whom in ((TEA, "@bad:ok.example"), (TEA, "evil.example"), (other, "x.example")):
+            await Blocks(store).add(NEAR, chat, whom)
+        blocks = Blocks(store)
+        await blocks.load()
+        assert blocks.of(NEAR, TEA) == ["@bad:ok.example", "evil.example"]
+        await blocks.remove(NEAR, TEA, "evil.example")
+        again = Blocks(store)
+        await again.load()
+        for one in (blocks, again):
+            assert one.of(NEAR, TEA) == ["@bad:ok.example"]
+            assert one.of(NEAR, other) == ["x.example"]

@@ -1,17 +1,19 @@
 """What the homeserver said before a bot was put out does not bring it back."""
 
-from types import SimpleNamespace
-from typing import Any, cast
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from bridge.core.portals.portals import Portals
+from bridge.core.portals.shutrooms import see_who_put_it_out
 from bridge.matrix.client import HomeserverClient
 from bridge.matrix.intents import Intents
 from bridge.matrix.namespaces import Namespaces
-from bridge.running.parts import Parts
 from bridge.sdk.errors import PermanentFailure
-from bridge.sdk.ids import RoomId, UserId
+from bridge.sdk.ids import RemoteChatId, RoomId, UserId
 from bridge.sdk.secret import Secret
+from tests.core.ground import Ground
 from tests.rigs.scripted_homeserver import Answer, Asked, scripted_homeserver
 
 OUT, IN = RoomId("!out"), RoomId("!in")
@@ -48,10 +50,12 @@ async def test_a_kick_that_comes_while_it_is_asked_where_the_bot_is_is_not_forgi
         intents = Intents(client, namespaces, device_of=no_device)
         assert await intents.evictions.find(IN, bot, was_there=True)
         state[IN] = "join"  # It came back, and nobody told us.
-        doors = [SimpleNamespace(portal=SimpleNamespace(room=room)) for room in (IN, OUT)]
-        portals = SimpleNamespace(all=doors)
-        parts = SimpleNamespace(intents=intents, namespaces=namespaces, portals=portals)
-        await Parts.see_who_put_it_out(cast(Parts, parts))
+        ground = Ground()
+        portals = Portals(replace(ground.house, intents=intents, namespaces=namespaces))
+        for number, room in enumerate((IN, OUT)):
+            chat = RemoteChatId(f"#{number}")
+            portals._open(replace(ground.portal, id=number, chat=chat, room=room))
+        await see_who_put_it_out(portals, intents, bot)
         assert await intents.evictions.find(OUT, bot, was_there=True)
         with pytest.raises(PermanentFailure, match="was put out"):
             await intents.ensure_joined(OUT, bot)

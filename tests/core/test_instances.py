@@ -3,8 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from types import SimpleNamespace
-from typing import cast
 
 import pytest
 
@@ -235,9 +233,7 @@ async def test_what_a_module_fails_at_is_a_failure_of_that_chat_for_whoever_asks
         with pytest.raises(TemporaryFailure, match="the module failed with KeyError"):
             await instance.join(odd)
         ground = Ground()
-        plumbing = Plumbing(
-            ground.house, cast(Portals, SimpleNamespace(chats=lambda instance: ()))
-        )
+        plumbing = Plumbing(ground.house, Portals(ground.house))
         with pytest.raises(TemporaryFailure, match="the module failed with KeyError"):
             await plumbing.read_chat(instance, "#odd")
         with pytest.raises(TemporaryFailure, match="line did not answer in time"):

@@ -1,15 +1,17 @@
 """A secret that somebody says in a command is found, however wrong the command is."""
 
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from bridge import sdk
 from bridge.core.commands.confidences import holds_key
 from bridge.core.commands.networkcommands import NetworkCommands
 from bridge.core.portals.plumbing import Plumbing
+from bridge.core.portals.portals import Portals
 from bridge.sdk.commands import NetworkCall, NetworkCommand, Where
+from bridge.sdk.ids import InstanceId
+from tests.core.ground import Ground
+from tests.core.instances import Line, network
 
 
 @pytest.mark.parametrize(
@@ -31,22 +33,30 @@ def test_what_may_be_a_key_is_found(text: str, is_there: bool) -> None:
     assert holds_key(text) is is_there
 
 
+class Commanded(Line):
+    """A network that takes a command."""
+
+    def __init__(self, command: NetworkCommand) -> None:
+        super().__init__()
+        self.commands = (command,)
+
+
 def knowing(*secrets_after: int | None) -> NetworkCommands:
     """Of networks that all take ``pass``: after so many words each takes a secret there."""
 
     async def run(call: NetworkCall) -> str:
         return ""
 
-    networks = {
-        str(number): SimpleNamespace(connector=SimpleNamespace(commands=(
-            NetworkCommand(name="pass", usage="pass", help="pass", where=Where.PERSON, run=run,
-                           secret_after=after),
-        )))
-        for number, after in enumerate(secrets_after)
-    }  # fmt: skip
-    assert all(isinstance(one.connector, sdk.TakesCommands) for one in networks.values())
-    nothing = cast(Any, None)
-    plumbing = cast(Plumbing, SimpleNamespace(instances=networks))
+    ground, nothing = Ground(), cast(Any, None)
+    for number, after in enumerate(secrets_after):
+        command = NetworkCommand(
+            name="pass", usage="pass", help="pass", where=Where.PERSON, run=run,
+            secret_after=after,
+        )  # fmt: skip
+        name = f"near{number}"
+        ground.instances[InstanceId(name)] = network(name, Commanded(command))
+    portals = Portals(ground.house)
+    plumbing = Plumbing(ground.house, portals)
     return NetworkCommands(plumbing, nothing, nothing, nothing, nothing, nothing, nothing)
 
 

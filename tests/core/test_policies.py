@@ -3,17 +3,13 @@
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from bridge.core.commands.policycommand import PolicyCommand
 from bridge.core.consent.policies import Policies
-from bridge.core.permissions.policyrules import InForce
 from bridge.core.portals.portals import Portals
-from bridge.core.rooms.house import House
-from bridge.core.traffic.doorway import Doorway
 from bridge.matrix.client import HomeserverAway
 from bridge.matrix.intents import Intents
 from bridge.matrix.namespaces import Namespaces
@@ -23,6 +19,7 @@ from bridge.sdk.events import RemoteChat
 from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
 from bridge.storage.policies import PolicyStore
 from tests.core.ground import ALICE, NEAR, Ground, changed
+from tests.core.instances import Line, at_work, network
 from tests.rigs.trestle import wait_until
 
 FAR, LIST = InstanceId("far"), RoomId("!list")
@@ -85,18 +82,16 @@ class Lists(Ground):
         super().__init__()
         self.near, self.far = Channel(), Channel()
         self.namespaces = Namespaces(server_name="test.example", networks=[NEAR, FAR])
-        house = cast(Any, self.house)
-        house.namespaces, house.policies = self.namespaces, InForce()
-        house.instances = {
-            name: SimpleNamespace(relay=SimpleNamespace(client=client), sessions=())
-            for name, client in ((NEAR, self.near), (FAR, self.far))
-        }
+        self.house.namespaces = self.namespaces
+        for name, client in ((NEAR, self.near), (FAR, self.far)):
+            self.instances[name] = network(name, Line())
+            at_work(self.instances[name], client)
+        portals = Portals(self.house)
         self.doors = [
-            Doorway(self._portal(number, name), self.house)
+            portals._open(self._portal(number, name))
             for number, name in ((1, NEAR), (2, NEAR), (3, FAR))
         ]
-        portals = SimpleNamespace(all=self.doors, in_room=lambda room: ())
-        self.policies = Policies(self.house, cast(Portals, portals), cast(PolicyStore, Store()))
+        self.policies = Policies(self.house, portals, cast(PolicyStore, Store()))
         self.policies.has_seat = lambda user, room: True
         self.policies.residence = cast(Any, self)
 
@@ -138,7 +133,7 @@ class Lists(Ground):
 
 async def test_a_network_that_does_not_answer_keeps_no_room_waiting_and_no_other_network() -> None:
     ground = Lists()
-    house: House = ground.house
+    house = ground.house
     await ground.policies.load()
     assert house.policies.waiting == {1, 2, 3}
     ground.far.answers.set()

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Collection
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -14,6 +13,7 @@ from bridge.matrix.client import HomeserverAway
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import RemoteChatId, UserId
 from tests.core.ground import ALICE, NEAR, Ground
+from tests.core.instances import Line, at_work, network
 from tests.rigs.trestle import wait_until
 
 
@@ -38,7 +38,7 @@ class Chat:
 
 async def test_a_room_is_told_later_when_the_homeserver_does_not_know_us() -> None:
     ground = Ground()
-    privacy = Privacy(ground.house, cast(Portals, None))
+    privacy = Privacy(ground.house, Portals(ground.house))
     door = Doorway(ground.portal, ground.house)
     ground.refusing.add("can")
     with pytest.raises(TemporaryFailure, match="M_UNKNOWN_TOKEN"):
@@ -50,9 +50,9 @@ async def test_a_room_is_told_later_when_the_homeserver_does_not_know_us() -> No
 
 async def test_a_connection_that_breaks_just_then_is_no_news_of_anybody() -> None:
     ground, chat = Ground(), Chat()
-    relay = SimpleNamespace(client=chat)
-    cast(Any, ground.house).instances = {NEAR: SimpleNamespace(relay=relay)}
-    privacy = Privacy(ground.house, cast(Portals, None))
+    near = ground.instances[NEAR] = network(NEAR, Line())
+    at_work(near, chat)
+    privacy = Privacy(ground.house, Portals(ground.house))
     door = Doorway(ground.portal, ground.house)
     cast(Any, door).audience = chat
     async with asyncio.TaskGroup() as group, privacy._changing:  # Another room is being told.
@@ -69,7 +69,7 @@ async def test_a_connection_that_breaks_just_then_is_no_news_of_anybody() -> Non
 async def test_a_homeserver_that_asks_for_patience_is_not_asked_each_second_who_reads() -> None:
     ground, chat = Ground(), Chat()
     chat.patience = 60.0
-    privacy = Privacy(ground.house, cast(Portals, None))
+    privacy = Privacy(ground.house, Portals(ground.house))
     door = Doorway(ground.portal, ground.house)
     cast(Any, door).audience = chat
     for _ in range(2):

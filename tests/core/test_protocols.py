@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -12,18 +11,22 @@ import pytest
 from bridge import sdk
 from bridge.core.intake.directory import Answers
 from bridge.core.portals.plumbing import Plumbing
+from bridge.core.portals.portals import Portals
 from bridge.matrix.intents import Intents
+from bridge.sdk.ids import InstanceId
+from bridge.sdk.module import Connector
 from tests.core.ground import NEAR, Ground
+from tests.core.instances import network
 from tests.rigs.sink import SinkConnector, SinkSettings
 
 
 def answers(connectors: Mapping[str, SinkConnector]) -> Answers:
     """Of instances with these connectors."""
-    instances = {
-        name: SimpleNamespace(name=name, connector=one) for name, one in connectors.items()
-    }
-    plumbing = cast(Plumbing, SimpleNamespace(instances=instances))
-    return Answers(plumbing, cast(Intents, None), Ground().namespaces)
+    ground = Ground()
+    for name, one in connectors.items():
+        ground.instances[InstanceId(name)] = network(name, cast(Connector, one))
+    plumbing = Plumbing(ground.house, Portals(ground.house))
+    return Answers(plumbing, cast(Intents, None), ground.namespaces)
 
 
 @pytest.mark.parametrize("icon", ["", "mxc://test.example/sink"])
@@ -53,7 +56,7 @@ async def test_networks_that_do_not_answer_or_fail_keep_nobody_of_another_from_b
     kinds = {"silent": Silent, "mute": Silent, "broken": Broken, NEAR: SinkConnector}
     settings = SinkSettings(ledger=str(folder / "ledger"))
     looking = answers({name: kind(settings) for name, kind in kinds.items()})
-    async with asyncio.timeout(4.5):  # So long the homeserver is let wait.
+    async with asyncio.timeout(5.5):  # Of what the homeserver is let wait, not much more.
         (found,) = await looking.find_users("sink", {"user": "carl"})
     assert found["fields"] == {"network": NEAR, "user": "carl"}
     assert await looking.find_users("sink", {"user": "carl", "network": "broken"}) == []

@@ -1,22 +1,18 @@
 """What is done to a ghost in a room is done in its chat soon, or not at all."""
 
-import asyncio
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from bridge.core.lanes.lane import Item
-from bridge.core.permissions.blocks import Blocks
-from bridge.core.permissions.permissions import Permissions
-from bridge.core.permissions.policyrules import InForce
 from bridge.core.portals.portals import Portals
 from bridge.core.traffic.roomacts import LATE_SECONDS, RoomActs
-from bridge.model import Permission
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.events import Rank, RemoteChat, Removal
 from bridge.sdk.ids import RemoteUserId, UserId
-from tests.core.ground import NEAR, Ground, changed
+from bridge.sdk.login import LoginState
+from tests.core.ground import ALICE, NEAR, Ground, changed
+from tests.core.instances import Line, at_work, network
 
 BEA = UserId("@bea:test.example")
 
@@ -66,18 +62,16 @@ class Stage:
     def __init__(self) -> None:
         self.ground = Ground()
         self.channel = Channel()
-        session = SimpleNamespace(
-            client=self.channel, supervisor=SimpleNamespace(connected=asyncio.Event())
-        )
-        self.connected = session.supervisor.connected
-        house = cast(Any, self.ground.house)
-        house.policies, house.blocks = InForce(), Blocks(cast(Any, None))
-        levels = {"*": Permission.ADMIN}
-        house.permissions = Permissions(levels, "test.example", self.ground.namespaces.is_ours)
-        house.instances = {NEAR: SimpleNamespace(
-            name=NEAR, relay=session, find_session=lambda user: session if user == BEA else None,
-        )}  # fmt: skip
-        self.acts: RoomActs = Portals(house)._open(self.ground.portal).acts
+        self.near = self.ground.instances[NEAR] = network(NEAR, Line())
+        relay = at_work(self.near, self.channel, connected=False)
+        own = at_work(self.near, self.channel, BEA, connected=False)
+        self._supervisors = relay.supervisor, own.supervisor
+        self.acts: RoomActs = Portals(self.ground.house)._open(self.ground.portal).acts
+
+    def connect(self) -> None:
+        """Have the network there."""
+        for one in self._supervisors:
+            one.report(LoginState.CONNECTED)
 
     @property
     def said(self) -> list[str]:
@@ -87,7 +81,7 @@ class Stage:
 
 async def test_what_comes_late_is_done_to_our_own_people_and_the_topic_and_to_no_ghost() -> None:
     stage, late = Stage(), LATE_SECONDS + 1
-    stage.connected.set()
+    stage.connect()
     for becomes, before in (("ban", "join"), ("leave", "join"), ("leave", "ban")):
         await stage.acts.remove(membership(stage, late, becomes, before))
     await stage.acts.handle(power(stage, late, bob=50, bea=50))
@@ -108,7 +102,7 @@ async def test_what_is_done_to_a_ghost_waits_for_no_connection_and_is_tried_agai
     with pytest.raises(TemporaryFailure, match="near is not connected"):
         await stage.acts.handle(power(stage, 0, bob=50, bea=0))
     assert (stage.channel.done, stage.said) == ([], [])
-    stage.connected.set()
+    stage.connect()
     await stage.acts.remove(membership(stage, 30, "ban"))
     await stage.acts.handle(power(stage, 30, bob=50, bea=0))
     assert stage.channel.done == [("bob", Removal.BAN), ("bob", Rank.MODERATOR)]
@@ -118,7 +112,7 @@ async def test_what_is_done_to_a_ghost_waits_for_no_connection_and_is_tried_agai
 async def test_what_was_done_long_ago_is_late_however_soon_after_it_came(came: float) -> None:
     """As after an hour's outage of ours, when it is tried again, and in what is caught up with."""
     stage = Stage()
-    stage.connected.set()
+    stage.connect()
     now = stage.ground.house.clock.now().timestamp()
     for ago, how in ((3600, "ban"), (LATE_SECONDS - 40, "leave"), (-3600, "ban")):
         item = membership(stage, came, how)
@@ -133,15 +127,12 @@ async def test_what_the_sender_is_refused_is_not_done_again_while_the_relay_is_a
     stage = Stage()
     own = Channel()
     own.refusal = PermanentFailure("you are no operator there")
-    session = SimpleNamespace(client=own, supervisor=SimpleNamespace(connected=asyncio.Event()))
-    session.supervisor.connected.set()
-    near = cast(Any, stage.ground.house).instances[NEAR]
-    near.find_session = lambda user: session
+    at_work(stage.near, own, ALICE)
     # The relay is not connected, and then it breaks while it does it.
     for number in (1, 2):
         await stage.acts.remove(membership(stage, 0, "ban"))
         assert len(own.done) == len(stage.said) == number
         assert stage.said[-1].endswith("did not take the ban of bob: you are no operator there.")
-        stage.connected.set()
+        stage.connect()
         stage.channel.refusal = TemporaryFailure("the connection broke")
     assert len(stage.channel.done) == 1

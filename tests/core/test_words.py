@@ -6,6 +6,7 @@ from hypothesis import strategies as some
 
 from bridge.core.traffic.words import difference, excerpt
 from tests.rigs.quick import is_quick
+from tests.rigs.scale import examples
 
 WORDS = some.lists(some.sampled_from(["a", "the", "cat", "dog", "1/2", "end", "an"]), max_size=8)
 
@@ -32,6 +33,7 @@ def test_a_small_change_is_said_by_itself_and_a_great_one_as_the_whole_line(
     assert difference(old, new) == said
 
 
+@examples(100)
 @given(WORDS, WORDS)
 def test_what_is_said_of_a_change_leads_from_the_old_text_to_the_new(
     old: list[str], new: list[str]

@@ -65,11 +65,26 @@ class Chat:
 
 async def order(person: MatrixUser, room: str, words: str, answer: str) -> None:
     """Give the bot a command, and wait for its answer."""
-    before = len(person.heard(room, BOT))
-    await person.say(room, words)
-    await person.wait_until(lambda: len(person.heard(room, BOT)) > before)
-    text = str(person.heard(room, BOT)[before]["content"]["body"])
+    event = await person.say(room, words)
+    await person.wait_until(lambda: bool(said_since(person, room, event)))
+    text = said_since(person, room, event)[0]
     assert answer in text, text
+
+
+def said_since(person: MatrixUser, room: str, event: str) -> list[str]:
+    """What the bot has said in the room after an event, in order."""
+    heard = person.heard(room)
+    place = next((at for at, one in enumerate(heard) if one["event_id"] == event), len(heard))
+    return [str(one["content"].get("body")) for one in heard[place:] if one["sender"] == BOT]
+
+
+async def order_among(person: MatrixUser, room: str, words: str, answer: str) -> str:
+    """Give the bot a command, and wait for its answer among all that it says; give the event."""
+    event = await person.say(room, words)
+    await person.wait_until(
+        lambda: any(answer in text for text in said_since(person, room, event))
+    )
+    return event
 
 
 def answers(reader: MatrixUser, room: str) -> list[str]:

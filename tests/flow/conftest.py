@@ -7,9 +7,11 @@ import pytest
 import pytest_asyncio
 
 from bridge.app import App
+from bridge.demo.matrix_user import MatrixUser
 from bridge.settings.records import DatabaseSettings, Settings
 from tests.flow.networks import Modules, irc_module
 from tests.rigs import vivid_bridge
+from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ircd import IrcServer
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.trestle import Town, make_modules, running
@@ -42,6 +44,19 @@ def settings(
 ) -> Settings:
     """How Trestle is set up."""
     return town.settings_for(folder, database_settings, modules=make_modules(modules))
+
+
+@pytest_asyncio.fixture
+async def alice(town: Town) -> MatrixUser:
+    """A person on Matrix."""
+    return await town.person("alice")
+
+
+@pytest_asyncio.fixture
+async def carl(irc: IrcServer) -> AsyncIterator[IrcUser]:
+    """A person on the network."""
+    async with irc_user(irc.port, "carl") as person:
+        yield person
 
 
 @pytest_asyncio.fixture

@@ -123,16 +123,20 @@ async def test_cve_2023_38690_a_line_break_in_a_command_makes_no_second_one(
     stage: Stage,
 ) -> None:
     evil = "x\r\nQUIT :gone\rPRIVMSG carl :pwned\nPRIVMSG carl :pwned"
-    for command in (*(one.name for one in COMMANDS), "join #x"):
+    for command in (*(one.name for one in COMMANDS), "join #x", "msg carl"):
         await stage.alice.say(stage.one, f"!trestle near {command} {evil}")
         await stage.alice.say(stage.one, f"!trestle near {command}\nQUIT :gone")
+    # Once that is answered all of them are done, and what they wrote comes before this.
     await stage.alice.say(stage.one, "!trestle ping")
+    await stage.alice.wait_for_text(stage.one, "I am here")
     await stage.alice.say(stage.two, f"that was it {next(NUMBERS)}")
     await stage.carl.expect("PRIVMSG #two", "that was it")
     heard = [one.split(" ", 3) for one in stage.carl.heard]
     # Her own connection ends by `disconnect`, with what it says of itself.
     assert not [one for one in heard if one[1] == "QUIT" and "gone" in one[-1]]
-    assert not [one for one in heard if one[1] == "PRIVMSG" and one[2] == "carl"]
+    said = [one[-1] for one in heard if one[1] == "PRIVMSG" and one[2] == "carl"]
+    assert ":PRIVMSG carl :pwned" in said  # By `msg`, which says it to him.
+    assert ":pwned" not in said
 
 
 async def test_cve_2024_52505_the_provisioning_api_reads_channels_as_strictly(

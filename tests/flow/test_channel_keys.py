@@ -9,7 +9,7 @@ import pytest
 from bridge.app import App
 from bridge.demo.matrix_user import MatrixUser
 from bridge.settings.records import DatabaseSettings
-from tests.flow.chats import direct_chat
+from tests.flow.chats import direct_chat, order_among
 from tests.flow.networks import Run, irc_module, on_each_server
 from tests.flow.rooms import BOT
 from tests.rigs.irc_user import IrcUser, irc_user
@@ -41,8 +41,7 @@ async def room_with_bot(person: MatrixUser) -> str:
 
 async def say_secret(person: MatrixUser, room: str, words: str, answer: str) -> None:
     """Say a command with a key in it, and see it answered and taken back."""
-    event = await person.say(room, words)
-    await person.wait_for_text(room, answer)
+    event = await order_among(person, room, words, answer)
     await person.wait_until(lambda: any(
         one["type"] == "m.room.redaction" and one["sender"] == BOT
         and event in (one.get("redacts"), one["content"].get("redacts"))

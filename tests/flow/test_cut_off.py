@@ -110,7 +110,7 @@ async def test_a_move_that_a_restart_cut_off_is_finished_and_once(
             assert ghost in homeserver.rooms[NEW]
             # Who says it again later has nothing done again.
             assert await homeserver.put(settings, [{**tombstone, "event_id": "$again"}]) == 200
-            await wait_until(lambda: not app.parts.router.waiting)
+            await wait_until(lambda: is_idle(app.parts))
             assert homeserver.texts(NEW) == [moved]
 
 
@@ -241,6 +241,11 @@ async def test_a_bridge_that_is_untied_while_it_moves_is_in_neither_room(
         assert "moved here" not in str(homeserver.texts(NEW))
 
 
+def is_idle(parts: Parts) -> bool:
+    """Whether all that came is handled, and what is to be said of it is said."""
+    return not (parts.router.waiting or parts.sender.waiting)
+
+
 def tells_of(asked: Asked, room: str, chat: str) -> Answer | None:
     """Have a room tell of the bridge to one chat."""
     is_asked = asked.method == "GET" and asked.parts[:4] == ("rooms", room, "state", "m.bridge")
@@ -285,6 +290,6 @@ async def test_a_move_that_was_cut_off_is_finished_though_another_bridge_is_stil
         ]
         await homeserver.wait_until(lambda: set(moved) <= set(homeserver.texts(NEW)))
         await homeserver.wait_until(lambda: homeserver.rooms[OLD] == {BOT, ALICE})
-        await wait_until(lambda: not parts.router.waiting)
+        await wait_until(lambda: is_idle(parts))
         assert sorted(homeserver.texts(NEW)) == moved
         assert f"@_trestle_near_carl:{SERVER}" in homeserver.rooms[NEW]

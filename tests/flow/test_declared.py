@@ -20,12 +20,11 @@ from bridge.settings.records import (
     RoomSettings,
     Settings,
 )
-from tests.flow.networks import irc_module
+from tests.flow.networks import Modules, irc_module
 from tests.flow.records import acts
 from tests.flow.reloading import Again
-from tests.rigs.irc_user import irc_user
+from tests.rigs.irc_user import IrcUser
 from tests.rigs.ircd import IrcServer
-from tests.rigs.ngircd import run_ngircd
 from tests.rigs.trestle import Town, make_modules, running, wait_until
 
 BOT, DICE = UserId("@trestle:test.example"), UserId("@_trestle_dice:test.example")
@@ -39,15 +38,16 @@ def declare(
     return RoomSettings(room=room, bridge=chats, bots=tuple(map(InstanceId, bots)))
 
 
-def settings_for(
-    town: Town, folder: Path, database: DatabaseSettings, irc: IrcServer, admin: MatrixUser,
-    *rooms: RoomSettings, **options: object,
-) -> Settings:  # fmt: skip
-    modules = {**irc_module(irc, **options), "dice": ("dice", {})}
-    return town.settings_for(
-        folder, database, modules=make_modules(modules), rooms=rooms,
-        permissions={"*": Permission.USER, admin.id: Permission.ADMIN},
-    )  # fmt: skip
+@pytest.fixture
+def modules(irc: IrcServer) -> Modules:
+    """The network, and a bot beside it."""
+    return {**irc_module(irc), "dice": ("dice", {})}
+
+
+@pytest.fixture
+def settings(settings: Settings, alice: MatrixUser) -> Settings:
+    """With somebody who may declare rooms."""
+    return replace(settings, permissions={"*": Permission.USER, alice.id: Permission.ADMIN})
 
 
 async def public_room(person: MatrixUser) -> tuple[str, RoomId]:
@@ -61,115 +61,97 @@ def bridged(app: App, room: RoomId) -> list[str]:
 
 
 async def test_a_declared_room_is_made_once_and_undone_when_it_is_taken_out(
-    town: Town, folder: Path, database_settings: DatabaseSettings
+    settings: Settings, alice: MatrixUser, carl: IrcUser
 ) -> None:
-    alice = await town.person("alice")
     name, room = await public_room(alice)
-    async with run_ngircd() as irc, irc_user(irc.port, "carl") as carl:
-        await carl.join("#declared")
-        settings = settings_for(
-            town, folder, database_settings, irc, alice,
-            declare(name, {"near": "#declared"}, ["dice"]),
-        )  # fmt: skip
-        modules = make_modules({**irc_module(irc), "dice": ("dice", {})})
-        far = replace(modules[InstanceId("near")], instance=InstanceId("far"))
-        settings = replace(settings, modules={**modules, InstanceId("far"): far})
-        async with running(settings) as app:
-            await wait_until(lambda: bridged(app, room) == ["#declared"])
-            await wait_until(lambda: app.parts.routes.has_seat(DICE, room))
-            await alice.say(room, "hello there")
-            await carl.expect("hello there")
-            assert await app.parts.declared.drift() == []
-        again = Again(settings)
-        async with running(settings, read_again=again.read) as app:
-            assert await app.parts.declared.reconcile() == []
-            assert [(act.action, act.actor) for act in await acts(app)] == [("bridge", alice.id)]
-            await alice.say(room, "!trestle bridge far #own")
-            await alice.wait_for_text(room, "bridged to #own")
-            assert await app.parts.declared.drift() == [
-                f"{name}: #own on far is bridged, but is not in the list"
-            ]
-            reloaded = await again.reload(app, rooms=())
-            assert reloaded.done == ["changed rooms"]
-            assert bridged(app, room) == ["#own"]
-            assert not app.parts.routes.has_seat(DICE, room)
-            assert DICE not in await alice.members(room)
-            assert (await again.reload(app)).done == []
+    await carl.join("#declared")
+    settings = replace(settings, rooms=(declare(name, {"near": "#declared"}, ["dice"]),))
+    far = replace(settings.modules[InstanceId("near")], instance=InstanceId("far"))
+    settings = replace(settings, modules={**settings.modules, InstanceId("far"): far})
+    async with running(settings) as app:
+        await wait_until(lambda: bridged(app, room) == ["#declared"])
+        await wait_until(lambda: app.parts.routes.has_seat(DICE, room))
+        await alice.say(room, "hello there")
+        await carl.expect("hello there")
+        assert await app.parts.declared.drift() == []
+    again = Again(settings)
+    async with running(settings, read_again=again.read) as app:
+        assert await app.parts.declared.reconcile() == []
+        assert [(act.action, act.actor) for act in await acts(app)] == [("bridge", alice.id)]
+        await alice.say(room, "!trestle bridge far #own")
+        await alice.wait_for_text(room, "bridged to #own")
+        assert await app.parts.declared.drift() == [
+            f"{name}: #own on far is bridged, but is not in the list"
+        ]
+        reloaded = await again.reload(app, rooms=())
+        assert reloaded.done == ["changed rooms"]
+        assert bridged(app, room) == ["#own"]
+        assert not app.parts.routes.has_seat(DICE, room)
+        assert DICE not in await alice.members(room)
+        assert (await again.reload(app)).done == []
 
 
 async def test_what_is_taken_out_is_undone_though_another_network_has_a_chat_of_that_name_there(
-    town: Town, folder: Path, database_settings: DatabaseSettings
+    settings: Settings, alice: MatrixUser
 ) -> None:
-    alice = await town.person("alice")
     name, room = await public_room(alice)
-    async with run_ngircd() as irc:
-        settings = settings_for(
-            town, folder, database_settings, irc, alice,
-            declare(name, {"near": "#same", "far": "#same"}),
-        )  # fmt: skip
-        far = replace(settings.modules[InstanceId("near")], instance=InstanceId("far"))
-        modules = {**settings.modules, InstanceId("far"): far}
-        again = Again(replace(settings, modules=modules))
-        async with running(again.settings, read_again=again.read) as app:
-            await wait_until(lambda: len(bridged(app, room)) == 2)
-            await again.reload(app, rooms=[declare(name, {"near": "#same"})])
-            assert [door.portal.instance for door in app.parts.portals.in_room(room)] == ["near"]
+    rooms = (declare(name, {"near": "#same", "far": "#same"}),)
+    far = replace(settings.modules[InstanceId("near")], instance=InstanceId("far"))
+    modules = {**settings.modules, InstanceId("far"): far}
+    again = Again(replace(settings, modules=modules, rooms=rooms))
+    async with running(again.settings, read_again=again.read) as app:
+        await wait_until(lambda: len(bridged(app, room)) == 2)
+        await again.reload(app, rooms=[declare(name, {"near": "#same"})])
+        assert [door.portal.instance for door in app.parts.portals.in_room(room)] == ["near"]
 
 
 async def test_what_cannot_be_made_is_said_and_made_once_it_can_be(
-    town: Town, folder: Path, database_settings: DatabaseSettings
+    town: Town, settings: Settings, alice: MatrixUser
 ) -> None:
-    alice, bea = await town.person("alice"), await town.person("bea")
+    bea = await town.person("bea")
     private = RoomId(await alice.create_room(preset="private_chat"))
     foreign, _ = await public_room(bea)
-    async with run_ngircd() as irc:
-        settings = settings_for(
-            town, folder, database_settings, irc, alice,
-            declare(private, {"near": "#one"}), declare(foreign, {"near": "#two"}),
-            declare("#nowhere:test.example", bots=["dice"]),
-        )  # fmt: skip
-        async with running(settings) as app:
-            said = list(await app.parts.declared.reconcile())
-            assert len(said) == 3
-            assert said[0].startswith(f"{private}: #one on near is not bridged: ")
-            assert said[0].endswith(f"; invite {BOT} into it")
-            assert said[1] == (
-                f"{foreign}: #two on near is not bridged: no admin of the settings ({alice.id}) "
-                "has the power to change this room's settings: give it to one of them there, or "
-                "name somebody as admin in permissions who has it"
-            )
-            assert said[2].endswith("there is no such room, as far as the homeserver knows")
-            await alice.invite(private, BOT)
-            await alice.wait_until_joined(private, BOT)
-            assert len(await app.parts.declared.reconcile()) == 2
-            assert bridged(app, private) == ["#one"]
-            app.parts.declared.declare(settings.rooms, [])
-            assert (await app.parts.declared.reconcile())[0] == (
-                f"{foreign}: #two on near is not bridged: nobody answers for it: name somebody as "
-                "admin in permissions who has the power to change this room's settings"
-            )
+    settings = replace(settings, rooms=(
+        declare(private, {"near": "#one"}), declare(foreign, {"near": "#two"}),
+        declare("#nowhere:test.example", bots=["dice"]),
+    ))  # fmt: skip
+    async with running(settings) as app:
+        said = list(await app.parts.declared.reconcile())
+        assert len(said) == 3
+        assert said[0].startswith(f"{private}: #one on near is not bridged: ")
+        assert said[0].endswith(f"; invite {BOT} into it")
+        assert said[1] == (
+            f"{foreign}: #two on near is not bridged: no admin of the settings ({alice.id}) "
+            "has the power to change this room's settings: give it to one of them there, or "
+            "name somebody as admin in permissions who has it"
+        )
+        assert said[2].endswith("there is no such room, as far as the homeserver knows")
+        await alice.invite(private, BOT)
+        await alice.wait_until_joined(private, BOT)
+        assert len(await app.parts.declared.reconcile()) == 2
+        assert bridged(app, private) == ["#one"]
+        app.parts.declared.declare(settings.rooms, [])
+        assert (await app.parts.declared.reconcile())[0] == (
+            f"{foreign}: #two on near is not bridged: nobody answers for it: name somebody as "
+            "admin in permissions who has the power to change this room's settings"
+        )
 
 
 async def test_a_network_that_did_not_consent_is_not_bridged_by_declaring_it(
-    town: Town, folder: Path, database_settings: DatabaseSettings
+    settings: Settings, irc: IrcServer, alice: MatrixUser
 ) -> None:
-    alice = await town.person("alice")
     name, room = await public_room(alice)
-    async with run_ngircd() as irc:
-        settings = settings_for(
-            town, folder, database_settings, irc, alice,
-            declare(name, {"near": "#asked"}), own_network=False,
-        )  # fmt: skip
-        async with running(settings) as app:
-            [said] = await app.parts.declared.reconcile()
-            assert "#asked on near belongs to those who run it, who must agree" in said
-            assert bridged(app, room) == []
+    modules = make_modules(irc_module(irc, own_network=False))
+    rooms = (declare(name, {"near": "#asked"}),)
+    async with running(replace(settings, modules=modules, rooms=rooms)) as app:
+        [said] = await app.parts.declared.reconcile()
+        assert "#asked on near belongs to those who run it, who must agree" in said
+        assert bridged(app, room) == []
 
 
 async def test_a_reload_applies_values_at_once_and_names_what_waits_for_a_restart(
-    town: Town, folder: Path, database_settings: DatabaseSettings
+    town: Town, folder: Path, database_settings: DatabaseSettings, alice: MatrixUser
 ) -> None:
-    alice = await town.person("alice")
     settings = town.settings_for(
         folder, database_settings, modules=make_modules({"dice": ("dice", {})})
     )
@@ -207,25 +189,24 @@ async def test_a_reload_applies_values_at_once_and_names_what_waits_for_a_restar
 
 
 async def test_a_secret_that_changes_in_its_file_is_taken_up_and_a_mere_move_is_not(
-    town: Town, folder: Path, database_settings: DatabaseSettings
+    town: Town, folder: Path, database_settings: DatabaseSettings, irc: IrcServer
 ) -> None:
     secret = folder / "password"
     secret.write_text("the first one")
     secret.chmod(0o600)
-    async with run_ngircd() as irc:
-        given = irc_module(irc, password="the first one")
-        filed = irc_module(irc, password_file=str(secret))
-        settings = town.settings_for(folder, database_settings, modules=make_modules(given))
-        again = Again(settings)
-        async with running(settings, read_again=again.read) as app:
-            first = app.parts.instances[InstanceId("near")]
-            assert (await again.reload(app, modules=make_modules(filed))).done == []
-            assert app.parts.instances[InstanceId("near")] is first
-            secret.write_text("the second one")
-            assert (await again.drift(app)).done == ["changed near"]
-            assert (await again.reload(app)).done == ["changed near"]
-            assert app.parts.instances[InstanceId("near")] is not first
-            assert (await again.reload(app)).done == []
+    given = irc_module(irc, password="the first one")
+    filed = irc_module(irc, password_file=str(secret))
+    settings = town.settings_for(folder, database_settings, modules=make_modules(given))
+    again = Again(settings)
+    async with running(settings, read_again=again.read) as app:
+        first = app.parts.instances[InstanceId("near")]
+        assert (await again.reload(app, modules=make_modules(filed))).done == []
+        assert app.parts.instances[InstanceId("near")] is first
+        secret.write_text("the second one")
+        assert (await again.drift(app)).done == ["changed near"]
+        assert (await again.reload(app)).done == ["changed near"]
+        assert app.parts.instances[InstanceId("near")] is not first
+        assert (await again.reload(app)).done == []
 
 
 async def test_one_mistake_keeps_everything_as_it_was(
@@ -250,12 +231,12 @@ async def test_one_mistake_keeps_everything_as_it_was(
 
 
 async def test_a_network_that_is_added_comes_with_its_own_permissions(
-    town: Town, folder: Path, database_settings: DatabaseSettings
+    town: Town, folder: Path, database_settings: DatabaseSettings, irc: IrcServer
 ) -> None:
     near, alice = InstanceId("near"), UserId("@alice:test.example")
     settings = town.settings_for(folder, database_settings, modules={})
     again = Again(settings)
-    async with run_ngircd() as irc, running(settings, read_again=again.read) as app:
+    async with running(settings, read_again=again.read) as app:
         module = make_modules(irc_module(irc))[near]
         rules = InstanceRules(permissions={alice: Permission.RELAY})
         added = await again.reload(app, modules={near: replace(module, rules=rules)})
@@ -265,11 +246,11 @@ async def test_a_network_that_is_added_comes_with_its_own_permissions(
 
 
 async def test_a_network_that_people_look_things_up_in_needs_another_registration(
-    town: Town, folder: Path, database_settings: DatabaseSettings
+    town: Town, folder: Path, database_settings: DatabaseSettings, irc: IrcServer
 ) -> None:
     settings = town.settings_for(folder, database_settings, modules={})
     again = Again(settings)
-    async with run_ngircd() as irc, running(settings, read_again=again.read) as app:
+    async with running(settings, read_again=again.read) as app:
         reloaded = await again.reload(app, modules=make_modules(irc_module(irc)))
         assert reloaded.done == ["added near"]
         assert reloaded.notes == [

@@ -6,13 +6,11 @@ from bridge.app import App
 from bridge.demo.matrix_user import MatrixUser
 from bridge.model import ParkReason
 from bridge.sdk.ids import RoomId
-from bridge.settings.records import DatabaseSettings
+from bridge.settings.records import DatabaseSettings, Settings
 from tests.flow.channels import nick_of
-from tests.flow.networks import irc_module
 from tests.flow.rooms import BOT, bridge, ghost, invitation
-from tests.rigs.irc_user import IrcUser, irc_user
-from tests.rigs.ngircd import run_ngircd
-from tests.rigs.trestle import Town, make_modules, running, wait_until
+from tests.rigs.irc_user import IrcUser
+from tests.rigs.trestle import Town, running, wait_until
 
 OVER = "is no longer bridged to Matrix: the room there was made encrypted"
 SECRET = {"algorithm": "m.megolm.v1.aes-sha2"}
@@ -104,97 +102,81 @@ async def check_ended(app: App, room: str) -> None:
 
 
 async def test_a_bridge_ends_when_its_room_becomes_encrypted_and_everybody_is_told_once(
-    town: Town, folder: Path, database_settings: DatabaseSettings
+    town: Town, settings: Settings, alice: MatrixUser, carl: IrcUser
 ) -> None:
-    async with run_ngircd() as irc, irc_user(irc.port, "carl") as carl:
-        alice, bob = await town.person("alice"), await town.person("bob")
-        settings = town.settings_for(
-            folder, database_settings, modules=make_modules(irc_module(irc))
-        )
-        await carl.join("#door")
-        async with running(settings) as app:
-            room = await bridge(alice, "#door")
-            await bob.join(room)
-            await alice.say(room, "first")
-            await carl.expect("PRIVMSG #door :first")
-            await end_by_encryption(alice, room, carl)
-            await alice.wait_until(lambda: bool(alice.invitations))
-            (chat,) = alice.invitations
-            await alice.join(chat)
-            await alice.wait_for_text(chat, f"{room}) to #door on near has ended")
-            await check_ended(app, room)
-            await bob.send(room, SECRET, "m.room.encrypted")
-            await bob.wait_until(lambda: bool(bob.invitations))
-            (bobs,) = bob.invitations
-            await bob.join(bobs)
-            await bob.wait_for_text(bobs, f"I cannot read what is said in {room}")
-            again = await bridge(alice, "#door")
-            assert not app.parts.encrypted_rooms.troubles()
-        # It is as well if it becomes so while nobody of us is there.
-        await alice.set_state(again, "m.room.encryption", SECRET)
-        async with running(settings) as app:
-            await carl.expect("#door", OVER)
-            await alice.wait_for_text(chat, f"{again}) to #door on near has ended")
-            await check_ended(app, again)
-        async with running(settings) as app:
-            await alice.say(chat, "ping")
-            await alice.wait_for_text(chat, "I am here")
-            assert not app.parts.portals.all
+    bob = await town.person("bob")
+    await carl.join("#door")
+    async with running(settings) as app:
+        room = await bridge(alice, "#door")
+        await bob.join(room)
+        await alice.say(room, "first")
+        await carl.expect("PRIVMSG #door :first")
+        await end_by_encryption(alice, room, carl)
+        await alice.wait_until(lambda: bool(alice.invitations))
+        (chat,) = alice.invitations
+        await alice.join(chat)
+        await alice.wait_for_text(chat, f"{room}) to #door on near has ended")
+        await check_ended(app, room)
+        await bob.send(room, SECRET, "m.room.encrypted")
+        await bob.wait_until(lambda: bool(bob.invitations))
+        (bobs,) = bob.invitations
+        await bob.join(bobs)
+        await bob.wait_for_text(bobs, f"I cannot read what is said in {room}")
+        again = await bridge(alice, "#door")
+        assert not app.parts.encrypted_rooms.troubles()
+    # It is as well if it becomes so while nobody of us is there.
+    await alice.set_state(again, "m.room.encryption", SECRET)
+    async with running(settings) as app:
+        await carl.expect("#door", OVER)
+        await alice.wait_for_text(chat, f"{again}) to #door on near has ended")
+        await check_ended(app, again)
+    async with running(settings) as app:
+        await alice.say(chat, "ping")
+        await alice.wait_for_text(chat, "I am here")
+        assert not app.parts.portals.all
     told = [str(e["content"].get("body")) for e in alice.heard(chat)]
     assert sum("has ended" in text for text in told) == 2
 
 
 async def test_a_bridge_stays_whose_room_is_called_encrypted_and_is_not(
-    town: Town, folder: Path, database_settings: DatabaseSettings
+    app: App, alice: MatrixUser, carl: IrcUser
 ) -> None:
-    async with run_ngircd() as irc, irc_user(irc.port, "carl") as carl:
-        alice = await town.person("alice")
-        settings = town.settings_for(
-            folder, database_settings, modules=make_modules(irc_module(irc))
-        )
-        await carl.join("#door")
-        async with running(settings) as app:
-            room = RoomId(await bridge(alice, "#door"))
-            await app.parts.encryption.note(room)
-            await wait_until(lambda: not app.parts.encryption.is_known(room))
-            # The next start must not believe it again.
-            assert room not in await app.parts.bot_rooms.encrypted_rooms()
-            (door,) = app.parts.portals.all
-            assert door.portal.room == room
-            assert not app.parts.encrypted_rooms.troubles()
-            # Nor does one end that has moved on meanwhile.
-            door.ends_in = RoomId("!old:test.example")
-            await app.parts.encrypted_rooms._end(door)
-            await app.parts.plumbing.unbridge(door, BOT, room=RoomId("!old:test.example"))
-            assert app.parts.portals.all == [door]
-            await alice.say(room, "still here")
-            await carl.expect("PRIVMSG #door :still here")
+    await carl.join("#door")
+    room = RoomId(await bridge(alice, "#door"))
+    await app.parts.encryption.note(room)
+    await wait_until(lambda: not app.parts.encryption.is_known(room))
+    # The next start must not believe it again.
+    assert room not in await app.parts.bot_rooms.encrypted_rooms()
+    (door,) = app.parts.portals.all
+    assert door.portal.room == room
+    assert not app.parts.encrypted_rooms.troubles()
+    # Nor does one end that has moved on meanwhile.
+    door.ends_in = RoomId("!old:test.example")
+    await app.parts.encrypted_rooms._end(door)
+    await app.parts.plumbing.unbridge(door, BOT, room=RoomId("!old:test.example"))
+    assert app.parts.portals.all == [door]
+    await alice.say(room, "still here")
+    await carl.expect("PRIVMSG #door :still here")
 
 
 async def test_a_direct_chat_with_somebody_of_a_network_ends_so_too_and_a_new_one_begins(
-    town: Town, folder: Path, database_settings: DatabaseSettings
+    app: App, alice: MatrixUser, carl: IrcUser
 ) -> None:
-    async with run_ngircd() as irc, irc_user(irc.port, "carl") as carl:
-        alice = await town.person("alice")
-        settings = town.settings_for(
-            folder, database_settings, modules=make_modules(irc_module(irc))
-        )
-        await carl.join("#door")
-        async with running(settings) as app:
-            room = await bridge(alice, "#door")
-            nick = await nick_of(alice, room, carl)
-            carl.say(f"PRIVMSG {nick} :psst")
-            chat, _ = await invitation(alice, ghost("carl"))
-            await alice.join(chat)
-            await alice.wait_for_text(chat, "psst")
-            await alice.set_state(chat, "m.room.encryption", SECRET)
-            told, _ = await invitation(alice, BOT)
-            await alice.join(told)
-            await alice.wait_for_text(told, "Your chat with carl on near has ended")
-            await wait_until(lambda: len(app.parts.portals.all) == 1)
-            assert not app.parts.encrypted_rooms.troubles()
-            carl.say(f"PRIVMSG {nick} :hello again")
-            await alice.wait_until(lambda: bool(set(alice.invitations) - {chat, told}))
-            (new,) = set(alice.invitations) - {chat, told}
-            await alice.join(new)
-            await alice.wait_for_text(new, "hello again")
+    await carl.join("#door")
+    room = await bridge(alice, "#door")
+    nick = await nick_of(alice, room, carl)
+    carl.say(f"PRIVMSG {nick} :psst")
+    chat, _ = await invitation(alice, ghost("carl"))
+    await alice.join(chat)
+    await alice.wait_for_text(chat, "psst")
+    await alice.set_state(chat, "m.room.encryption", SECRET)
+    told, _ = await invitation(alice, BOT)
+    await alice.join(told)
+    await alice.wait_for_text(told, "Your chat with carl on near has ended")
+    await wait_until(lambda: len(app.parts.portals.all) == 1)
+    assert not app.parts.encrypted_rooms.troubles()
+    carl.say(f"PRIVMSG {nick} :hello again")
+    await alice.wait_until(lambda: bool(set(alice.invitations) - {chat, told}))
+    (new,) = set(alice.invitations) - {chat, told}
+    await alice.join(new)
+    await alice.wait_for_text(new, "hello again")

@@ -1,19 +1,25 @@
 """Whoever says a command that fails or takes too long is answered in words, and it runs once."""
 
 import asyncio
-from pathlib import Path
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
 
 from bridge import sdk
 from bridge.app import App
-from bridge.demo.matrix_user import PATIENCE
+from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from bridge.sdk.commands import NetworkCall, NetworkCommand, Where
 from bridge.sdk.errors import DeliveryUncertain
 from bridge.sdk.ids import InstanceId
-from bridge.settings.records import DatabaseSettings
+from bridge.settings.records import Settings
 from tests.flow.chats import direct_chat
+from tests.flow.networks import Modules
 from tests.flow.refusing import refusing
-from tests.rigs import vivid_bridge
-from tests.rigs.trestle import Town, make_modules, make_settings, running
+from tests.rigs.trestle import running
+from tests.rigs.vivid_bridge import Vivid
 
 
 class Slow:
@@ -52,52 +58,50 @@ class Slow:
         assert isinstance(connector, sdk.TakesCommands)
 
 
+@pytest.fixture
+def modules(vivid: Vivid) -> Modules:
+    """The network that takes the commands."""
+    return {"near": ("vivid", {})}
+
+
+@asynccontextmanager
+async def listening(
+    settings: Settings, alice: MatrixUser, **limits: Any
+) -> AsyncIterator[tuple[Slow, str]]:
+    """Run Trestle with these limits; give the commands, and Alice's chat with the bot."""
+    slow = Slow()
+    limited = replace(settings, limits=replace(settings.limits, **limits))
+    async with running(limited) as app:
+        slow.install(app)
+        yield slow, await direct_chat(alice)
+
+
 async def test_a_network_that_does_not_answer_is_told_of_in_words_and_asked_once(
-    town: Town, folder: Path, database_settings: DatabaseSettings
+    settings: Settings, alice: MatrixUser
 ) -> None:
-    limits, slow = make_settings(folder, item_deadline=6.0).limits, Slow()
-    modules = make_modules({"near": ("vivid", {})})
-    settings = town.settings_for(folder, database_settings, modules=modules, limits=limits)
-    with vivid_bridge.installed():
-        async with running(settings) as app:
-            slow.install(app)
-            alice = await town.person("alice")
-            chat = await direct_chat(alice)
-            await alice.say(chat, "near wait")
-            await alice.wait_for_text(chat, "It may have been done: near did not answer in time")
+    async with listening(settings, alice, item_deadline=6.0) as (slow, chat):
+        await alice.say(chat, "near wait")
+        await alice.wait_for_text(chat, "It may have been done: near did not answer in time")
     assert slow.begun == 1
 
 
 async def test_whoever_says_a_command_in_a_direct_chat_hears_that_it_was_put_aside(
-    town: Town, folder: Path, database_settings: DatabaseSettings
+    settings: Settings, alice: MatrixUser
 ) -> None:
-    limits, slow = make_settings(folder, tries=1).limits, Slow()
-    modules = make_modules({"near": ("vivid", {})})
-    settings = town.settings_for(folder, database_settings, modules=modules, limits=limits)
-    with vivid_bridge.installed():
-        async with running(settings) as app:
-            slow.install(app)
-            alice = await town.person("alice")
-            chat = await direct_chat(alice)
-            await alice.say(chat, "near fail")
-            await alice.wait_for_text(chat, "I could not do that")
+    async with listening(settings, alice, tries=1) as (slow, chat):
+        await alice.say(chat, "near fail")
+        await alice.wait_for_text(chat, "I could not do that")
     assert slow.begun == 1
 
 
 async def test_what_may_have_been_done_is_not_done_again_when_that_cannot_be_said_at_once(
-    town: Town, folder: Path, database_settings: DatabaseSettings
+    settings: Settings, alice: MatrixUser
 ) -> None:
-    slow, modules = Slow(), make_modules({"near": ("vivid", {})})
-    settings = town.settings_for(folder, database_settings, modules=modules)
-    with vivid_bridge.installed():
-        async with running(settings) as app:
-            slow.install(app)
-            alice = await town.person("alice")
-            chat = await direct_chat(alice)
-            await alice.say(chat, "near doubt")
-            async with asyncio.timeout(PATIENCE):
-                await slow.is_begun.wait()
-            async with refusing(database_settings):
-                slow.goes_on.set()
-            await alice.wait_for_text(chat, "It may have been done: the connection broke")
+    async with listening(settings, alice) as (slow, chat):
+        await alice.say(chat, "near doubt")
+        async with asyncio.timeout(PATIENCE):
+            await slow.is_begun.wait()
+        async with refusing(settings.database):
+            slow.goes_on.set()
+        await alice.wait_for_text(chat, "It may have been done: the connection broke")
     assert slow.begun == 1

@@ -327,8 +327,8 @@ async def test_a_bridge_goes_along_where_both_rooms_say_so_and_into_no_strangers
         await carl.expect("NOTICE #pier", f"replaced by {alice.id}; the bridge has moved along")
         await alice.say(new, "here?")
         await carl.expect("PRIVMSG #pier", "here?")
-        carl.say("PRIVMSG #pier :here")
-        await alice.wait_for_text(new, "here")
+        carl.say("PRIVMSG #pier :along with you")
+        await alice.wait_for_text(new, "along with you")
         await alice.say(new, "!trestle status")
         await alice.wait_for_text(new, "#pier on near: running.")
     assert [door.portal.room for door in app.parts.portals.all] == [new]

@@ -11,6 +11,7 @@ from bridge.model import Uncertain
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import RemoteChat
 from bridge.sdk.ids import RemoteChatId, RoomId, UserId
+from tests.flow.chats import order
 from tests.flow.networks import NEAR, Modules, connected, irc_module
 from tests.flow.rooms import BOT, bridge
 from tests.rigs.irc_user import irc_user
@@ -46,8 +47,8 @@ async def test_a_second_chat_of_a_network_is_refused_and_one_of_another_network_
     )  # fmt: skip
     await alice.say(room, "!trestle bridge far #more")
     await alice.wait_for_text(room, "This room is bridged to #more on far.")
-    await alice.say(room, "!trestle bridge near #first")
-    await alice.wait_for_text(room, "This room is bridged to #first on near.")
+    again = "This room is bridged to #first on near."
+    await order(alice, room, "!trestle bridge near #first", again)
     await alice.say(room, "!trestle unbridge near #more")
     await alice.wait_for_text(room, "this room is not bridged there")
     await alice.say(room, "!trestle unbridge near #first")
@@ -71,8 +72,8 @@ async def test_of_two_chats_that_a_room_has_from_before_each_can_be_named_and_en
     one, two = app.parts.portals.in_room(RoomId(room))
     assert [door.portal.paused for door in (one, two)] == [False, True]
     assert [door.portal.uncertain for door in (one, two)] == [Uncertain.RESEND, Uncertain.HOLD]
-    await alice.say(room, "!trestle set near uncertain")
-    await alice.wait_for_text(room, "several bridges; name one: near #one, near #two")
+    several = "several bridges; name one: near #one, near #two"
+    await order(alice, room, "!trestle set near uncertain", several)
     await alice.say(room, "!trestle near names")
     await alice.wait_for_text(room, "end all but one of them: !trestle unbridge near #two")
     await alice.say(room, "!trestle unbridge near #two")

@@ -111,6 +111,7 @@ async def test_nothing_gets_past_a_kick_of_the_bot_until_it_is_invited_again(
         assert not parts.routes.has_seat(BOT, HALL)
         before = joins(homeserver)
         carl.say("PRIVMSG #hall :two")
+        await carl.wait_for_answer_of("trestle")
         await parts.sender.put([say_here(parts.house, HALL, "I am the bot")])
         await wait_until(lambda: parts.sender.waiting == 0)
         (parked,) = await parts.aside.all(HALL)

@@ -4,12 +4,14 @@ from pathlib import Path
 
 from bridge.demo.matrix_user import MatrixUser
 from bridge.settings.records import DatabaseSettings
+from tests.flow.chats import order
 from tests.flow.networks import Run, irc_module, on_each_server
 from tests.flow.rooms import bridge
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.trestle import Town, make_modules, running
 
+BANNED = "we are banned from it (the server: Cannot join"
 OUT, BACK = "I am out of #door on near", "I am in #door on near again"
 
 
@@ -43,8 +45,7 @@ async def test_a_room_whose_relay_is_out_for_good_hears_of_it_and_gets_it_back_b
             await carl.expect("PRIVMSG #door :first")
             await kick(carl, "+b trestle!*@*")
             await tell_of(alice, room, OUT, 1)
-            await alice.say(room, "!trestle status")
-            await alice.wait_for_text(room, "we are banned from it (the server: Cannot join")
+            await order(alice, room, "!trestle status", BANNED)
             await alice.say(room, "!trestle bridge near #door")
             await alice.wait_for_text(room, "I could not do that: #door cannot be joined")
             carl.say("MODE #door -b trestle!*@*")
@@ -111,8 +112,7 @@ async def test_a_restart_neither_tells_a_room_anew_that_its_relay_is_out_nor_for
             await kick(carl, "+b trestle!*@*")
             await tell_of(alice, room, OUT, 1)
         async with running(settings):
-            await alice.say(room, "!trestle status")
-            await alice.wait_for_text(room, "we are banned from it (the server: Cannot join")
+            await order(alice, room, "!trestle status", BANNED)
             await tell_of(alice, room, OUT, 1)
         carl.say("MODE #door -b trestle!*@*")
         await carl.expect("MODE #door -b")

@@ -111,6 +111,9 @@ async def test_who_is_not_let_speak_may_say_no_all_the_same_and_hears_nothing_of
             await bea.say(room, "between us")
             await alice.say(room, "alice is heard")
             await carl.expect(":alice is heard")
+            # What the room was told of it would come before this.
+            await alice.say(room, "!trestle help")
+            await alice.wait_for_text(room, "I bridge rooms")
             assert notices(alice, room) == []
             # There is nothing to take back: they would not be heard.
             await bea.say(room, "!trestle optin")

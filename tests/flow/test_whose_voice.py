@@ -6,6 +6,7 @@ from bridge.app import App
 from bridge.demo.matrix_user import MatrixUser
 from bridge.sdk.ids import UserId
 from bridge.settings.records import DatabaseSettings
+from tests.flow.chats import order_among
 from tests.flow.networks import NEAR, irc_module
 from tests.flow.rooms import bridge
 from tests.rigs.irc_user import IrcUser, irc_user
@@ -25,8 +26,7 @@ async def link(app: App, person: MatrixUser, nick: str) -> None:
 
 async def choose(person: MatrixUser, room: str, words: str, answer: str) -> None:
     """Say what is chosen, and wait for what the bot makes of it."""
-    await person.say(room, f"!trestle set {words}")
-    await person.wait_for_text(room, answer)
+    await order_among(person, room, f"!trestle set {words}", answer)
 
 
 async def _end_loans(

@@ -5,7 +5,6 @@ import random
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -15,7 +14,6 @@ from bridge.core.outbox.encryption import Encryption
 from bridge.core.outbox.sender import Sender
 from bridge.core.portals.portals import Portals
 from bridge.core.rooms.audience import Audience
-from bridge.core.traffic.doorway import Doorway
 from bridge.demo.matrix_user import PATIENCE
 from bridge.model import Outgoing, QueuedOutgoing, SendKind, Sent, SystemClock
 from bridge.networks.irc.channels.members import Roster
@@ -28,6 +26,7 @@ from bridge.networks.irc.wire import Source, parse
 from bridge.sdk.ids import EventId, RemoteChatId, RoomId, UserId
 from bridge.telemetry import Telemetry
 from tests.core.ground import NEAR, Ground
+from tests.core.instances import Line, at_work, network
 from tests.irc.stage import chat
 from tests.rigs.scale import chance, scaled
 
@@ -76,6 +75,13 @@ class Memory:
             for one in outgoing
         ]
 
+    async def ensure_joined(self, room: RoomId, user: UserId, name: str = "") -> None:
+        """Have everybody there."""
+
+    async def see_encryption(self, room: RoomId, user: UserId) -> bool:
+        """Have the room be read by all."""
+        return False
+
     async def drop(self, queued: QueuedOutgoing) -> None:
         self.dropped.append(queued.outgoing)
 
@@ -119,15 +125,18 @@ class World:
         """Make a portal with the filter, and what sends into its room."""
         ground = self.ground = Ground()
         ground.members = {ground.namespaces.bot}
-        relay = SimpleNamespace(client=self)
-        cast(dict[str, Any], ground.house.instances)[NEAR] = SimpleNamespace(relay=relay)
-        door = Doorway(replace(ground.portal, privacy=True), ground.house)
-        portals = cast(Portals, SimpleNamespace(numbered={door.portal.id: door}.get))
+        at_work(ground.instances.setdefault(NEAR, network(NEAR, Line())), self)
+        portals = Portals(ground.house)
+        door = portals._open(replace(ground.portal, privacy=True))
         self.audience, self.memory = door.audience, Memory()
+        nothing = cast(Any, None)
         self.sender = Sender(
             cast(Any, self.memory), cast(Any, self.memory), Telemetry(), SystemClock(),
-            encryption=cast(Encryption, SimpleNamespace(of=lambda room: False)),
-            find_ours=cast(Any, None), find_links=cast(Any, None),
+            encryption=Encryption(
+                [], cast(Any, self.memory), mark=nothing, unmark=nothing,
+                bot=ground.namespaces.bot,
+            ),
+            find_ours=nothing, find_links=nothing,
             is_ours=ground.namespaces.is_ours, bot=ground.namespaces.bot,
         )  # fmt: skip
         self.sender.may_go = Privacy(ground.house, portals).may_go

@@ -14,11 +14,13 @@ from bridge.sdk.ids import EventId
 from bridge.sdk.rich import Rich
 from tests.irc.echoes import entered
 from tests.irc.stage import Network, listening, message, synced
+from tests.rigs.scale import examples
 from tests.rigs.scripted_irc import scripted_server
 
 RELAYS = "message-tags draft/relaymsg"
 
 
+@examples(100)
 @given(some.text(max_size=80), some.sampled_from(["/", "/|", ""]))
 def test_any_name_is_one_that_the_server_can_take_and_nobody_can_have(
     name: str, separators: str

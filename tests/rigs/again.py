@@ -33,7 +33,8 @@ def look(session: pytest.Session) -> None:
     writer = session.config.pluginmanager.get_plugin("terminalreporter")
     assert writer is not None
     writer.section(f"faults beside others: {len(faults)}, each once more, alone", yellow=True)
-    still = [fault for fault in faults if not _holds(fault)]
+    seed = session.config.getoption("hypothesis_seed", None)
+    still = [fault for fault in faults if not _holds(fault, seed)]
     for fault in faults:
         more = f" and {len(fault) - 1} more of its file" if fault[1:] else ""
         word = "failed again" if fault in still else "held alone"
@@ -74,7 +75,8 @@ def _said(report: pytest.TestReport) -> str:
     return report.longreprtext if crash is None else str(crash)
 
 
-def _holds(fault: Fault) -> bool:
+def _holds(fault: Fault, seed: str | None) -> bool:
+    same = () if seed is None else (f"--hypothesis-seed={seed}",)
     environment = {**os.environ, "CI": ""}  # There is no third look.
-    command = (sys.executable, "-m", "pytest", "-q", *fault)
+    command = (sys.executable, "-m", "pytest", "-q", *same, *fault)
     return subprocess.run(command, env=environment, check=False).returncode == 0

@@ -4,6 +4,7 @@ import os
 import random
 
 from hypothesis import HealthCheck, settings
+from hypothesis.database import DirectoryBasedExampleDatabase
 
 SCALE = int(os.environ.get("TRESTLE_PROVE", "1"))
 """1 in ``make test``, 50 in ``make prove``."""
@@ -22,11 +23,25 @@ def scaled(count: int) -> int:
     return max(1, count * SCALE // 50)
 
 
-def examples(count: int) -> settings:
+settings.register_profile(
+    "trestle",
+    # In CI, Hypothesis would try the same examples in every run, whatever the seed.
+    derandomize=False,
+    database=DirectoryBasedExampleDatabase(".hypothesis/examples"),
+    max_examples=100 * SCALE,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+"""That a machine is slow is no failure, be it in what is tested or in making the examples."""
+settings.load_profile("trestle")
+
+
+def examples(count: int, *, sharing: bool = False) -> settings:
     """Hypothesis settings for ``count`` examples by default, fifty times that in the long form.
 
-    That a machine is slow is no failure, be it in what is tested or in making the examples.
+    ``sharing``: all of them have the test's fixtures as the one before left them.
     """
+    shared = [HealthCheck.function_scoped_fixture] if sharing else []
     return settings(
-        max_examples=count * SCALE, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+        max_examples=count * SCALE, suppress_health_check=[HealthCheck.too_slow, *shared]
     )

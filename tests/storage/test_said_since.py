@@ -2,14 +2,14 @@
 
 import asyncio
 from pathlib import Path
-from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
 from bridge.core.logins.doublepuppets import DoublePuppets
 from bridge.core.logins.loginmeans import Means
 from bridge.core.logins.logins import Logins, record_of
+from bridge.core.permissions.permissions import Permissions
 from bridge.demo.matrix_user import PATIENCE
 from bridge.matrix.client import HomeserverClient
 from bridge.matrix.doubles import Doubles, Leave
@@ -26,7 +26,7 @@ from bridge.storage.endedlogins import EndedLogins
 from bridge.storage.keys import DayKeys
 from bridge.storage.optouts import OptOutStore
 from bridge.storage.pool import Database
-from bridge.storage.portals import PortalStore
+from bridge.storage.portals import BotRooms, PortalStore
 from bridge.storage.vault import Vault
 from tests.rigs.cluster import WAITS, Cluster
 from tests.storage.conftest import TurnedClock
@@ -146,10 +146,13 @@ async def test_a_login_that_was_ended_since_the_backup_stays_ended(
         client = HomeserverClient("http://localhost", Secret("none"))
         doubles = Doubles(client, Namespaces(server_name="hs", networks=[]), lambda name: b"")
         puppets = DoublePuppets(DoublePuppetStore(database, state), vault, doubles, audit, "hs")
-        means = SimpleNamespace(
-            accounts=accounts, vault=vault, ended=ended, audit=audit, double_puppets=puppets
-        )
-        logins, gone = Logins({}, cast(Means, means)), []
+        nobody = cast(Any, None)  # Nobody is told anything.
+        means = Means(
+            accounts=accounts, vault=vault, ended=ended, audit=audit, double_puppets=puppets,
+            told=BotRooms(database), sender=nobody, private_chats=nobody, key_of=str.encode,
+            bot=UserId("@bot:hs"), permissions=Permissions({}, "hs", lambda user: False),
+        )  # fmt: skip
+        logins, gone = Logins({}, means), []
 
         async def note_end(row: LoginRow) -> None:
             gone.append(row.name)
