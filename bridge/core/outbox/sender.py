@@ -356,7 +356,7 @@ class Sender:
             lane.trouble = str(error)
             self._note_up(error)
             return self._put_off(error, tries)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - told apart, and logged, there
             await self._park_for(queued, error)
             return None
         failpoint("sent")
@@ -378,7 +378,7 @@ class Sender:
                 await self._intents.send(queued.outgoing)
         except TemporaryFailure as error:
             return self._put_off(error, tries)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - told apart, and logged, there
             await self._park_for(queued, error)
         else:
             self._note_sent(queued, None)

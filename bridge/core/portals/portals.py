@@ -169,7 +169,9 @@ class Portals:
         return door.waits_because if door else ""
 
     def _of_lane(self, consumer: str) -> Doorway | None:
-        return next((door for door in self.all if door.name == consumer), None)
+        number = consumer.rpartition(":")[2]
+        door = self._by_number.get(int(number)) if number.isdecimal() else None
+        return door if door is not None and door.name == consumer else None
 
     def is_double(self, event: dict[str, Any]) -> bool:
         """Whether a double puppet of ours said it."""
