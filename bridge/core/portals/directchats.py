@@ -81,17 +81,24 @@ class DirectChats:
     async def rename(self, door: Doorway, event: RemoteRename) -> None:
         """Go on with the same person under another name; raises ``TemporaryFailure``."""
         portal, new = door.portal, event.new
-        other = self._portals.find_direct(portal.instance, RemoteChatId(new.id), portal.receiver)
-        if other is not None and other is not door:
-            await self._house.sender.put([say_here(
-                self._house, portal.room,
-                f"{event.old.name} is called {new.name} now. That goes on in {other.portal.room}",
-            )])  # fmt: skip
-            return
-        await door.arrivals.receive(event)
-        await self._portals.call(door, RemoteChat(id=RemoteChatId(new.id), name=new.name))
-        if portal.chat_name != new.name:
-            await self._house.sender.put([self._named(portal.room, new.name)])
+        if portal.receiver is None:
+            return  # In a chat of many it is no matter of the chat.
+        chat = RemoteChatId(new.id)
+        # Somebody may be about to have a chat with whoever has the new name.
+        async with self._lock((portal.receiver, chat)):
+            if self._portals.numbered(portal.id) is not door:
+                return  # It has ended meanwhile.
+            other = self._portals.find_direct(portal.instance, chat, portal.receiver)
+            if other is not None and other is not door:
+                await self._house.sender.put([say_here(
+                    self._house, portal.room, f"{event.old.name} is called {new.name} now. "
+                    f"That goes on in {other.portal.room}",
+                )])  # fmt: skip
+                return
+            await door.arrivals.receive(event)
+            await self._portals.call(door, RemoteChat(id=chat, name=new.name))
+            if portal.chat_name != new.name:
+                await self._house.sender.put([self._named(portal.room, new.name)])
 
     # --- from Matrix ---
 
