@@ -19,7 +19,7 @@ from bridge.core.rooms.attendance import is_left_out
 from bridge.core.rooms.house import House
 from bridge.core.traffic.bothsides import say_here
 from bridge.core.traffic.doorway import Doorway
-from bridge.matrix.client import MatrixError
+from bridge.matrix.client import MatrixError, failure_of
 from bridge.model import LoginRow, Outgoing, Permission, Portal, SendKind
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat, RemoteMessage, RemoteRename, RemoteUser, Sender
@@ -133,6 +133,8 @@ class DirectChats:
         except PermanentFailure as error:
             reason = str(error)
         except MatrixError as error:
+            if error.is_of_token:  # That says nothing of the room.
+                raise failure_of(error) from error
             reason = f"the homeserver refuses it: {error.message}"
         if reason:
             await intents.ensure_registered(ghost)
