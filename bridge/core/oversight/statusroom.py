@@ -70,7 +70,7 @@ class StatusRoom:
                 await self.look()
             except TrestleError as error:
                 log.info("the status room waits: %s", error, extra={"event": "status_waits"})
-                pause = max(2 * _EVERY, min(asked_for(error), LONGEST_PAUSE))
+                pause = pause_after(error)
             else:
                 pause = _EVERY
 
@@ -253,6 +253,11 @@ class StatusRoom:
     def _transaction_ids(self, trouble: Trouble) -> set[str]:
         """The transaction ids of its first message and of its last."""
         return {trouble.transaction_id, self._transaction_id(trouble)}
+
+
+def pause_after(error: TrestleError) -> float:
+    """Seconds from a look that failed to the next: at least what is asked for, up to a minute."""
+    return max(2 * _EVERY, min(asked_for(error), LONGEST_PAUSE))
 
 
 def _line(trouble: Trouble) -> str:
