@@ -3,15 +3,18 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
+
 from bridge import sdk
 from bridge.core.portals.portals import Portals
 from bridge.core.traffic.doorway import Doorway
-from bridge.sdk.events import RemoteChat
-from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
+from bridge.sdk.events import RemoteChat, RemoteRemark
+from bridge.sdk.ids import InstanceId, RemoteChatId, RemoteMessageId, RoomId, UserId
 from bridge.sdk.login import LoginKind
 from bridge.settings.records import DatabaseSettings
 from tests.conformance.stage import ALICE, Play, play
@@ -157,6 +160,35 @@ async def test_a_direct_chat_that_cannot_end_yet_ends_when_the_homeserver_is_bac
         assert text.startswith("Your chat with carl on near has ended")
         assert not vivid.texts()
         assert not parts.encrypted_rooms.troubles()
+
+
+async def test_what_is_said_in_a_direct_chat_that_cannot_end_yet_comes_in_the_next_one(
+    database_settings: DatabaseSettings, folder: Path, vivid: Vivid,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    homeserver, carl = Homeserver(), RemoteChatId("carl")
+    homeserver.about_rooms = AWAY
+    kind = LoginKind.AUTOMATIC
+    async with bridges(database_settings, folder, [(NEAR, carl)], homeserver, kind) as made:
+        stage, (door,) = made
+        parts = stage.app.parts
+        parts.encrypted_rooms.pauses = (0.1, 0.1)
+        stage.homeserver.rooms[door.portal.room] = {ALICE, parts.namespaces.bot}
+        session = await parts.instances[NEAR].session_of(UserId(ALICE), "alice")
+        await note(stage, door)
+        await wait_until(lambda: len(looks(stage, door)) > 2)
+        said = replace(vivid.message("Carl", "m1", "still here"), chat=carl, direct=True)
+        remark = RemoteRemark(chat=carl, id=RemoteMessageId("r1"), text="Carl is away")
+        await session.client._host.receive(remark)  # Nobody waits for that.
+        async with asyncio.TaskGroup() as group:
+            group.create_task(session.client._host.receive(said))
+            await wait_until(lambda: "An event waits to be stored" in caplog.text)
+            homeserver.about_rooms = None
+        (other,) = parts.portals.all
+        assert (other.portal.chat, other.portal.receiver) == (carl, session.row.id)
+        await wait_until(lambda: stage.homeserver.texts(other.portal.room) == ["still here"])
+        assert is_over(parts.portals, door)
+        assert await parts.aside.all() == []
 
 
 async def test_it_is_looked_more_seldom_until_something_new_is_noted(
