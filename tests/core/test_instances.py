@@ -239,11 +239,11 @@ class WaitingLine(Line):
 
 
 async def test_logins_leave_a_chat_side_by_side_so_that_one_that_hangs_holds_up_no_other() -> None:
-    line = WaitingLine(3)
+    line, (odd,) = WaitingLine(3), chats_of("#odd")
     async with at_work(line) as instance:
         await instance.open_login(linked(3, ALICE))
         await instance.open_login(linked(4, BEA))
-        await instance.leave(*chats_of("#odd"), "this channel is not bridged")
+        await instance.leave(odd, "this channel is not bridged")
     assert line.out == ["this channel is not bridged"] * 3
 
 

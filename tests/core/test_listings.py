@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -91,7 +90,7 @@ async def test_a_room_is_in_the_list_of_each_network_for_itself(
 
 @pytest.mark.parametrize("content", [{"instance": "near"}, {"listed": True}])
 async def test_a_list_that_fails_as_nobody_foresaw_is_put_aside_and_ends_nothing_else(
-    database_settings: DatabaseSettings, folder: Path, content: Mapping[str, Any]
+    database_settings: DatabaseSettings, folder: Path, content: dict[str, Any]
 ) -> None:
     async with play(database_settings, folder) as stage:
         parts, homeserver = stage.app.parts, stage.homeserver

@@ -74,7 +74,7 @@ class HesitantProcess:
     def __init__(self, network: Hesitant, process: LoginProcess) -> None:
         self._network, self._process = network, process
 
-    async def start(self) -> Step | Finished:
+    async def start(self) -> Step:
         self._network.begun += 1
         await self._network.may_go_on.wait()
         return await self._process.start()

@@ -151,7 +151,9 @@ async def test_a_chat_that_ends_while_it_gets_another_name_is_no_more(
 async def test_a_homeserver_that_does_not_know_us_just_now_has_a_first_message_wait(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:
-    answers = {("createRoom",): BUSY, ("joined_rooms",): refuse(401, "M_UNKNOWN_TOKEN")}
+    answers: dict[tuple[str, ...], Answer] = {
+        ("createRoom",): BUSY, ("joined_rooms",): refuse(401, "M_UNKNOWN_TOKEN"),
+    }  # fmt: skip
 
     def forget(asked: Asked) -> Answer | None:
         return answers.pop(asked.parts, None) if asked.user == ghost("carl") else None
