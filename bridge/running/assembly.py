@@ -208,7 +208,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             key_of=key_of, clock=database.clock, crossings=crossings, optouts=optouts,
             blocks=blocks, announcer=announcer, told=bot_rooms, double_puppets=double_puppets,
             typing=TypingNotices(intents.set_typing), media=media, media_links=media_links,
-            deletions=deletions,
+            deletions=deletions, is_encrypted=encryption.is_known,
             rules=lambda name: parts.rules_of(name),  # noqa: PLW0108 - not there yet
             deadline=settings.limits.send_deadline, tell_after=settings.limits.tell_after,
             lateness=Lateness(

@@ -6,8 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from bridge.core.oversight.status import in_lines
-from bridge.core.oversight.statusroom import StatusRoom
+from bridge.core.oversight.statusroom import StatusRoom, pause_after
 from bridge.demo.matrix_user import PATIENCE
+from bridge.matrix.client import HomeserverAway
 from bridge.model import Permission
 from bridge.sdk.ids import RoomId, UserId
 from bridge.settings.records import DatabaseSettings
@@ -129,6 +130,12 @@ async def test_who_is_an_admin_is_invited_until_it_works_and_who_is_none_any_mor
         await room.look()
         await room.look()
         assert asked("kick") == [ADMIN, OTHER]
+
+
+def test_the_status_room_leaves_a_homeserver_alone_for_as_long_as_it_asks_up_to_a_minute() -> None:
+    asked = [None, 3, 30, 3600]
+    pauses = [pause_after(HomeserverAway("busy", retry_after=seconds)) for seconds in asked]
+    assert pauses == [10, 10, 30, 60]
 
 
 async def test_without_admins_there_is_no_status_room(

@@ -210,6 +210,41 @@ class Broken(Quiet):
         raise KeyError(chat.name)
 
 
+class Waiting(Quiet):
+    """A client that is out of a chat once as many others leave it, too."""
+
+    def __init__(self, host: Host, all_leave: asyncio.Barrier, out: list[str]) -> None:
+        super().__init__(host)
+        self._all_leave, self._out = all_leave, out
+
+    async def join(self, chat: RemoteChat) -> None:
+        """It was there all the time."""
+
+    async def leave(self, chat: RemoteChat, reason: str) -> None:
+        await self._all_leave.wait()
+        self._out.append(reason)
+
+
+class WaitingLine(Line):
+    """A network whose clients leave a chat together, or not at all."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.all_leave, self.out = asyncio.Barrier(number), list[str]()
+
+    def connect(self, login: Login, host: Host) -> Waiting:
+        return Waiting(host, self.all_leave, self.out)
+
+
+async def test_logins_leave_a_chat_side_by_side_so_that_one_that_hangs_holds_up_no_other() -> None:
+    line, (odd,) = WaitingLine(3), chats_of("#odd")
+    async with at_work(line) as instance:
+        await instance.open_login(linked(3, ALICE))
+        await instance.open_login(linked(4, BEA))
+        await instance.leave(odd, "this channel is not bridged")
+    assert line.out == ["this channel is not bridged"] * 3
+
+
 class BrokenLine(Line):
     """A network whose module fails at each chat, in one way or another."""
 

@@ -5,11 +5,14 @@ from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
-from bridge.model import Outgoing, SendKind
+import pytest
+
+from bridge.model import Outgoing, ParkReason, SendKind
 from bridge.sdk.ids import RoomId
 from bridge.settings.records import DatabaseSettings
-from tests.conformance.stage import ROOM, settings_for
+from tests.conformance.stage import ROOM, play, settings_for
 from tests.core.outgoing import say
 from tests.rigs.scripted_homeserver import Answer, Asked, refuse, scripted_homeserver
 from tests.rigs.trestle import running, wait_until
@@ -83,3 +86,19 @@ async def test_a_room_is_in_the_list_of_each_network_for_itself(
             await wait_until(lambda: not sender.holding())
         last = {a.parts[3]: a.content["visibility"] for a in homeserver.of("PUT", "directory")}
         assert last == dict.fromkeys(networks, "private")
+
+
+@pytest.mark.parametrize("content", [{"instance": "near"}, {"listed": True}])
+async def test_a_list_that_fails_as_nobody_foresaw_is_put_aside_and_ends_nothing_else(
+    database_settings: DatabaseSettings, folder: Path, content: dict[str, Any]
+) -> None:
+    async with play(database_settings, folder) as stage:
+        parts, homeserver = stage.app.parts, stage.homeserver
+        odd = replace(listing("odd", is_listed=True), content=content)
+        await parts.sender.put([odd, listing("even", is_listed=True, instance="far"), say("hi")])
+        await homeserver.wait_until(lambda: homeserver.texts(ROOM) == ["hi"])
+        await homeserver.wait_until(lambda: bool(homeserver.of("PUT", "directory", "list")))
+        await wait_until(lambda: not parts.sender.holding())
+        (parked,) = await parts.aside.all()
+    assert parked.reason is ParkReason.FAILED
+    assert parked.detail == "sending it failed with KeyError"

@@ -1,6 +1,7 @@
 """What the main bot asks and says of logins: once, to one person, where nobody else reads."""
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,7 +12,8 @@ from bridge.core.logins.logins import IDLE_SECONDS
 from bridge.model import LoginRow, Outgoing
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import InstanceId, LoginId, UserId
-from bridge.sdk.login import LoginKind, LoginState
+from bridge.sdk.login import Finished, LoginKind, LoginProcess, LoginState, Step
+from bridge.sdk.secret import Secret
 from bridge.settings.records import DatabaseSettings
 from bridge.storage.portals import BotRooms
 from bridge.storage.tokens import Tokens
@@ -53,6 +55,34 @@ class Faltering:
         await self._sender.put(outgoing)
 
 
+class Hesitant:
+    """A network that takes its time when somebody begins to sign in."""
+
+    def __init__(self, connector: Any) -> None:
+        self._connector = connector
+        self.begun = 0
+        self.may_go_on = asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connector, name)
+
+    def begin_login(self, flow: str, owner: UserId) -> LoginProcess:
+        return HesitantProcess(self, self._connector.begin_login(flow, owner))
+
+
+class HesitantProcess:
+    def __init__(self, network: Hesitant, process: LoginProcess) -> None:
+        self._network, self._process = network, process
+
+    async def start(self) -> Step:
+        self._network.begun += 1
+        await self._network.may_go_on.wait()
+        return await self._process.start()
+
+    async def submit(self, answers: Mapping[str, Secret]) -> Step | Finished:
+        return await self._process.submit(answers)
+
+
 @pytest_asyncio.fixture
 async def chat(database_settings: DatabaseSettings, folder: Path) -> AsyncIterator[Chat]:
     modules = {"near": ("irc", IRC)}
@@ -90,6 +120,28 @@ async def test_what_is_asked_is_answered_once_and_no_secret_where_somebody_comes
     (other,) = (room for room in homeserver.rooms if room not in (ROOM, chat.room))
     await chat.expect("I have stopped your sign-in", room=other)
     assert sum("Password?" in text for text in homeserver.texts(chat.room)) == 1
+
+
+@pytest.mark.parametrize("hesitates", [True, False])
+async def test_of_several_logins_that_are_said_at_once_only_the_last_one_asks(
+    chat: Chat, hesitates: bool
+) -> None:
+    parts, login_chat = chat.stage.app.parts, chat.login_chat
+    near = cast(Any, parts.instances[NEAR])
+    near.connector = network = Hesitant(near.connector)
+    if not hesitates:
+        network.may_go_on.set()
+    for number in range(3):
+        await login_chat.login(chat.call(f"$login{number}"), ["near", "sasl"])
+    await wait_until(lambda: network.begun == 3)
+    network.may_go_on.set()
+    await chat.expect("Account?")
+    await chat.hear("$account", "alice")
+    await chat.expect("Password?")
+    said = [text for text in chat.stage.homeserver.texts(chat.room) if "Account?" in text]
+    assert len(said) == 1
+    assert len(parts.logins._signing) == 1
+    assert not login_chat._beginning
 
 
 async def test_a_question_that_was_left_alone_for_long_takes_no_answer_and_no_command(

@@ -53,10 +53,18 @@ async def test_networks_that_do_not_answer_or_fail_keep_nobody_of_another_from_b
         async def find_user(self, text: str) -> sdk.RemoteUser:
             raise ValueError(text)
 
-    kinds = {"silent": Silent, "mute": Silent, "broken": Broken, NEAR: SinkConnector}
+    class Nameless(SinkConnector):
+        async def find_user(self, text: str) -> sdk.RemoteUser:
+            return sdk.RemoteUser(id=sdk.RemoteUserId(""), name=text)  # No ghost can be of it.
+
+    kinds = {
+        "silent": Silent, "mute": Silent, "broken": Broken, "nameless": Nameless,
+        NEAR: SinkConnector,
+    }  # fmt: skip
     settings = SinkSettings(ledger=str(folder / "ledger"))
     looking = answers({name: kind(settings) for name, kind in kinds.items()})
     async with asyncio.timeout(5.5):  # Of what the homeserver is let wait, not much more.
         (found,) = await looking.find_users("sink", {"user": "carl"})
     assert found["fields"] == {"network": NEAR, "user": "carl"}
-    assert await looking.find_users("sink", {"user": "carl", "network": "broken"}) == []
+    for odd in ("broken", "nameless"):
+        assert await looking.find_users("sink", {"user": "carl", "network": odd}) == []

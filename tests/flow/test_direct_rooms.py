@@ -5,10 +5,13 @@ from collections import Counter
 from pathlib import Path
 
 from bridge.core.portals.directchats import NEW_MOST
+from bridge.demo.matrix_user import PATIENCE
 from bridge.matrix.intents import MARK
+from bridge.sdk.events import RemoteChat
 from bridge.sdk.ids import RemoteChatId, RoomId
 from bridge.settings.records import DatabaseSettings
-from tests.flow.firstwords import says, scene
+from bridge.storage.pool import Database
+from tests.flow.firstwords import Scene, says, scene
 from tests.flow.rooms import BOT, ghost
 from tests.flow.scripted import ANN, invite
 from tests.rigs.irc_user import irc_user
@@ -16,6 +19,8 @@ from tests.rigs.scripted_homeserver import SERVER, Answer, Asked, refuse
 from tests.rigs.trestle import wait_until
 
 BUSY = refuse(429, "M_LIMIT_EXCEEDED", retry_after_ms=20)
+HELD = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+DIRECT = {"membership": "invite", "is_direct": True}
 
 
 async def test_a_first_message_waits_for_the_homeserver_however_often_it_is_tried(
@@ -77,25 +82,97 @@ async def test_what_was_half_made_is_gone_on_with_and_left_if_it_cannot_be(
         await homeserver.wait_until(lambda: ghost("dora") not in homeserver.rooms[other])
 
 
+def hold_the_coming(here: Scene, room: RoomId) -> tuple[asyncio.Event, asyncio.Event]:
+    """Whether somebody is asked who is in Ann's own room, and what lets that be answered."""
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    def hold(asked: Asked) -> asyncio.Event | None:
+        if asked.parts != ("rooms", room, "joined_members"):
+            return None
+        begun.set()
+        return go_on
+
+    here.stage.homeserver.rooms[room] = {ANN}
+    here.stage.homeserver.hold = hold
+    return begun, go_on
+
+
+async def test_who_takes_a_name_while_its_ghost_is_just_coming_goes_on_in_that_chat(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    own = RoomId(f"!own:{SERVER}")
+    async with scene(database_settings, folder, lambda asked: None) as here:
+        homeserver, portals = here.stage.homeserver, here.stage.app.parts.portals
+        await here.carl.join("#own")
+        here.whisper("the first word")
+        chat = await here.wait_for_chat()
+        begun, go_on = hold_the_coming(here, own)
+        come = invite(own, ghost("karl"), sender=ANN, content=DIRECT)
+        assert await here.stage.put(come) == 200
+        await wait_until(begun.is_set)
+        coming = portals.direct_chats._lock((here.session.row.id, RemoteChatId("karl")))
+        here.carl.say("NICK karl")
+        await wait_until(lambda: bool(coming._waiters))
+        here.whisper("it is me")
+        go_on.set()
+        assert await here.wait_for_chat("karl") == own
+        await homeserver.wait_until(says(here, own, "it is me"))
+        assert homeserver.texts(chat)[-1].endswith(f"That goes on in {own}")
+
+
+async def wait_until_held(database: Database, number: int) -> None:
+    """Return when so many statements wait for a lock."""
+    async with asyncio.timeout(PATIENCE):
+        while await database.core.fetchval(HELD) < number:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_chat_that_ends_while_it_gets_another_name_is_no_more(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async with scene(database_settings, folder, lambda asked: None) as here:
+        portals, database = here.stage.app.parts.portals, here.stage.app.parts.database
+        here.whisper("the first word")
+        await here.wait_for_chat()
+        (door,) = portals.all
+        karl = RemoteChat(id=RemoteChatId("karl"), name="karl")
+        async with (
+            asyncio.TaskGroup() as group,
+            database.core.acquire() as holder, holder.transaction(),
+        ):  # fmt: skip
+            await holder.execute("SELECT FROM portal FOR UPDATE")
+            group.create_task(portals.remove(door, ANN))
+            await wait_until_held(database, 1)
+            group.create_task(portals.call(door, karl))
+            await wait_until_held(database, 2)
+        assert portals.all == []
+
+
+async def test_a_homeserver_that_does_not_know_us_just_now_has_a_first_message_wait(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    answers: dict[tuple[str, ...], Answer] = {
+        ("createRoom",): BUSY, ("joined_rooms",): refuse(401, "M_UNKNOWN_TOKEN"),
+    }  # fmt: skip
+
+    def forget(asked: Asked) -> Answer | None:
+        return answers.pop(asked.parts, None) if asked.user == ghost("carl") else None
+
+    async with scene(database_settings, folder, forget) as here:
+        here.whisper("the first word")
+        chat = await here.wait_for_chat()
+        await here.stage.homeserver.wait_until(says(here, chat, "the first word"))
+    assert not answers
+
+
 async def test_who_is_invited_while_they_write_for_the_first_time_has_one_chat_with_all_of_it(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:
-    begun, go_on = asyncio.Event(), asyncio.Event()
     own = RoomId(f"!own:{SERVER}")
-
-    def note(asked: Asked) -> Answer | None:
-        if asked.parts[:2] == ("rooms", own) and asked.parts[2:] == ("joined_members",):
-            begun.set()
-        return None
-
-    async with scene(database_settings, folder, note) as here:
+    async with scene(database_settings, folder, lambda asked: None) as here:
         homeserver = here.stage.homeserver
-        homeserver.rooms[own] = {ANN}
-        homeserver.hold = lambda asked: (
-            go_on if asked.parts == ("rooms", own, "joined_members") else None
-        )
-        direct = {"membership": "invite", "is_direct": True}
-        come = invite(own, ghost("carl"), sender=ANN, content=direct)
+        begun, go_on = hold_the_coming(here, own)
+        come = invite(own, ghost("carl"), sender=ANN, content=DIRECT)
         assert await here.stage.put(come) == 200
         await wait_until(begun.is_set)
         here.whisper("the first word")

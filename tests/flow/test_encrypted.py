@@ -151,8 +151,6 @@ async def test_a_bridge_stays_whose_room_is_called_encrypted_and_is_not(
     assert door.portal.room == room
     assert not app.parts.encrypted_rooms.troubles()
     # Nor does one end that has moved on meanwhile.
-    door.ends_in = RoomId("!old:test.example")
-    await app.parts.encrypted_rooms._end(door)
     await app.parts.plumbing.unbridge(door, BOT, room=RoomId("!old:test.example"))
     assert app.parts.portals.all == [door]
     await alice.say(room, "still here")

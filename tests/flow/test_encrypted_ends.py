@@ -3,18 +3,21 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
+
 from bridge import sdk
 from bridge.core.portals.portals import Portals
 from bridge.core.traffic.doorway import Doorway
-from bridge.sdk.events import RemoteChat
-from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
+from bridge.sdk.events import RemoteChat, RemoteRemark
+from bridge.sdk.ids import InstanceId, RemoteChatId, RemoteMessageId, RoomId, UserId
 from bridge.sdk.login import LoginKind
 from bridge.settings.records import DatabaseSettings
-from tests.conformance.stage import ALICE, Play, play
+from tests.conformance.stage import ALICE, ROOM, Play, ask, play
 from tests.rigs.scripted_homeserver import SERVER, Answer, Asked, refuse
 from tests.rigs.trestle import wait_until
 from tests.rigs.vivid_bridge import Vivid, VividClient
@@ -45,6 +48,9 @@ class Crashing(VividClient):
 
     async def send(self, message: sdk.Message) -> sdk.Receipt:
         raise asyncio.CancelledError
+
+
+ABOUT_ENCRYPTION = ("rooms", f"!secret0:{SERVER}", "state", "m.room.encryption")
 
 
 class Homeserver:
@@ -159,6 +165,35 @@ async def test_a_direct_chat_that_cannot_end_yet_ends_when_the_homeserver_is_bac
         assert not parts.encrypted_rooms.troubles()
 
 
+async def test_what_is_said_in_a_direct_chat_that_cannot_end_yet_comes_in_the_next_one(
+    database_settings: DatabaseSettings, folder: Path, vivid: Vivid,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    homeserver, carl = Homeserver(), RemoteChatId("carl")
+    homeserver.about_rooms = AWAY
+    kind = LoginKind.AUTOMATIC
+    async with bridges(database_settings, folder, [(NEAR, carl)], homeserver, kind) as made:
+        stage, (door,) = made
+        parts = stage.app.parts
+        parts.encrypted_rooms.pauses = (0.1, 0.1)
+        stage.homeserver.rooms[door.portal.room] = {ALICE, parts.namespaces.bot}
+        session = await parts.instances[NEAR].session_of(UserId(ALICE), "alice")
+        await note(stage, door)
+        await wait_until(lambda: len(looks(stage, door)) > 2)
+        said = replace(vivid.message("Carl", "m1", "still here"), chat=carl, direct=True)
+        remark = RemoteRemark(chat=carl, id=RemoteMessageId("r1"), text="Carl is away")
+        await session.client._host.receive(remark)  # Nobody waits for that.
+        async with asyncio.TaskGroup() as group:
+            group.create_task(session.client._host.receive(said))
+            await wait_until(lambda: "An event waits to be stored" in caplog.text)
+            homeserver.about_rooms = None
+        (other,) = parts.portals.all
+        assert (other.portal.chat, other.portal.receiver) == (carl, session.row.id)
+        await wait_until(lambda: stage.homeserver.texts(other.portal.room) == ["still here"])
+        assert is_over(parts.portals, door)
+        assert await parts.aside.all() == []
+
+
 async def test_it_is_looked_more_seldom_until_something_new_is_noted(
     database_settings: DatabaseSettings, folder: Path, vivid: Vivid
 ) -> None:
@@ -191,3 +226,34 @@ async def test_a_bridge_whose_room_turns_out_to_be_clear_while_its_end_waits_is_
         await wait_until(lambda: not door.is_shut)
         await door.receive(vivid.message("Carl", "m1", "still here"))
         await wait_until(lambda: stage.homeserver.texts(door.portal.room) == ["still here"])
+
+
+@pytest.mark.parametrize("question", [ABOUT_ENCRYPTION, ("createRoom",)])
+async def test_a_bridge_that_moves_on_while_the_homeserver_is_asked_stays_and_nobody_is_told(
+    database_settings: DatabaseSettings, folder: Path, vivid: Vivid, question: tuple[str, ...]
+) -> None:
+    asked_it, may_answer, new = asyncio.Event(), asyncio.Event(), RoomId(ROOM)
+
+    def hold(asked: Asked) -> asyncio.Event | None:
+        if asked.parts[: len(question)] != question:
+            return None
+        asked_it.set()
+        return may_answer
+
+    async with bridges(database_settings, folder, [(NEAR, "hall")]) as (stage, (door,)):
+        parts, old = stage.app.parts, door.portal.room
+        stage.homeserver.hold = hold
+        await note(stage, door)
+        await asked_it.wait()
+        await parts.portals.move(door, new, UserId(ALICE))
+        may_answer.set()
+        await wait_until(lambda: door.ends_in == old and not parts.encrypted_rooms._at_work)
+        assert parts.portals.all == [door]
+        assert not door.is_shut
+        await door.receive(vivid.message("Carl", "m1", "still here"))
+        await stage.homeserver.wait_until(lambda: "still here" in stage.homeserver.texts(new))
+        assert await stage.put(ask("so am I", new)) == 200
+        await vivid.wait_until(lambda network: bool(network.texts()))
+        assert ["so am I" in text for text in vivid.texts()] == [True]
+        assert not told(stage)
+        assert not parts.encrypted_rooms.troubles()

@@ -10,7 +10,7 @@ from bridge.demo.matrix_user import PATIENCE
 from bridge.model import Permission
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.settings.records import DatabaseSettings
-from tests.conformance.stage import DICE, ROOM, ask, play, settings_for
+from tests.conformance.stage import ALICE, DICE, ROOM, ask, play, settings_for
 from tests.flow.networks import irc_module
 from tests.flow.scripted import BEA, invite
 from tests.rigs.cluster import WAITS
@@ -310,3 +310,42 @@ async def test_who_has_another_chat_with_the_bot_is_looked_up_once_for_many_encr
         await chats.offer(bot, BEA, secret, direct=True)
         assert len(homeserver.asked) == asked
         assert len(homeserver.of("POST", "createRoom")) == 1
+
+
+async def test_a_homeserver_that_does_not_know_us_just_now_voids_no_invitation(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    fresh, shut, chat = (RoomId(f"!{name}:{SERVER}") for name in ("fresh", "shut", "chat"))
+    ghost = f"@_trestle_near_dora:{SERVER}"
+    unknown = {
+        ("rooms", fresh, "state", "m.room.encryption"): 4,
+        ("rooms", shut, "join"): 4,
+        ("rooms", chat, "joined_members"): 1,
+    }
+
+    def forget(asked: Asked) -> Answer | None:
+        is_asked_about_shut = asked.parts == ("joined_rooms",) and asked.user == DICE
+        place = ("rooms", shut, "join") if is_asked_about_shut else asked.parts[:4]
+        if not unknown.get(place):
+            return None
+        unknown[place] -= 1
+        return refuse(401, "M_UNKNOWN_TOKEN")
+
+    async with (
+        run_ngircd() as irc,
+        play(database_settings, folder, modules=irc_module(irc)) as stage,
+    ):
+        homeserver, parts = stage.homeserver, stage.app.parts
+        homeserver.rules.append(forget)
+        parts.routes.watcher.invitations.give_up_after = 0.0
+        homeserver.rooms[chat] = {ALICE}
+        direct = {"membership": "invite", "is_direct": True}
+        come = invite(chat, ghost, "ghost", content=direct)
+        assert await stage.put(invite(fresh), invite(shut), come) == 200
+        await wait_until(lambda: not any(unknown.values()))
+        await wait_until(lambda: bool(parts.portals.in_room(chat)))
+        for room in (fresh, shut):
+            await wait_until(lambda room=room: watch_name(room) not in parts.router.lanes)  # type: ignore[misc]
+            assert parts.routes.has_seat(UserId(DICE), room)
+        assert await parts.items.count_parked() == {}
+        assert not homeserver.of("POST", "rooms", chat, "leave")

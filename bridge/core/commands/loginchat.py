@@ -77,6 +77,8 @@ class LoginChat:
         self._bot = bot
         self._told = told
         self._talks: dict[tuple[UserId, RoomId], Talk] = {}
+        self._beginning: dict[tuple[UserId, RoomId], object] = {}
+        """Whose sign-in has not come to its first step: a mark of the last one that was begun."""
         self._choosing: Recent[tuple[UserId, RoomId], Choosing] = Recent(_MOST_CHOOSING)
         self._removed: deque[str] = deque(maxlen=1000)
         """What was taken back lately; the homeserver may not know yet."""
@@ -306,6 +308,7 @@ class LoginChat:
 
     def _give_up(self, who: UserId, room: RoomId) -> None:
         """End what was begun there before."""
+        self._beginning.pop((who, room), None)
         self._choosing.drop((who, room))
         old = self._talks.pop((who, room), None)
         if old is not None:
@@ -316,11 +319,19 @@ class LoginChat:
     ) -> None:
         """Begin, and ask what comes first."""
         self._give_up(who, room)
+        mark = self._beginning[who, room] = object()
         try:
             sign_in = await self._logins.begin(who, instance, flow)
         except DeliveryError as error:
             text = f"I could not do that: {sentence(error)}"
             await self._say(room, text, secrets.token_hex(8))
+            return
+        finally:
+            is_last = self._beginning.get((who, room)) is mark
+            if is_last:
+                del self._beginning[who, room]
+        if not is_last:  # Somebody said login again meanwhile.
+            self._logins.drop(sign_in)
             return
         talk = self._talks[who, room] = Talk(sign_in)
         with self._ending(who, room, talk):
@@ -356,6 +367,8 @@ class LoginChat:
             if isinstance(step, Ask):
                 again = f"{sign_in.trouble} Try again. " if sign_in.trouble else ""
                 await self._tell(room, talk, f"{again}{step.text} Say {_STOP} to give up.")
+                if sign_in.step is not step:
+                    continue  # It was given up meanwhile.
                 talk.left, talk.is_checking = list(step.fields), False
                 await self._ask(who, room, talk)
                 return

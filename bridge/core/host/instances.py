@@ -432,8 +432,9 @@ class Instance:
     async def leave(self, chat: RemoteChat, reason: str) -> None:
         """Have every login out of the chat."""
         self.trouble.pop(chat.id, None)
-        for session in self.sessions:
-            await session.leave(chat, reason)
+        async with asyncio.TaskGroup() as group:
+            for session in self.sessions:
+                group.create_task(session.leave(chat, reason))
 
     def _open(
         self, row: LoginRow, name: str, secrets: Mapping[str, Secret], *, may_use: bool = True

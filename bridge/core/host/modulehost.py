@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from bridge.core.host.hosting import InstanceHost, InstanceMetrics
+from bridge.core.lanes.patience import asked_for
 from bridge.matrix.client import HomeserverAway, MatrixError
 from bridge.model import Clock, LoginRow
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
@@ -161,7 +162,7 @@ class ModuleHost(InstanceHost):
         """Seconds until the next try: what the homeserver asks for, as far as patience goes."""
         is_its_wish = isinstance(error, HomeserverAway | MatrixError)
         longest = max(self.patience, _LONGEST_PAUSE) if is_its_wish else _LONGEST_PAUSE
-        return min(error.retry_after or _STORE_AGAIN_SECONDS, longest)
+        return min(asked_for(error) or _STORE_AGAIN_SECONDS, longest)
 
     def report(self, state: LoginState, reason: str = "") -> None:
         """Say how the login is."""

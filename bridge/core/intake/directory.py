@@ -149,6 +149,10 @@ class Answers:
                     return await find(instance, directory)
             except (DeliveryError, TimeoutError):
                 return None
+            except Exception:
+                # What nobody foresaw is this network's trouble, and no other's.
+                log.exception("a look-up failed", extra={"event": "query_failed"})
+                return None
 
         named = fields.get(NETWORK)
         async with asyncio.TaskGroup() as group:

@@ -277,7 +277,7 @@ class Intake:
                 row.finish_event(index, outcome)
                 continue
             if len(lanes) > 1:
-                row.shares[index] = len(lanes)
+                row.share(index, len(lanes))
             for lane in lanes:
                 push(lane, row, index, event)
         for kind, number in kinds.items():
@@ -387,6 +387,6 @@ def _left_to_do(
     left = [lane for lane, done in before if done is None]
     outcome = min((done for _, done in before if done is not None), default=Outcome.DROPPED)
     if left and outcome is not Outcome.DROPPED:
-        row.worst[index] = outcome
-        row.shares[index] = len(left)
+        row.note_worst(index, outcome)
+        row.share(index, len(left))
     return left, outcome

@@ -162,7 +162,7 @@ class Routes:
             if not self._portals.is_shared(lane)
         ]  # fmt: skip
         if lanes:
-            item.row.shares[item.index] = len(lanes) + 1
+            item.row.share(item.index, len(lanes) + 1)
         for lane in lanes:
             self._router.push(lane, item.row, item.index, item.event)
         item.drop()  # What becomes of it is said by those who have it now.

@@ -83,7 +83,11 @@ class Lane:
         self.number = consumer_number(consumer.name)
         self.queue: deque[Item] = deque()
         self.beyond: deque[tuple[Row, int]] = deque()
-        """What waits behind the queue: (row, place), read from the journal when its turn nears."""
+        """What waits behind the queue: (row, place), read from the journal when its turn nears.
+
+        It has no bound. A place costs 64 bytes, and the row of its transaction, which all of its
+        places share, some 420.
+        """
         self.ready = False
         """It waits for its turn to be set going."""
         self.running = False

@@ -28,12 +28,10 @@ class Patience:
 
     def wait(self, failure: BaseException, age: float, shortest: float = 0.5) -> float:
         """Give the seconds until the next try of what could not be done, ``age`` seconds old."""
-        advice = getattr(failure, "retry_after", None)
-        if advice is not None:
-            return float(advice)
         # Without advice from the network: the older it is, the longer the next wait.
         wait = min(max(shortest, age / 2), self.longest_delay)
-        return wait * random.uniform(0.8, 1.2)  # noqa: S311 - jitter, not a secret
+        jitter = random.uniform(0.8, 1.2)  # noqa: S311 - not a secret
+        return asked_for(failure, wait * jitter)
 
 
 async def persistently(action: Callable[[], Awaitable[_T]], longest: float = _AGAIN_SECONDS) -> _T:
@@ -47,13 +45,15 @@ async def persistently(action: Callable[[], Awaitable[_T]], longest: float = _AG
         try:
             return await action()
         except TemporaryFailure as error:
-            await asyncio.sleep(max(pause, min(error.retry_after or 0, LONGEST_PAUSE)))
+            await asyncio.sleep(max(pause, min(asked_for(error), LONGEST_PAUSE)))
             pause = min(2 * pause, longest)
 
 
-def asked_for(failure: BaseException) -> float:
-    """The seconds for which whoever failed asks to be left alone; 0 if it does not ask."""
-    return getattr(failure, "retry_after", None) or 0.0
+def asked_for(failure: BaseException, otherwise: float = 0.0) -> float:
+    """The seconds for which whoever failed asks to be left alone; ``otherwise`` if it does not
+    ask. To ask for none is to ask, too."""
+    asked = getattr(failure, "retry_after", None)
+    return otherwise if asked is None else float(asked)
 
 
 async def promptly(question: Awaitable[_T]) -> _T:

@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 _GATHER_SECONDS = 0.1
 """Progress of that time is one statement."""
 _PAIR = struct.Struct("<IQ")
+# Most rows have none of these, and a million may wait for a network: nobody writes into them.
+_NO_NUMBERS: dict[int, int] = {}
+_NOBODY: dict[int, list[int]] = {}
 
 
 class Row:
@@ -56,14 +59,14 @@ class Row:
         """How many of its events were parked, delivered, dropped: by ``Outcome``."""
         width = (count + 7) // 8
         self.bits = bytearray(progress[:width].ljust(width, b"\0"))
-        self.partly: dict[int, list[int]] = {}
+        self.partly = _NOBODY
         """Of events that are not done: the consumers whose shares are."""
         for index, consumer in _PAIR.iter_unpack(progress[width:]):
             if index < count and not self.is_done(index):
                 self.note_done(index, consumer)
         # For events with several consumers: how many are not done yet.
-        self.shares: dict[int, int] = {}
-        self.worst: dict[int, int] = {}
+        self.shares = _NO_NUMBERS
+        self.worst = _NO_NUMBERS
         """And what became of the others, by ``Outcome``."""
         self.open = count - int.from_bytes(self.bits, "little").bit_count()
         self.touched = False
@@ -72,6 +75,18 @@ class Row:
     def is_done(self, index: int) -> bool:
         """Whether every consumer of the event is done."""
         return bool(self.bits[index >> 3] & (1 << (index & 7)))
+
+    def share(self, index: int, number: int) -> None:
+        """Have the event be finished by so many consumers."""
+        if self.shares is _NO_NUMBERS:
+            self.shares = {}
+        self.shares[index] = number
+
+    def note_worst(self, index: int, outcome: int) -> None:
+        """Keep what became of the event with those of its consumers that are done."""
+        if self.worst is _NO_NUMBERS:
+            self.worst = {}
+        self.worst[index] = outcome
 
     def finish_event(self, index: int, outcome: int) -> None:
         """Mark the event as done for all, and count what became of it."""
@@ -88,7 +103,7 @@ class Row:
             shares[index] -= 1
             outcome = min(outcome, self.worst.get(index, outcome))
             if shares[index] > 0:
-                self.worst[index] = outcome
+                self.note_worst(index, outcome)
                 self.note_done(index, consumer)
                 return
             del shares[index]
@@ -102,6 +117,8 @@ class Row:
 
     def note_done(self, index: int, consumer: int) -> None:
         """Keep in the progress that this consumer's share was done before, others' are not."""
+        if self.partly is _NOBODY:
+            self.partly = {}
         done = self.partly.setdefault(index, [])
         if consumer not in done:
             done.append(consumer)

@@ -72,10 +72,6 @@ _DONE = frozenset({SendKind.LEAVE, SendKind.REDACT, SendKind.KICK, SendKind.BAN,
 """What is done at any time: only the reason is somebody's words."""
 
 
-def _nothing(outgoing: Outgoing, refusal: str) -> None:
-    pass
-
-
 def _wordless(content: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in content.items() if key != "reason"}
 
@@ -123,7 +119,7 @@ class Sender:
         self._away = False
         self._failures = 0
         self._back = asyncio.Event()
-        self.on_end: OnEnd = _nothing
+        self.on_end: OnEnd = lambda outgoing, refusal: None
         self.find_over: FindOver = lambda day: None
         self.may_go: MayGo = _always
         """Whether an entry may be put into its room at this moment; else it is left out, or what
@@ -333,10 +329,10 @@ class Sender:
 
     async def _attempt(self, lane: RoomLane, queued: QueuedOutgoing, tries: int) -> Pause | None:
         outgoing = queued.outgoing
-        if outgoing.kind is SendKind.LIST and self._group is not None:
-            self.listings.take(queued, self._group)
-            return None
         try:
+            if outgoing.kind is SendKind.LIST and self._group is not None:
+                self.listings.take(queued, self._group)
+                return None
             if (over := self.find_over(queued.day)) is not None:
                 tell_forgotten("room", over)
                 await self._drop(queued)
@@ -360,16 +356,8 @@ class Sender:
             lane.trouble = str(error)
             self._note_up(error)
             return self._put_off(error, tries)
-        except PermanentFailure as error:
-            is_secret = isinstance(error, _Encrypted)
-            reason = ParkReason.NO_KEY if is_secret else ParkReason.REFUSED
-            await self._park(queued, reason, str(error))
-            return None
-        except Exception as error:
-            # What nobody foresaw is this entry's trouble, and no other's.
-            log.exception("sending into Matrix failed", extra={"event": "send_failed"})
-            detail = f"sending it failed with {type(error).__name__}"
-            await self._park(queued, ParkReason.FAILED, detail)
+        except Exception as error:  # noqa: BLE001 - told apart, and logged, there
+            await self._park_for(queued, error)
             return None
         failpoint("sent")
         self._note_up(None)
@@ -390,8 +378,8 @@ class Sender:
                 await self._intents.send(queued.outgoing)
         except TemporaryFailure as error:
             return self._put_off(error, tries)
-        except PermanentFailure as error:
-            await self._park(queued, ParkReason.REFUSED, str(error))
+        except Exception as error:  # noqa: BLE001 - told apart, and logged, there
+            await self._park_for(queued, error)
         else:
             self._note_sent(queued, None)
         return None
@@ -425,6 +413,17 @@ class Sender:
         await self._outbox.drop(queued)
         self.on_end(queued.outgoing, "it is left out")
         self._telemetry.count_send("to_matrix", "dropped")
+
+    async def _park_for(self, queued: QueuedOutgoing, error: Exception) -> None:
+        """Put an entry aside that the error has kept from being sent."""
+        reason, detail = ParkReason.REFUSED, str(error)
+        if isinstance(error, _Encrypted):
+            reason = ParkReason.NO_KEY
+        elif not isinstance(error, PermanentFailure):
+            # What nobody foresaw is this entry's trouble, and no other's.
+            log.error("sending into Matrix failed", exc_info=error, extra={"event": "send_failed"})
+            reason, detail = ParkReason.FAILED, f"sending it failed with {type(error).__name__}"
+        await self._park(queued, reason, detail)
 
     async def _park(self, queued: QueuedOutgoing, reason: ParkReason, detail: str) -> None:
         await persistently(lambda: self._outbox.park(queued, reason, detail))

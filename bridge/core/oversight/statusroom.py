@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from bridge.core.host.bots import Stage
+from bridge.core.lanes.patience import LONGEST_PAUSE, asked_for
 from bridge.core.outbox.outgoing import transaction_id
 from bridge.core.oversight.conditions import PARKED, is_same
 from bridge.model import Clock, Outgoing, SendKind, Trouble
@@ -62,13 +63,16 @@ class StatusRoom:
 
     async def run(self) -> None:
         """Keep the room as things are. Runs until cancelled."""
+        pause = _EVERY
         while True:
-            await asyncio.sleep(_EVERY)
+            await asyncio.sleep(pause)
             try:
                 await self.look()
             except TrestleError as error:
                 log.info("the status room waits: %s", error, extra={"event": "status_waits"})
-                await asyncio.sleep(_EVERY)
+                pause = pause_after(error)
+            else:
+                pause = _EVERY
 
     async def look(self) -> None:
         """Show what is wrong now; without admins there is nobody to show it to.
@@ -249,6 +253,11 @@ class StatusRoom:
     def _transaction_ids(self, trouble: Trouble) -> set[str]:
         """The transaction ids of its first message and of its last."""
         return {trouble.transaction_id, self._transaction_id(trouble)}
+
+
+def pause_after(error: TrestleError) -> float:
+    """Seconds from a look that failed to the next: at least what is asked for, up to a minute."""
+    return max(2 * _EVERY, min(asked_for(error), LONGEST_PAUSE))
 
 
 def _line(trouble: Trouble) -> str:

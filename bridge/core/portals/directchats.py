@@ -19,7 +19,7 @@ from bridge.core.rooms.attendance import is_left_out
 from bridge.core.rooms.house import House
 from bridge.core.traffic.bothsides import say_here
 from bridge.core.traffic.doorway import Doorway
-from bridge.matrix.client import MatrixError
+from bridge.matrix.client import MatrixError, failure_of
 from bridge.model import LoginRow, Outgoing, Permission, Portal, SendKind
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat, RemoteMessage, RemoteRename, RemoteUser, Sender
@@ -81,17 +81,24 @@ class DirectChats:
     async def rename(self, door: Doorway, event: RemoteRename) -> None:
         """Go on with the same person under another name; raises ``TemporaryFailure``."""
         portal, new = door.portal, event.new
-        other = self._portals.find_direct(portal.instance, RemoteChatId(new.id), portal.receiver)
-        if other is not None and other is not door:
-            await self._house.sender.put([say_here(
-                self._house, portal.room,
-                f"{event.old.name} is called {new.name} now. That goes on in {other.portal.room}",
-            )])  # fmt: skip
-            return
-        await door.arrivals.receive(event)
-        await self._portals.call(door, RemoteChat(id=RemoteChatId(new.id), name=new.name))
-        if portal.chat_name != new.name:
-            await self._house.sender.put([self._named(portal.room, new.name)])
+        if portal.receiver is None:
+            return  # In a chat of many it is no matter of the chat.
+        chat = RemoteChatId(new.id)
+        # Somebody may be about to have a chat with whoever has the new name.
+        async with self._lock((portal.receiver, chat)):
+            if self._portals.numbered(portal.id) is not door:
+                return  # It has ended meanwhile.
+            other = self._portals.find_direct(portal.instance, chat, portal.receiver)
+            if other is not None and other is not door:
+                await self._house.sender.put([say_here(
+                    self._house, portal.room, f"{event.old.name} is called {new.name} now. "
+                    f"That goes on in {other.portal.room}",
+                )])  # fmt: skip
+                return
+            await door.arrivals.receive(event)
+            await self._portals.call(door, RemoteChat(id=chat, name=new.name))
+            if portal.chat_name != new.name:
+                await self._house.sender.put([self._named(portal.room, new.name)])
 
     # --- from Matrix ---
 
@@ -126,6 +133,8 @@ class DirectChats:
         except PermanentFailure as error:
             reason = str(error)
         except MatrixError as error:
+            if error.is_of_token:  # That says nothing of the room.
+                raise failure_of(error) from error
             reason = f"the homeserver refuses it: {error.message}"
         if reason:
             await intents.ensure_registered(ghost)

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 from bridge.core.outbox.outgoing import once
 from bridge.core.rooms.house import House
-from bridge.matrix.client import MatrixError
+from bridge.matrix.client import MatrixError, failure_of
 from bridge.matrix.intents import MARK
 from bridge.model import Outgoing, SendKind
-from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import LoginId, RemoteChatId, RoomId, UserId
 
 Key = tuple[LoginId, RemoteChatId]
@@ -60,7 +59,7 @@ class DirectRooms:
                 )  # fmt: skip
             await intents.ensure_joined(half.room, bot)
         except MatrixError as error:
-            raise PermanentFailure(f"the homeserver refuses it: {error.message}") from error
+            raise failure_of(error, f"the homeserver refuses it: {error.message}") from error
         await self._move_in(bot, half.room)
         return half.room
 

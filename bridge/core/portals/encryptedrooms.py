@@ -15,6 +15,7 @@ from bridge.core.rooms.house import House
 from bridge.core.traffic.bothsides import say_there
 from bridge.core.traffic.doorway import Doorway
 from bridge.matrix.client import MatrixError
+from bridge.model import Portal
 from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure, TrestleError
 from bridge.sdk.ids import RoomId, UserId
@@ -158,10 +159,10 @@ class EncryptedRooms:
             self._ended.pop(key, None)
 
     async def _tell(self, door: Doorway) -> None:
-        """Tell the chat, and whoever bridged it. In the room nothing may be said in clear.
+        """Tell the chat, and whoever bridged it; in the room nothing may be said in clear.
 
-        Raises ``TemporaryFailure`` when the homeserver or the database is away, or the network is
-        not started yet.
+        Nobody is told once the bridge has moved on into another room. Raises ``TemporaryFailure``
+        when the homeserver or the database is away, or the network is not started yet.
         """
         house, portal = self._house, door.portal
         instance, person = house.instances.get(portal.instance), portal.created_by
@@ -170,19 +171,20 @@ class EncryptedRooms:
         if person is not None and not house.namespaces.is_ours(person):
             try:
                 async with self._slots:
-                    await self._tell_person(door, person)
+                    await self._tell_person(door, portal, person)
             except (PermanentFailure, MatrixError) as error:
                 log.info("nobody is told of it: %s", error, extra={"event": "not_announced"})
         if portal.receiver is not None or instance is None:
             return
-        if await instance.wait_until_connected(self.connect_seconds):
+        is_reached = await instance.wait_until_connected(self.connect_seconds)
+        if is_reached and door.portal.room == portal.room:
             await say_there(
                 house, door, "This channel is no longer bridged to Matrix: the room there was "
                 "made encrypted, and I cannot read encrypted messages.",
             )  # fmt: skip
 
-    async def _tell_person(self, door: Doorway, person: UserId) -> None:
-        house, portal = self._house, door.portal
+    async def _tell_person(self, door: Doorway, portal: Portal, person: UserId) -> None:
+        house = self._house
         bot, name = house.namespaces.bot, portal.chat_name
         if portal.receiver is not None:
             text = (
@@ -199,6 +201,8 @@ class EncryptedRooms:
                 f"say {again}"
             )
         chat = await self._private_chats.open(bot, person)
+        if door.portal.room != portal.room:
+            return
         source = ("encrypted", portal.id)
         await house.sender.put([
             notice(house.key_of, room=chat, user=bot, text=text, source=source)

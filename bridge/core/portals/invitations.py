@@ -3,10 +3,9 @@
 import asyncio
 import logging
 from collections.abc import Awaitable
-from contextlib import suppress
 
 from bridge.matrix.cache import Recent
-from bridge.matrix.client import MatrixError
+from bridge.matrix.client import MatrixError, failure_of
 from bridge.matrix.intents import Intents
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import RoomId, UserId
@@ -64,8 +63,11 @@ class Invitations:
 
         Raises ``TemporaryFailure`` if that is away: then it says nothing of the room.
         """
-        with suppress(MatrixError):
+        try:
             await self._intents.rooms_of(user)
+        except MatrixError as error:
+            if error.is_of_token:
+                raise failure_of(error) from error
         now = asyncio.get_running_loop().time()
         since = self._failing.get((room, user))
         if since is None:

@@ -169,7 +169,9 @@ class Portals:
         return door.waits_because if door else ""
 
     def _of_lane(self, consumer: str) -> Doorway | None:
-        return next((door for door in self.all if door.name == consumer), None)
+        number = consumer.rpartition(":")[2]
+        door = self._by_number.get(int(number)) if number.isdecimal() else None
+        return door if door is not None and door.name == consumer else None
 
     def is_double(self, event: dict[str, Any]) -> bool:
         """Whether a double puppet of ours said it."""
@@ -248,12 +250,14 @@ class Portals:
         self._by_room.setdefault(room, []).append(door)
 
     async def call(self, door: Doorway, chat: RemoteChat) -> None:
-        """Have the portal's chat go by another id and name.
+        """Have the portal's chat go by another id and name, unless it ends meanwhile.
 
         Raises ``PermanentFailure`` if that is another portal's.
         """
         portal = door.portal
         await self._house.store.set_chat(portal.id, chat.id, chat.name)
+        if self._by_number.get(portal.id) is not door:
+            return
         self._by_chat.pop((portal.instance, portal.chat, portal.receiver), None)
         door.become(replace(door.portal, chat=chat.id, chat_name=chat.name))
         self._by_chat[portal.instance, chat.id, portal.receiver] = door

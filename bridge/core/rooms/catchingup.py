@@ -6,6 +6,7 @@ import random
 from typing import Protocol
 from weakref import WeakSet
 
+from bridge.core.lanes.patience import asked_for
 from bridge.sdk.errors import TrestleError
 
 log = logging.getLogger(__name__)
@@ -83,7 +84,7 @@ class CatchingUp:
                     await one.catch_up()
             except TrestleError as error:
                 # Whoever wanted it has said so in the log, once.
-                pause = max(pause, getattr(error, "retry_after", None) or 0)
+                pause = max(pause, asked_for(error))
             except Exception:
                 # What nobody foresaw is this room's trouble, and no other's.
                 log.exception("a room does not catch up", extra={"event": "room_behind"})

@@ -30,7 +30,7 @@ from bridge.model import (
     Clock,
     InstanceRules,
 )
-from bridge.sdk.ids import InstanceId
+from bridge.sdk.ids import InstanceId, RoomId
 from bridge.storage.audit import Audit
 from bridge.storage.portals import BotRooms, PortalStore
 from bridge.telemetry import Telemetry
@@ -68,6 +68,8 @@ class House:
     """Seconds that a message waits before its room is told."""
     deadline: float = 120.0
     """Seconds that a module has for one message."""
+    is_encrypted: Callable[[RoomId], bool] = lambda room: False
+    """Whether a room is known to be encrypted: nothing is said in there, and its chat ends."""
     policies: InForce = field(default_factory=InForce)
     gathering: Gathering = field(default_factory=Gathering)
     bare_orders: BareOrders = field(default_factory=BareOrders)

@@ -12,6 +12,7 @@ from bridge.sdk.events import (
     RemoteEvent,
     RemoteMessage,
     RemoteReaction,
+    RemoteRemark,
     RemoteTyping,
 )
 
@@ -22,12 +23,20 @@ async def may_show(event: RemoteEvent, portal: Portal, audience: Audience, house
     """Whether what came for one person alone may come into that person's room.
 
     Raises ``PermanentFailure`` for words that may not; the room is told who else reads there.
-    Raises ``HomeserverAway`` for words while it is not known who reads there.
+    Raises ``HomeserverAway`` for words while it is not known who reads there, or while the chat
+    has yet to end since it was made encrypted: the next one has them.
     """
     owner = portal.created_by
-    if portal.receiver is None or not isinstance(event, (*_WORDS, RemoteTyping)):
+    if portal.receiver is None:
         return True
+    is_ending = house.is_encrypted(portal.room)
+    if not isinstance(event, (*_WORDS, RemoteTyping)):
+        return not (is_ending and isinstance(event, RemoteRemark))
     takes_none = owner is None or house.optouts.cover(owner, portal.id)
+    if is_ending and not takes_none:
+        if isinstance(event, _WORDS):
+            raise HomeserverAway("the chat was made encrypted, and has yet to end")
+        return False
     try:
         others = set() if takes_none else await promptly(audience.people()) - {owner}
     except HomeserverAway:

@@ -1,5 +1,6 @@
 """One portal at work: messages from its Matrix room to the remote chat, and back."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -452,9 +453,10 @@ class Doorway:
             Puppets.LOGIN: {LoginKind.AUTOMATIC},
             Puppets.RELAY: {LoginKind.AUTOMATIC, LoginKind.PERSON},
         }[mode]
-        for session in instance.sessions if instance else ():
-            if session.row.kind in unwanted and session.row.id != self.portal.relay:
-                await session.leave(self.chat, "a relay speaks here now")
+        async with asyncio.TaskGroup() as group:
+            for session in instance.sessions if instance else ():
+                if session.row.kind in unwanted and session.row.id != self.portal.relay:
+                    group.create_task(session.leave(self.chat, "a relay speaks here now"))
 
     # --- the network to Matrix ---
 

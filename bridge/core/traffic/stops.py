@@ -1,6 +1,7 @@
 """``STOP``: somebody takes back what of their own is not said yet."""
 
-from typing import Any
+import asyncio
+from typing import Any, NamedTuple
 
 from bridge.core.lanes.lane import Item
 from bridge.core.lanes.router import Router
@@ -12,14 +13,21 @@ _FLOOD = 3
 """So many messages of one person that wait may be stopped, too."""
 
 
+class _Stop(NamedTuple):
+    """What somebody stopped the rest with, and when it was heard (loop time)."""
+
+    event_id: str
+    at: float
+
+
 class Stops:
     """Who stopped what in one portal. Kept in memory: after a crash the rest is sent."""
 
     def __init__(self, router: Router, lane: str) -> None:
         self._router = router
         self._lane = lane
-        self._stopped: dict[str, str] = {}
-        """By sender the event with which they stopped what they were saying."""
+        self._stopped: dict[str, _Stop] = {}
+        """By sender what they stopped what they were saying with."""
         self.saying: tuple[Said, Client] | None = None
         """What is on its way, and by whom."""
         self.begun: Item | None = None
@@ -39,15 +47,24 @@ class Stops:
         lane = self._router.lanes.get(self._lane)
         waiting = sum(one.event["sender"] == sender for one in lane.queue) if lane else 0
         if ends or waiting >= _FLOOD:
-            self._stopped[sender] = event["event_id"]
+            at = asyncio.get_running_loop().time()
+            self._stopped[sender] = _Stop(event["event_id"], at)
 
     def cover(self, item: Item) -> bool:
         """Whether the item's sender stopped it."""
-        return item.event["sender"] in self._stopped
+        stop = self._stopped.get(item.event["sender"])
+        if stop is None:
+            return False
+        if item.row.landed_at <= stop.at:
+            return True
+        # The stop was before it in the lane: it waited so long that it went with its day.
+        self.forget(item)
+        return False
 
     def end_with(self, item: Item) -> bool:
         """Whether it is what the sender stopped the others with."""
-        return bool(self._stopped.get(item.event["sender"]) == item.event["event_id"])
+        stop = self._stopped.get(item.event["sender"])
+        return stop is not None and stop.event_id == item.event["event_id"]
 
     def pass_by(self, item: Item) -> None:
         """Take note that an item is done with and not said: what its sender stopped was before
