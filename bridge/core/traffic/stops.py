@@ -1,6 +1,6 @@
 """``STOP``: somebody takes back what of their own is not said yet."""
 
-import asyncio
+from time import monotonic
 from typing import Any, NamedTuple
 
 from bridge.core.lanes.lane import Item
@@ -14,7 +14,7 @@ _FLOOD = 3
 
 
 class _Stop(NamedTuple):
-    """What somebody stopped the rest with, and when it was heard (loop time)."""
+    """What somebody stopped the rest with, and when it was heard (``monotonic``)."""
 
     event_id: str
     at: float
@@ -47,8 +47,7 @@ class Stops:
         lane = self._router.lanes.get(self._lane)
         waiting = sum(one.event["sender"] == sender for one in lane.queue) if lane else 0
         if ends or waiting >= _FLOOD:
-            at = asyncio.get_running_loop().time()
-            self._stopped[sender] = _Stop(event["event_id"], at)
+            self._stopped[sender] = _Stop(event["event_id"], monotonic())
 
     def cover(self, item: Item) -> bool:
         """Whether the item's sender stopped it."""
