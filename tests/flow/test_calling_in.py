@@ -87,14 +87,19 @@ async def test_whoever_is_in_the_channel_already_comes_into_the_room(
     town: Town, irc: IrcServer, app: App
 ) -> None:
     alice = await town.person("alice")
-    async with irc_user(irc.port, "dora") as dora:
+    async with irc_user(irc.port, "Dora") as dora:
         await dora.join("#lazy")
         room = await bridge(alice, "#lazy")
         await alice.say(room, "!trestle set members none")
         await alice.wait_for_text(room, "members is none")
         await wait_for_member(alice, room, ghost("dora"), "leave")
+        assert "nobody is shown here" in await answer(alice, room, "dora")
+        await alice.say(room, "!trestle set members speakers")
+        await alice.wait_for_text(room, "members is speakers")
+        alice.events.clear()
         await alice.invite(room, ghost("dora"))
-        await wait_for_member(alice, room, ghost("dora"), "join")
+        came = await wait_for_member(alice, room, ghost("dora"), "join")
+        assert came["content"]["displayname"] == "Dora"
         dora.say("PART #lazy")
         alice.events.clear()
         await wait_for_member(alice, room, ghost("dora"), "leave")

@@ -22,7 +22,7 @@ from bridge.core.traffic.bothsides import say_here
 from bridge.core.traffic.doorway import Doorway
 from bridge.core.traffic.roomacts import refuse_late
 from bridge.matrix.client import MatrixError
-from bridge.model import LoginRow, Outgoing, Permission, Portal, SendKind
+from bridge.model import LoginRow, Members, Outgoing, Permission, Portal, SendKind
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat, RemoteMessage, RemoteRename, RemoteUser, Sender
 from bridge.sdk.ids import LoginId, RemoteChatId, RemoteUserId, RoomId, UserId
@@ -203,7 +203,12 @@ class DirectChats:
             raise PermanentFailure(f"they are not invited into {what}: {error}") from error
         if is_new:
             return f"They are invited into {what} now"
-        await self._invitations.accept(room, ghost)
+        attendance = door.arrivals.attendance
+        if attendance.mode is Members.NONE:
+            return f"They are in {what}, of which nobody is shown here (members is none)"
+        user = attendance.spelled(person)
+        await self._invitations.accept(room, ghost, user.name)
+        attendance.note_spoke(user)
         return ""
 
     def _is_between(self, portal: Portal, ghost: UserId, owner: UserId) -> bool:
