@@ -65,6 +65,7 @@ from bridge.sdk.ids import (
     UserId,
 )
 from bridge.sdk.importing import Adopted, FormerAccount, TakesOver
+from bridge.sdk.inviting import InvitesPeople
 from bridge.sdk.login import (
     Ask,
     Field,
@@ -151,6 +152,7 @@ __all__ = [
     "Holds",
     "Host",
     "InstanceId",
+    "InvitesPeople",
     "JoinsChats",
     "JoinsLockedChats",
     "Kept",

@@ -5,6 +5,7 @@ from itertools import islice
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from bridge.networks.irc.names.nicks import (
     MOST_RESERVED,
@@ -16,6 +17,7 @@ from bridge.networks.irc.names.nicks import (
 )
 from bridge.networks.irc.names.targets import read_nick, read_own_nick
 from bridge.networks.irc.protocol.isupport import Isupport
+from bridge.networks.irc.settings import IrcSettings
 from bridge.sdk.errors import ModuleNotReady, PermanentFailure
 from bridge.sdk.ids import UserId
 from tests.irc.stores import MemoryStore
@@ -56,6 +58,48 @@ def test_whatever_people_are_called_candidates_are_valid_and_differ(
     made = list(islice(candidates(base_of(UserId(f"@{localpart}:x"), name), limit), 12))
     assert all(is_nick(nick) and len(nick) <= limit for nick in made)
     assert len(set(made)) == len(made)
+
+
+@examples(300)
+@given(
+    st.text(max_size=20),
+    st.integers(5, 30),
+    st.sampled_from(["{name}[m]", "m-{name}", "x{name}_y"]),
+)
+def test_candidates_are_like_what_the_settings_say_and_so_valid_and_differ(
+    name: str, limit: int, form: str
+) -> None:
+    nicks = Nicks(MemoryStore(), "", form)
+    made = list(islice(nicks.candidates(nicks.named_after(BOB, name), limit), 12))
+    before, _, after = form.partition("{name}")
+    assert all(is_nick(nick) and len(nick) <= limit for nick in made)
+    assert all(nick.startswith(before) and nick.endswith(after) for nick in made)
+    assert len(set(made)) == len(made)
+
+
+async def test_new_nicks_have_the_mark_that_a_network_asks_for_and_chosen_ones_are_as_chosen() -> (
+    None
+):
+    nicks, ben, kim = Nicks(MemoryStore(), "", "{name}[m]"), UserId("@b:x"), UserId("@kim:x")
+    assert await nicks.assign(BOB, "Bob", LIMITS) == "Bob[m]"
+    assert await nicks.assign(ben, "Bob", LIMITS) == "Bob_[m]"
+    short = Isupport().with_tokens(["NICKLEN=9"])
+    assert await nicks.assign(kim, "Kim the Great", short) == "Kim_th[m]"
+    await nicks.choose(ben, "ben", LIMITS)
+    assert await nicks.assign(ben, "Bob", LIMITS) == "ben"
+    assert list(islice(nicks.candidates("ben", 9), 3)) == ["ben", "ben_", "ben__"]
+    # Whoever has a nick keeps it.
+    later = Nicks(nicks._store, "", "m-{name}")
+    assert await later.assign(BOB, "Bob", LIMITS) == "Bob[m]"
+
+
+@pytest.mark.parametrize(
+    "form", ["", "[m]", "{name}{name}", "{name} m", "5{name}", "{name}[matrix]", "{nick}"]
+)
+def test_what_nicks_can_not_be_made_like_is_refused(form: str) -> None:
+    server = {"host": "irc.test"}
+    with pytest.raises(ValidationError, match="beside it at most 6 characters"):
+        IrcSettings.model_validate({"servers": [server], "puppet_nick": form})
 
 
 async def test_a_network_with_room_for_no_more_users_says_so() -> None:

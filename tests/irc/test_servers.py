@@ -22,7 +22,7 @@ from bridge.sdk.events import (
     RemoteRanks,
     RemoteRename,
 )
-from bridge.sdk.rich import Rich, Style, Styled, Text
+from bridge.sdk.rich import Mention, Rich, Style, Styled, Text
 from tests.irc.stage import Host, Network, chat, message, running
 from tests.rigs.inspircd import run_inspircd
 from tests.rigs.irc_user import IrcUser, irc_user
@@ -227,6 +227,27 @@ async def test_a_nick_in_use_is_regained_when_it_is_free(server: IrcServer, chan
     assert heard.texts == ["watcher: done"]
     assert {one.user.id for one in heard.of(RemoteJoin)} == {"watcher", "carol_r"}
     assert not heard.of(RemoteRename)
+
+
+async def test_nicks_of_matrix_users_have_the_mark_of_the_settings(
+    server: IrcServer, channel: str
+) -> None:
+    network = Network(server.port, nick="marks", puppet_nick="{name}[m]")
+    (relay, heard), (dan, _) = network.relay(), network.puppet("Dan_K")
+    async with irc_user(server.port, "looker") as looker, running(relay, dan):
+        await listen(network, channel, relay, heard)
+        await looker.join(channel)
+        async with irc_user(server.port, "dan_k[m]") as stranger:
+            await stranger.join(channel)
+            await dan.send(message(channel, "I am second"))
+            assert (await looker.expect("I am second")).startswith(":Dan_K_[m]!")
+            await stranger.quit()
+        assert (await looker.expect("NICK")).startswith(":Dan_K_[m]!")
+        looker.say(f"PRIVMSG {channel} :dan_k[m]: hello")
+        (said,) = await heard.wait_for(RemoteMessage)
+    assert [one.user for one in said.body.nodes if isinstance(one, Mention)] == [
+        "@dan_k:example.org"
+    ]
 
 
 async def forbid(user: IrcUser, channel: str, *modes: str) -> None:

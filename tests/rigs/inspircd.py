@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 from tests.rigs.ircd import OPERATOR, OPERATOR_PASSWORD, IrcServer, Plan, run_ircd
 
 _MODULES = (
-    "cap", "ircv3", "ircv3_accounttag", "ircv3_batch", "ircv3_capnotify", "ircv3_chghost",
+    "cap", "chanhistory",
+    "ircv3", "ircv3_accounttag", "ircv3_batch", "ircv3_capnotify", "ircv3_chghost",
     "ircv3_ctctags", "ircv3_echomessage", "ircv3_invitenotify", "ircv3_labeledresponse",
     "ircv3_msgid", "ircv3_servertime", "monitor", "namesx", "setname", "shun", "uhnames",
 )  # fmt: skip

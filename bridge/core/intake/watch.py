@@ -181,7 +181,7 @@ class Watcher:
         direct = event["content"].get("is_direct") is True
         if not self._is_bot(user):
             await self.direct_chats.invited(
-                user, inviter, room, direct=direct, encrypted=encrypted
+                user, inviter, room, direct=direct, encrypted=encrypted, event=event
             )
             return
         if self._permissions.highest(inviter) < Permission.USER:

@@ -2,9 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from bridge.core.host.instances import Instance, Session
@@ -12,6 +12,7 @@ from bridge.core.logins.ownlogins import own_login
 from bridge.core.outbox.outgoing import once
 from bridge.core.permissions.frequency import Frequency
 from bridge.core.permissions.optouts import EVERYWHERE
+from bridge.core.portals.callings import call_in
 from bridge.core.portals.directrooms import DirectRooms, Key
 from bridge.core.portals.ignored import is_ignored
 from bridge.core.portals.invitations import Invitations
@@ -19,11 +20,12 @@ from bridge.core.rooms.attendance import is_left_out
 from bridge.core.rooms.house import House
 from bridge.core.traffic.bothsides import say_here
 from bridge.core.traffic.doorway import Doorway
+from bridge.core.traffic.roomacts import refuse_late
 from bridge.matrix.client import MatrixError, failure_of
-from bridge.model import LoginRow, Outgoing, Permission, Portal, SendKind
+from bridge.model import LoginRow, Members, Outgoing, Permission, Portal, SendKind
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat, RemoteMessage, RemoteRename, RemoteUser, Sender
-from bridge.sdk.ids import LoginId, RemoteChatId, RoomId, UserId
+from bridge.sdk.ids import LoginId, RemoteChatId, RemoteUserId, RoomId, UserId
 from bridge.sdk.module import FindsChats, HasDirectChats
 
 if TYPE_CHECKING:
@@ -121,15 +123,20 @@ class DirectChats:
         return f"You are invited to your direct chat with {user.name}: {door.portal.room}"
 
     async def invited(
-        self, ghost: UserId, inviter: UserId, room: RoomId, *, direct: bool, encrypted: bool
-    ) -> None:
-        """Somebody invites a ghost: come, or decline with the reason.
+        self, ghost: UserId, inviter: UserId, room: RoomId, *, direct: bool, encrypted: bool,
+        event: Mapping[str, Any],
+    ) -> None:  # fmt: skip
+        """Somebody invites a ghost: come, or decline with the reason. Into a portal's room comes
+        whoever is in its chat; another is invited there.
 
         Raises ``TemporaryFailure`` when database, homeserver or network are away.
         """
         intents = self._house.intents
         try:
-            reason = await self._come(ghost, inviter, room, direct=direct, encrypted=encrypted)
+            if direct or all(one.portal.receiver for one in self._portals.in_room(room)):
+                reason = await self._come(ghost, inviter, room, direct=direct, encrypted=encrypted)
+            else:
+                reason = await self._call_in(ghost, inviter, room, event)
         except PermanentFailure as error:
             reason = str(error)
         except MatrixError as error:
@@ -181,6 +188,37 @@ class DirectChats:
             return f"you have a chat with {user.name} already: {existing.portal.room}"
         door = await self._have(row, user, inviter)
         return f"{_ENCRYPTED}: {door.portal.room}"
+
+    async def _call_in(
+        self, ghost: UserId, inviter: UserId, room: RoomId, event: Mapping[str, Any]
+    ) -> str:
+        """Invite a person into the room's chat; what to say of it, nothing if they are there."""
+        found, portals = self._house.namespaces.parse_ghost(ghost), self._portals
+        door = next((
+            one for one in portals.in_room(room)
+            if found and one.portal.instance == found[0] and one.portal.receiver is None
+        ), None)  # fmt: skip
+        if found is None or door is None:
+            raise PermanentFailure("this room is not bridged to their network")
+        person, what = RemoteUserId(found[1]), f"{door.portal.chat_name} on {door.portal.instance}"
+        by_relay = await portals.has_power(inviter, room)
+        try:
+            refuse_late(event, self._house.clock.now())
+            is_new = await call_in(self._house, door, person, inviter, by_relay=by_relay)
+        except TemporaryFailure as error:
+            again = f"{str(error).rstrip('.')}; invite them again"
+            raise PermanentFailure(f"they are not invited into {what}: {again}") from error
+        except PermanentFailure as error:
+            raise PermanentFailure(f"they are not invited into {what}: {error}") from error
+        if is_new:
+            return f"They are invited into {what} now"
+        attendance = door.arrivals.attendance
+        if attendance.mode is Members.NONE:
+            return f"They are in {what}, of which nobody is shown here (members is none)"
+        user = attendance.spelled(person)
+        await self._invitations.accept(room, ghost, user.name)
+        attendance.note_spoke(user)
+        return ""
 
     def _is_between(self, portal: Portal, ghost: UserId, owner: UserId) -> bool:
         """Whether it is the direct chat of just these two."""

@@ -169,8 +169,13 @@ class Attendance:
         self._coming.clear()
         self._going.clear()
 
+    def spelled(self, person: RemoteUserId) -> RemoteUser:
+        """Somebody of the chat by the name that the network has told, if it has."""
+        return self._there.get(person) or RemoteUser(id=person, name=person)
+
     def note_spoke(self, user: RemoteUser) -> None:
-        """Somebody of the chat has spoken: the ghost is in the room by that, if there is one."""
+        """Somebody of the chat has spoken, or was called in: the ghost is in the room by that, if
+        there is one."""
         self._spoke.pop(user.id, None)
         self._spoke[user.id] = None
         ghost = self._ghost(user)

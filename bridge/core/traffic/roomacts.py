@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 from bridge.core.host.instances import Instance
@@ -219,16 +220,22 @@ class RoomActs:
         return failure
 
     def _refuse_late(self, item: Item) -> None:
-        # It may have come late, be read afterwards, or be tried again by hand: so by the time
-        # that it bears, too, as far as the clock of the sender's homeserver can be trusted.
-        stamp, since = item.event.get("origin_server_ts"), 0.0
-        if isinstance(stamp, int):
-            since = self._house.clock.now().timestamp() - stamp / 1000
-        if item.age > LATE_SECONDS or since > LATE_SECONDS + CLOCKS_SECONDS:
-            raise PermanentFailure(
-                "it could not be done at once, and by now somebody else may go by that name; "
-                "do it again if it is still to be done"
-            )
+        refuse_late(item.event, self._house.clock.now(), item.age)
+
+
+def refuse_late(event: Mapping[str, Any], now: datetime, age: float = 0.0) -> None:
+    """Raise ``PermanentFailure`` if it is too late to do to a person of the network what was done
+    in the room: it came ``age`` seconds ago."""
+    # So by the time that it bears, too, as far as the clock of the sender's homeserver can be
+    # trusted: it may have come late, be read afterwards, or be tried again by hand.
+    stamp, since = event.get("origin_server_ts"), 0.0
+    if isinstance(stamp, int):
+        since = now.timestamp() - stamp / 1000
+    if age > LATE_SECONDS or since > LATE_SECONDS + CLOCKS_SECONDS:
+        raise PermanentFailure(
+            "it could not be done at once, and by now somebody else may go by that name; "
+            "do it again if it is still to be done"
+        )
 
 
 def changed_ranks(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Rank]:

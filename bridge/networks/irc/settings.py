@@ -17,7 +17,7 @@ from pydantic import (
 
 from bridge.networks.irc.format import ANY_COLOUR
 from bridge.networks.irc.names.addresses import LONGEST_PREFIX
-from bridge.networks.irc.names.nicks import is_nick
+from bridge.networks.irc.names.nicks import MOST_AROUND, NAME, is_form, is_nick
 from bridge.networks.irc.wire import clean
 from bridge.sdk.secret import Secret
 
@@ -136,6 +136,12 @@ class IrcSettings(_Strict):
         "relay: one connection speaks for all, as `<name> text`.",
     )
     nick: str = Field(default="trestle", description="Nick of the relay, which also listens.")
+    puppet_nick: str = Field(
+        default=NAME,
+        description="What the nicks of Matrix users are like: {name} is the name that they have "
+        "there. Some networks want to see who comes by a bridge, {name}[m] say. Whoever has a "
+        "nick keeps it.",
+    )
     username: str = Field(
         default="trestle", min_length=1, description="User name (ident) of the relay."
     )
@@ -319,6 +325,16 @@ class IrcSettings(_Strict):
             raise ValueError(
                 f"{value!r} is no IRC nick: letters, digits and []\\`_^{{|}}-, no digit or "
                 "hyphen first"
+            )
+        return value
+
+    @field_validator("puppet_nick")
+    @classmethod
+    def _check_puppet_nick(cls, value: str) -> str:
+        if not is_form(value):
+            raise ValueError(
+                f"it must hold {NAME} once and beside it at most {MOST_AROUND} characters of a "
+                f"nick: {NAME}[m] say"
             )
         return value
 

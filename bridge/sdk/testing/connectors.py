@@ -12,6 +12,7 @@ from bridge.sdk.errors import DeliveryError, PermanentFailure, TrestleError
 from bridge.sdk.events import ConsentRequest, Rank, Receipt, RemoteChat, RemoteUser, Removal
 from bridge.sdk.examination import ExaminesItself, Remark
 from bridge.sdk.ids import RemoteChatId, RemoteUserId, UserId
+from bridge.sdk.inviting import InvitesPeople
 from bridge.sdk.login import Login, LoginKind, LoginState, LogsOut
 from bridge.sdk.module import (
     AsksModerators,
@@ -328,6 +329,14 @@ class _Check:
                     error is not None or done is WAITS,
                     f"{name}() returned {when}; wait for the connection or raise TemporaryFailure",
                 )
+        if isinstance(client, InvitesPeople):
+            invited, error = await self._try(
+                f"invite() {when}", client.invite(self._chat, RemoteUserId("bob"))
+            )
+            require(
+                error is not None or invited is WAITS,
+                f"invite() returned {when}; wait for the connection or raise TemporaryFailure",
+            )
         if isinstance(client, BansChats):
             bannings: dict[str, Awaitable[object]] = {
                 "find_bans": client.find_bans(self._chat, ["bob"]),

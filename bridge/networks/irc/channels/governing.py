@@ -1,4 +1,4 @@
-"""What is done to a channel for a room: topic, ranks, who has to go."""
+"""What is done to a channel for a room: topic, ranks, who has to go, who is asked in."""
 
 from bridge.networks.irc.channels import bans
 from bridge.networks.irc.connections.inquiry import Inquiries
@@ -81,6 +81,23 @@ async def remove(
         # Of somebody who is not there the ban is all that can be done.
         if how is not Removal.BAN or error.code not in replies.NOT_THERE:
             raise
+
+
+async def invite(
+    inquiries: Inquiries, chat: RemoteChat, person: RemoteUserId, network: Network
+) -> bool:
+    """Invite somebody into a channel; False if they are there already.
+
+    Raises a ``DeliveryError``.
+    """
+    asked = line("INVITE", _nick_of(person, network), chat.name)
+    try:
+        await inquiries.ask(asked, wanted={replies.INVITING})
+    except replies.CommandRefusedError as error:
+        if error.code != replies.THERE_ALREADY:
+            raise
+        return False
+    return True
 
 
 async def _let_in(inquiries: Inquiries, chat: RemoteChat, nick: str, network: Network) -> None:

@@ -8,7 +8,7 @@ from functools import partial
 from bridge.networks.irc.channels import bans
 from bridge.networks.irc.channels.channels import Channels
 from bridge.networks.irc.channels.formerly import former_bans
-from bridge.networks.irc.channels.governing import rank_lines, remove, set_topic
+from bridge.networks.irc.channels.governing import invite, rank_lines, remove, set_topic
 from bridge.networks.irc.channels.memberships import Memberships, Way
 from bridge.networks.irc.client.listener import Listener
 from bridge.networks.irc.client.nickkeeper import NickKeeper
@@ -240,6 +240,11 @@ class IrcClient(Presence):
         """Kick or ban somebody, or let them in again. Raises a ``DeliveryError``."""
         await self._come_in(chat, Way.check_act)
         await remove(self._questions, chat, person, how, reason, self._network)
+
+    async def invite(self, chat: RemoteChat, person: RemoteUserId) -> bool:
+        """Invite somebody; False if they are there already. Raises a ``DeliveryError``."""
+        await self._come_in(chat, Way.check_act)
+        return await invite(self._questions, chat, person, self._network)
 
     async def find_bans(self, chat: RemoteChat, patterns: Sequence[str]) -> Sequence[str]:
         """Those of the patterns of nicks that the channel bans. Raises a ``DeliveryError``."""

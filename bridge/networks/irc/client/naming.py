@@ -9,7 +9,6 @@ from bridge.networks.irc.names.addresses import address_of
 from bridge.networks.irc.names.nicks import (
     SHORTEST_LIMIT,
     Nicks,
-    base_of,
     candidates,
     is_nick,
 )
@@ -106,7 +105,8 @@ class Naming:
         await self.usernames.load()  # The relay, too, knows its own by them.
         username = await self.username()
         await self._nicks.load()
-        others = (nick for nick in candidates(base, length) if nick not in first)
+        alike = candidates(base, length) if owner is None else self._nicks.candidates(base, length)
+        others = (nick for nick in alike if nick not in first)
         return Identity(
             nicks=filter(self._is_free, chain(first, others)),
             username=username,
@@ -152,7 +152,7 @@ class Naming:
             return self._network.settings.nick
         if chosen := self._chosen():
             return chosen
-        return await self._nicks.find(owner) or base_of(owner, self._login.name)
+        return await self._nicks.find(owner) or self._nicks.named_after(owner, self._login.name)
 
 
 def realname_of(settings: IrcSettings, owner: UserId | None) -> str:

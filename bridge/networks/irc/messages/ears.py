@@ -116,6 +116,8 @@ class Ears:
             return []
         if history.CAPABILITY in self._connection.capabilities:
             self._history.enter(chat.id, chat.name, self._connection.waited)
+        else:
+            self._history.expect(chat.id)
         return [Heard(RemoteShutOut(chat=chat.id), chat.id)]
 
     def forget(self, chat: RemoteChat) -> None:

@@ -24,6 +24,12 @@ MOST_RESERVED = 5
 SHORTEST_LIMIT = 9
 """RFC 1459's limit: what every server takes, before it has told its own."""
 
+NAME = "{name}"
+"""Stands for the user's name in what nicks are made like (``{name}[m]``)."""
+MOST_AROUND = 6
+"""Characters beside the name: a short nick must have room for both."""
+_LEAST_NAME = 2
+
 _FIRST = r"A-Za-z\[\]\\`_^{|}"
 _NICK = re.compile(rf"[{_FIRST}][{_FIRST}0-9-]*\Z")
 _NOT_NICK = re.compile(rf"[^{_FIRST}0-9-]+")
@@ -57,20 +63,34 @@ def base_of(user: UserId, name: str) -> str:
     return "matrix"
 
 
-def candidates(base: str, limit: int) -> Iterator[str]:
+def is_form(text: str) -> bool:
+    """Whether nicks can be made like that: with the name once, and not much beside it."""
+    is_once, around = text.count(NAME) == 1, len(text) - len(NAME)
+    return is_once and around <= MOST_AROUND and is_nick(text.replace(NAME, "a"))
+
+
+def candidates(base: str, limit: int, form: str = NAME) -> Iterator[str]:
     """Yield the nick and others like it, each valid and within the limit, none twice.
 
-    They end when nothing of the name would be left.
+    They end when nothing of the name would be left. If the nick is made like ``form``, they all
+    are, but where the limit leaves no room for that.
     """
-    yield base[:limit]
-    seen = {base[:limit]}
-    for tail in chain(("_", "__"[: limit - 1]), map(str, count(2))):
-        if len(tail) >= limit:
+    before, _, after = form.partition(NAME)
+    around = len(before) + len(after)
+    is_like_it = base.startswith(before) and base.endswith(after) and len(base) > around
+    if not is_like_it or limit - around < _LEAST_NAME:
+        before = after = ""
+    name = base[len(before) : len(base) - len(after)]
+    room = limit - len(before) - len(after)
+    yield before + name[:room] + after
+    seen = {name[:room]}
+    for tail in chain(("_", "__"[: room - 1]), map(str, count(2))):
+        if len(tail) >= room:
             return
-        nick = base[: limit - len(tail)] + tail
+        nick = name[: room - len(tail)] + tail
         if nick not in seen:
             seen.add(nick)
-            yield nick
+            yield before + nick + after
 
 
 def nicks_of_relay(relay: str, limits: Isupport) -> frozenset[str]:
@@ -86,9 +106,10 @@ def username_of(user: UserId) -> str:
 class Nicks:
     """Who owns which nick on this network."""
 
-    def __init__(self, store: Store, relay: str = "") -> None:
-        """``relay``: the relay's nick, which nobody gets."""
+    def __init__(self, store: Store, relay: str = "", form: str = NAME) -> None:
+        """``relay``: the relay's nick, which nobody gets; ``form``: what new ones are like."""
         self._store = store
+        self._form = form
         self._relay = relay
         self._owned: dict[UserId, str] | None = None
         self._reserved: dict[UserId, tuple[str, ...]] = {}
@@ -97,6 +118,14 @@ class Nicks:
         self._owners = _UNKNOWN
         """The case mapping and the longest nick, and by them each nick's owner."""
         self._lock = asyncio.Lock()
+
+    def named_after(self, user: UserId, name: str) -> str:
+        """Make a nick of a user's name as nicks are made here, of any length."""
+        return self._form.replace(NAME, base_of(user, name))
+
+    def candidates(self, base: str, limit: int) -> Iterator[str]:
+        """Yield a user's nick and others like it: see :func:`candidates`."""
+        return candidates(base, limit, self._form)
 
     async def load(self) -> None:
         """Have in memory who owns which nick."""
@@ -121,11 +150,12 @@ class Nicks:
                 self._end_cut(user)
                 return nick
             if not nick:
+                like = current or self.named_after(user, name)
                 raise ModuleNotReady(
-                    f"All nicks like {current or base_of(user, name)} that fit in the network's "
+                    f"All nicks like {like} that fit in the network's "
                     f"{limits.nick_length} characters are given to others."
                 )
-            if self._is_cut(current, base_of(user, name), limits):
+            if self._is_cut(current, self.named_after(user, name), limits):
                 self._cut[user] = nick
                 self._owners_by(limits).setdefault(limits.fold(nick), user)
                 return nick
@@ -152,11 +182,11 @@ class Nicks:
         owners, current = self._owners_by(limits), owned.get(user)
         if current is not None and self._fits(current, user, owners, limits):
             return current
-        base, cut = base_of(user, name), self._cut.get(user)
+        base, cut = self.named_after(user, name), self._cut.get(user)
         is_cut = cut is not None and self._is_cut(current, base, limits)
         if is_cut and cut is not None and self._fits(cut, user, owners, limits):
             return cut
-        for nick in candidates(current or base, limits.nick_length):
+        for nick in self.candidates(current or base, limits.nick_length):
             if owners.get(limits.fold(nick), user) == user:
                 return nick
         return ""

@@ -132,6 +132,9 @@ class History:
         self._answer_seconds = ANSWER_SECONDS
         self._seen: dict[RemoteChatId, deque[str]] = {}
         self._asking: dict[RemoteChatId, _Asking] = {}
+        self._unasked: dict[RemoteChatId, Mark] = {}
+        """Channels of which a server may say again by itself what was said there, and up to where
+        each was heard."""
         self._to_ask: asyncio.Queue[_Asking] = asyncio.Queue()
         self._new: set[_Asking] = set()
         """Those whose first question is not written."""
@@ -213,6 +216,13 @@ class History:
             self._all_asked.clear()
             self._ask_page(asking, mark, now)
 
+    def expect(self, chat: RemoteChatId) -> None:
+        """Take what a server that cannot be asked says again by itself as we come into a channel
+        (a channel mode, often ``+H``): if we were there before."""
+        mark = self._marks.get(chat)
+        if mark is not None:
+            self._unasked[chat] = mark
+
     def _ask_page(self, asking: _Asking, mark: Mark, now: float) -> None:
         asking.times = 0
         asking.pages += 1
@@ -232,16 +242,23 @@ class History:
         self._marks.pop(chat, None)
         self._seen.pop(chat, None)
         self._asking.pop(chat, None)
+        self._unasked.pop(chat, None)
 
     def is_wanted(self, chat: RemoteChatId, msgid: str, at: datetime) -> bool:
         """Whether a message out of the server's memory is of the gap, and was not heard before.
 
         Some servers say again what nobody asked for.
         """
-        asking = self._asking.get(chat)
-        if asking is None or at < asking.after:
+        asking, unasked = self._asking.get(chat), self._unasked.get(chat)
+        if asking is not None:
+            after = asking.after
+        elif unasked is None or msgid == unasked.msgid != "":
             return False
-        return msgid not in self._seen.get(chat, ()) if msgid else at > asking.after
+        else:  # Some of these servers know the second alone.
+            after = unasked.at if at.microsecond else unasked.at.replace(microsecond=0)
+        if at < after:
+            return False
+        return msgid not in self._seen.get(chat, ()) if msgid else at > after
 
     def count(self, chat: RemoteChatId) -> None:
         """Take note of one more line of an answer."""
@@ -257,6 +274,8 @@ class History:
         if heard.mark is not None:
             seen = self._seen.setdefault(heard.chat, deque(maxlen=REMEMBERED))
             seen.append(heard.mark.msgid)
+            if not replayed:
+                self._unasked.pop(heard.chat, None)
         asking = self._asking.get(heard.chat)
         if asking is not None and not replayed:
             if asking.is_late:
@@ -279,6 +298,8 @@ class History:
         if batch is not None and batch.kind == "chathistory":
             chat = find(batch.params[0]) if batch.params else None
             asking = self._asking.get(chat) if chat is not None else None
+            if chat is not None and batch.is_over:
+                self._unasked.pop(chat, None)
             if asking is not None and asking.is_asked:
                 asking.heard_at = now
             if message.command == "BATCH" and chat is not None and asking is not None:

@@ -106,7 +106,7 @@ class Network:
     def nicks(self, store: Store) -> Nicks:
         """Return who owns which nick; the instance's store is the same for all its clients."""
         if self._nicks is None:
-            self._nicks = Nicks(store, self.settings.nick)
+            self._nicks = Nicks(store, self.settings.nick, self.settings.puppet_nick)
         return self._nicks
 
     def usernames(self, store: Store) -> Usernames:
@@ -362,10 +362,11 @@ class Network:
         if user == as_seen(self.settings.username, limits):
             bases.append(self.settings.nick)
         nick = limits.fold(source.nick)
+        alike = self._nicks.candidates if self._nicks else candidates
         return any(
             limits.fold(one) == nick
             for base in bases
-            for one in islice(candidates(base, limits.nick_length), MOST_NICKS)
+            for one in islice(alike(base, limits.nick_length), MOST_NICKS)
         )
 
     def _usernames_of(self, owner: UserId) -> Sequence[str]:

@@ -120,6 +120,7 @@ COMMAND_REASONS = {
 NEEDS_POWER, UNKNOWN_COMMAND = "482", "421"
 NOT_THERE = frozenset({"401", "441"})
 """There is nobody of that name, or not in that channel."""
+THERE_ALREADY = "443"
 
 WHOIS_USER, WHOIS_END, LIST_END = "311", "318", "323"
 LIST_ENTRY = "322"
