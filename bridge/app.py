@@ -29,6 +29,7 @@ from bridge.settings.confidential import refuse_exposed_keys
 from bridge.settings.records import Settings
 from bridge.storage.backup import last_backup
 from bridge.storage.pool import Database
+from bridge.storage.thread import to_its_end
 
 log = logging.getLogger(__name__)
 
@@ -354,7 +355,7 @@ class App:
     async def _hourly(self) -> None:
         await self.parts.bookkeeper.balance()
         tidy_log_files(self.parts.database.clock.today())
-        self.parts.database.tidy_log()
+        await to_its_end(self.parts.database.tidy_log)
         try:
             forget(self.parts.router, await self.parts.retention.run_once())
         except ConfigError as error:

@@ -183,11 +183,11 @@ def homeserver_lines(registered: Path, settings: Settings) -> str:
     )
 
 
-class _Representer(RoundTripRepresenter):
+class Representer(RoundTripRepresenter):
     """Spells nothing as ``null``."""
 
 
-_Representer.add_representer(
+Representer.add_representer(
     type(None), lambda own, _: own.represent_scalar("tag:yaml.org,2002:null", "null")
 )
 
@@ -195,7 +195,7 @@ _Representer.add_representer(
 def to_yaml(data: Mapping[str, Any], head: str = "") -> str:
     """Write a mapping as YAML behind a comment."""
     yaml = YAML()
-    yaml.Representer = _Representer
+    yaml.Representer = Representer
     yaml.indent(mapping=2, sequence=4, offset=2)
     yaml.width = 4096
     output = io.StringIO()

@@ -6,6 +6,9 @@ import os
 import stat
 from pathlib import Path
 
+_NO_SYNC = {errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOTSUP}
+"""Where a folder may not be read, or its disk syncs none, the file is there all the same."""
+
 
 def write_whole(
     path: Path, data: bytes, *, mode: int = 0o600, owner: os.stat_result | None = None
@@ -14,7 +17,8 @@ def write_whole(
 
     Nobody but us reads it before it has its mode. ``owner`` is whose it is to be, where we may
     give it away; elsewhere its group, which is ours then, gets no more than all others. No link
-    is followed: one at the path is replaced. Raises ``OSError``; then all is as it was.
+    is followed: one at the path is replaced. Raises ``OSError``; then all is as it was, unless
+    the disk itself fails over the folder.
     """
     _refuse_special(path)
     new = path.with_name(f"{path.name}.new")
@@ -33,7 +37,11 @@ def write_whole(
         with contextlib.suppress(OSError):
             new.unlink()
         raise
-    sync_folder(path.parent)
+    try:
+        sync_folder(path.parent)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
 
 
 def sync_folder(folder: Path) -> None:

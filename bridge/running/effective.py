@@ -10,9 +10,9 @@ from typing import Any
 
 from pydantic import BaseModel
 from ruamel.yaml import YAML
-from ruamel.yaml.representer import RoundTripRepresenter
 
 from bridge.config import Reading
+from bridge.init import Representer
 from bridge.logs import redact
 from bridge.running.workshop import model_of
 from bridge.sdk.secret import Secret
@@ -156,20 +156,11 @@ def _plain(value: object) -> Any:
     return str(value)
 
 
-class _Representer(RoundTripRepresenter):
-    """Spells nothing as ``null``, here alone: what is added to a representer is its class's."""
-
-
-_Representer.add_representer(
-    type(None), lambda own, _: own.represent_scalar("tag:yaml.org,2002:null", "null")
-)
-
-
 def _flow(value: Any) -> str:
     yaml = YAML()
     yaml.default_flow_style = True
     yaml.width = 1_000_000
-    yaml.Representer = _Representer
+    yaml.Representer = Representer
     output = io.StringIO()
     yaml.dump(value, output)
     return output.getvalue().partition("\n")[0]

@@ -16,7 +16,7 @@ from bridge.storage import archive
 from bridge.storage.archive import Manifest, TableNote, Writer
 from bridge.storage.carry import Connect, Contents, Snapshot, snapshot
 from bridge.storage.datamap import RECEIVED_DAYS
-from bridge.storage.door import BUSY, at_the_door
+from bridge.storage.door import BUSY, at_the_door, first_line
 from bridge.storage.files import write_private
 from bridge.storage.keys import key_files
 from bridge.storage.reach import readable
@@ -58,10 +58,7 @@ async def back_up(
     archive.refuse_existing(path, force=force)
     wanted = wanted or Wanted()
     async with readable(database, state_dir) as connect:
-        with (
-            archive.writing(path, clock.now(), force=force, state_dir=state_dir) as writer,
-            _told_as_cut_off(),
-        ):
+        with archive.writing(path, clock.now(), force=force, state_dir=state_dir) as writer:
             manifest = await write_all(
                 writer, connect, state_dir, clock, wanted, report, server_name
             )
@@ -73,13 +70,14 @@ async def back_up(
 def _told_as_cut_off() -> Iterator[None]:
     """Raise ``NotNow`` where the database goes away that was there."""
     try:
-        yield
+        with at_the_door():
+            yield
     except TemporaryFailure as error:
-        if isinstance(error.__cause__, BUSY):
+        if error.__cause__ is None or isinstance(error.__cause__, BUSY):
             raise
         raise NotNow(
-            "the database went away meanwhile, as it does when Trestle stops; there is no backup. "
-            "Make it again",
+            "the database went away meanwhile, as the embedded one does when Trestle stops "
+            f"({first_line(error.__cause__)}); there is no backup. Make it again",
             path="database.url",
         ) from error
 
@@ -95,10 +93,11 @@ async def write_all(
     with at_the_door():
         async with snapshot(connect, clock) as moment:
             contents = moment.contents
-            await _write_rows(writer, moment, report)
-            # After the rows: the key of a day is there before its first row.
-            kept |= {name: _read(state_dir / name) for name in FILES[1:]}
-            kept |= await asyncio.to_thread(_keys, state_dir, clock.today(), wanted)
+            with _told_as_cut_off():
+                await _write_rows(writer, moment, report)
+                # After the rows: the key of a day is there before its first row.
+                kept |= {name: _read(state_dir / name) for name in FILES[1:]}
+                kept |= await asyncio.to_thread(_keys, state_dir, clock.today(), wanted)
     for name, data in kept.items():
         if data is not None:
             writer.add(f"files/{name}", data)

@@ -40,7 +40,8 @@ def by_access(access: Access) -> Connect:
                 "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"
             ):
                 await access.become(role)(connection)
-            await be_missed(connection, _MISSED)
+            if access.name == BACKUP:
+                await be_missed(connection, _MISSED)
         except BaseException:
             connection.terminate()
             raise

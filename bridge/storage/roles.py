@@ -159,7 +159,7 @@ def access_by_url(settings: DatabaseSettings, name: str = APPLICATION) -> Access
 async def be_missed(connection: Connection, limit: int) -> None:
     """Have the server end the session so many seconds after our machine died, not hours.
 
-    ``limit`` is for what it sent to us and nobody took; one that is idle is missed in 11.
+    It is also how long the server waits for us to take what it has sent.
     """
     await connection.execute(
         "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; "

@@ -32,7 +32,8 @@ FILES: tuple[File, ...] = (
     File("keys/erased-people", Holds.ID, "hashes of who had what is kept about them erased, so "
          "that no backup undoes it; in no backup", "the installation"),
     File("keys/used-openids", Holds.NONE, "hashes of homeservers' tokens with which people signed "
-         "in to the web, so that no backup makes them good again; in no backup", "a day"),
+         "in to the web, so that no backup makes them good again; in no backup",
+         "a day, and then until the next sign-in"),
     File("keys/audit", Holds.SECRET, "the key of the audit's hashes", "the installation"),
     File("keys/database", Holds.SECRET, "passwords of the embedded database's roles",
          "the installation"),

@@ -4,7 +4,9 @@ None of them is stored, only its SHA-256: they are random and long, so that a ha
 Nothing is remembered in memory either: what is revoked is refused from the next request on.
 """
 
+import contextlib
 import hashlib
+import logging
 import secrets
 import uuid
 from collections.abc import Collection, Sequence
@@ -15,12 +17,15 @@ from pathlib import Path
 import asyncpg
 
 from bridge.model import AuditAction
+from bridge.sdk.errors import ConfigError
 from bridge.sdk.ids import UserId
 from bridge.sdk.secret import Secret
 from bridge.storage.audit import Audit
 from bridge.storage.door import at_the_door
 from bridge.storage.hashednotes import HashedNotes
 from bridge.storage.pool import Database
+
+log = logging.getLogger(__name__)
 
 IDLE = timedelta(hours=24)
 """A token that nobody used for so long ends ..."""
@@ -184,16 +189,21 @@ class UsedOpenIds:
     """Which OpenID tokens were shown to us, so that none is accepted again.
 
     Those of the last day are noted beside the database too, in ``keys/used-openids``: a restored
-    backup does not know them. Raises ``ConfigError`` if that file cannot be read.
+    backup does not know them.
     """
 
     def __init__(self, database: Database, state_dir: Path) -> None:
         self._database = database
-        self._notes = HashedNotes(
-            state_dir / "keys" / "used-openids",
-            "sign-ins of before a restored backup could be repeated, for as long as a homeserver "
-            "vouches for them",
-        )
+        path = state_dir / "keys" / "used-openids"
+        what = "a sign-in of before a restored backup could be repeated for a day"
+        try:
+            self._notes = HashedNotes(path, what)
+        except ConfigError as error:
+            # The database has them too: a day's notes are no reason to stand still.
+            log.warning("%s; it is begun anew", error, extra={"event": "used_openids_lost"})
+            with contextlib.suppress(OSError):
+                path.unlink()
+            self._notes = HashedNotes(path, what)
 
     async def note(self, digest: bytes, until: datetime) -> bool:
         """Note a token's hash until that moment; False if it was noted before.

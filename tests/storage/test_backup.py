@@ -208,7 +208,7 @@ async def test_a_backup_of_a_database_that_ends_with_trestle_leaves_nothing_and_
 ) -> None:
     embedded, state, backups = DatabaseSettings(), folder / "state", folder / "backups"
     backups.mkdir()
-    with pytest.RaisesGroup(pytest.RaisesExc(ConfigError, match="went away meanwhile, as it do")):
+    with pytest.RaisesGroup(pytest.RaisesExc(ConfigError, match="went away meanwhile")):
         async with Database.open(embedded, state, clock) as database, asyncio.TaskGroup() as group:
             owner = await database.owner()
             await owner.execute("BEGIN; LOCK TABLE told IN ACCESS EXCLUSIVE MODE")
