@@ -12,7 +12,6 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
-from ruamel.yaml.representer import RoundTripRepresenter
 
 from bridge import __version__
 from bridge.config import read_settings
@@ -21,6 +20,7 @@ from bridge.matrix.links import is_user_id
 from bridge.matrix.registration import random_localpart, random_token, registration
 from bridge.running.roster import check_modules, namespaces_of, protocols_of
 from bridge.sdk.errors import ConfigError
+from bridge.settings.document import Representer
 from bridge.settings.options import model_in
 from bridge.settings.records import Settings
 from bridge.storage.files import make_state_dir
@@ -181,15 +181,6 @@ def homeserver_lines(registered: Path, settings: Settings) -> str:
         "/etc/matrix-synapse/trestle.yaml\n"
         f"# The homeserver must reach Trestle at {settings.appservice.url}"
     )
-
-
-class Representer(RoundTripRepresenter):
-    """Spells nothing as ``null``."""
-
-
-Representer.add_representer(
-    type(None), lambda own, _: own.represent_scalar("tag:yaml.org,2002:null", "null")
-)
 
 
 def to_yaml(data: Mapping[str, Any], head: str = "") -> str:

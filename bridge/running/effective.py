@@ -12,10 +12,10 @@ from pydantic import BaseModel
 from ruamel.yaml import YAML
 
 from bridge.config import Reading
-from bridge.init import Representer
 from bridge.logs import redact
 from bridge.running.workshop import model_of
 from bridge.sdk.secret import Secret
+from bridge.settings.document import Representer
 from bridge.settings.options import check_module, variable_of
 from bridge.settings.records import (
     Address,

@@ -1,4 +1,5 @@
-"""Reads a file of settings as plain values that are safe to walk, whatever they mean."""
+"""A file of settings as plain values that are safe to walk, whatever they mean; and how they are
+spelled."""
 
 import os
 import re
@@ -7,6 +8,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.representer import RoundTripRepresenter
 
 from bridge.sdk.errors import ConfigError
 
@@ -15,6 +17,15 @@ _INSTALLED = Path("/etc/trestle/config.yaml")
 _ODD = re.compile(r"[\x00\ud800-\udfff]")
 _DEEPEST = 50
 """How many values may stand inside each other. Ours need five."""
+
+
+class Representer(RoundTripRepresenter):
+    """Spells nothing as ``null``, here alone: what is added to a representer is its class's."""
+
+
+Representer.add_representer(
+    type(None), lambda own, _: own.represent_scalar("tag:yaml.org,2002:null", "null")
+)
 
 
 def read_bytes(path: Path) -> tuple[bytes, int]:

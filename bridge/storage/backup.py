@@ -21,6 +21,7 @@ from bridge.storage.files import write_private
 from bridge.storage.keys import key_files
 from bridge.storage.reach import readable
 from bridge.storage.retention import oldest_kept
+from bridge.storage.schema import OWNER
 
 Report = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and how much there is, in bytes or rows."""
@@ -58,7 +59,12 @@ async def back_up(
     archive.refuse_existing(path, force=force)
     wanted = wanted or Wanted()
     async with readable(database, state_dir) as connect:
-        with archive.writing(path, clock.now(), force=force, state_dir=state_dir) as writer:
+        with at_the_door():  # One that is not there has not gone away.
+            await (await connect(OWNER)).close()
+        with (
+            archive.writing(path, clock.now(), force=force, state_dir=state_dir) as writer,
+            _told_as_cut_off(),
+        ):
             manifest = await write_all(
                 writer, connect, state_dir, clock, wanted, report, server_name
             )
@@ -70,8 +76,7 @@ async def back_up(
 def _told_as_cut_off() -> Iterator[None]:
     """Raise ``NotNow`` where the database goes away that was there."""
     try:
-        with at_the_door():
-            yield
+        yield
     except TemporaryFailure as error:
         if error.__cause__ is None or isinstance(error.__cause__, BUSY):
             raise
@@ -93,11 +98,10 @@ async def write_all(
     with at_the_door():
         async with snapshot(connect, clock) as moment:
             contents = moment.contents
-            with _told_as_cut_off():
-                await _write_rows(writer, moment, report)
-                # After the rows: the key of a day is there before its first row.
-                kept |= {name: _read(state_dir / name) for name in FILES[1:]}
-                kept |= await asyncio.to_thread(_keys, state_dir, clock.today(), wanted)
+            await _write_rows(writer, moment, report)
+            # After the rows: the key of a day is there before its first row.
+            kept |= {name: _read(state_dir / name) for name in FILES[1:]}
+            kept |= await asyncio.to_thread(_keys, state_dir, clock.today(), wanted)
     for name, data in kept.items():
         if data is not None:
             writer.add(f"files/{name}", data)

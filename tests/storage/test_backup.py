@@ -223,6 +223,15 @@ async def test_a_backup_of_a_database_that_ends_with_trestle_leaves_nothing_and_
     assert not list(backups.iterdir())
 
 
+async def test_a_database_that_is_not_there_is_told_as_such_and_not_as_one_that_went_away(
+    folder: Path, clock: TurnedClock
+) -> None:
+    nowhere = DatabaseSettings(url="postgresql://trestle@127.0.0.1:9/trestle")
+    with pytest.raises(ConfigError, match=r"127\.0\.0\.1.* cannot be reached"):
+        await back_up(folder / "backup", nowhere, folder, clock=clock, server_name="test.example")
+    assert not list(folder.glob("backup*"))
+
+
 async def test_a_backup_over_which_the_schema_changed_is_none(
     cluster: Cluster, folder: Path, clock: TurnedClock
 ) -> None:

@@ -226,3 +226,15 @@ async def test_beside_the_database_used_openid_tokens_are_known_for_a_day(
         assert await used.note(bytes([hours]) * 32, until)
         assert not await used.note(bytes(32), until)
     assert len((folder / "keys/used-openids").read_text().split()) == 3
+
+
+async def test_damaged_notes_of_used_openid_tokens_keep_nothing_from_starting(
+    database: Database, folder: Path, clock: TurnedClock
+) -> None:
+    until, file = clock.now() + timedelta(days=30), folder / "keys/used-openids"
+    assert await UsedOpenIds(database, folder).note(b"h" * 32, until)
+    file.write_bytes(b"\xff")
+    used = UsedOpenIds(database, folder)
+    assert not await used.note(b"h" * 32, until), "the database has it"
+    assert await used.note(b"i" * 32, until)
+    assert not await UsedOpenIds(database, folder).note(b"i" * 32, until)

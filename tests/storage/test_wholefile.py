@@ -82,3 +82,16 @@ def test_where_it_cannot_be_given_our_group_gets_no_more_than_all_others(
     finally:
         os.seteuid(we)
     assert stat.S_IMODE((folder / "file").stat().st_mode) == left
+
+
+def test_in_a_folder_that_may_not_be_read_it_is_written_all_the_same(folder: Path) -> None:
+    folder.chmod(0o333)
+    we = os.geteuid()
+    if we == 0:
+        os.seteuid(65534)
+    try:
+        write_whole(folder / "file", b"words")
+    finally:
+        os.seteuid(we)
+        folder.chmod(0o700)
+    assert (folder / "file").read_bytes() == b"words"
