@@ -10,7 +10,8 @@ from bridge.sdk.ids import RemoteUserId
 class InvitesPeople(Protocol):
     """A client that can invite people of the network into a chat, with its login's rights there.
 
-    Raises as ``ManagesChats`` does.
+    Raises as ``ManagesChats`` does, and ``DeliveryUncertain`` where it stays unknown whether the
+    network has passed it on.
     """
 
     async def invite(self, chat: RemoteChat, person: RemoteUserId) -> bool:

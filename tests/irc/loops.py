@@ -1,4 +1,4 @@
-"""A loop whose time a test sets, for what takes long or must not depend on the machine's speed."""
+"""Loops whose time a test sets, for what takes long or must not depend on the machine's speed."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -25,12 +25,31 @@ class SteppedLoop(asyncio.SelectorEventLoop):
             await asyncio.sleep(0)
 
 
-def run_stepped(main: Callable[[SteppedLoop], Awaitable[None]]) -> None:
-    """Run a test on such a loop."""
-    loop = SteppedLoop()
+class SkippingLoop(asyncio.SelectorEventLoop):
+    """A loop whose time goes on by itself, and which a test may set forward: for what has sockets
+    and a wait in it."""
 
+    skipped = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.skipped
+
+
+def run_stepped(main: Callable[[SteppedLoop], Awaitable[None]]) -> None:
+    """Run a test on a loop whose time is the test's."""
+    loop = SteppedLoop()
+    _run(main(loop), loop)
+
+
+def run_skipping(main: Callable[[SkippingLoop], Awaitable[None]]) -> None:
+    """Run a test on a loop whose time it may set forward."""
+    loop = SkippingLoop()
+    _run(main(loop), loop)
+
+
+def _run(test: Awaitable[None], loop: asyncio.AbstractEventLoop) -> None:
     async def run() -> None:
-        await main(loop)
+        await test
 
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         runner.run(run())

@@ -39,9 +39,12 @@ async def test_who_runs_no_channel_has_the_server_asked_about_nothing_unnamed() 
         scripted_server() as server,
         listening(server, Network(server.port), "@olga +vera bob") as (_, host, peer, _),
     ):
-        peer.say(*(f":{nick}!u@{nick} PRIVMSG {{nick}} :leave" for nick in ("vera", "bob")))
-        for nick in ("vera", "bob"):
-            await peer.expect(f"NOTICE {nick} :That cannot be done: you are an operator of no")
+        seen = "That cannot be done: I see you as an operator of no bridged channel just now"
+        again = "say it once more with the channel's name behind it"
+        for nick, said in (("vera", "leave"), ("bob", "Block carl")):
+            peer.say(f":{nick}!u@{nick} PRIVMSG {{nick}} :{said}")
+            told = await peer.expect(f"NOTICE {nick} :{seen}; {again}")
+            assert f"({said.replace('B', 'b')} #channel)" in told
         peer.say(":bob!u@bob PRIVMSG {nick} :leave #a #b #c #d")
         await peer.expect("NOTICE bob :That cannot be done: name 3 channels at a time")
         await synced(peer)
@@ -52,6 +55,19 @@ async def test_who_runs_no_channel_has_the_server_asked_about_nothing_unnamed() 
         list_names(peer, "@bob", bob="u@bob")
         await peer.expect("NOTICE bob :leave is done")
         assert [one.moderator.name for one in host.wishes] == ["bob"]
+
+
+async def test_whom_the_relay_saw_as_operator_and_the_server_does_not_is_told_just_that() -> None:
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port), "@olga") as (_, host, peer, _),
+    ):
+        peer.say(":olga!o@h PRIVMSG {nick} :leave")
+        await peer.expect("NAMES #room")
+        list_names(peer, "olga", olga="o@h")
+        told = await peer.expect("NOTICE olga :That cannot be done: ")
+        assert "you are an operator of no bridged channel, as far as the server says" in told
+        assert host.wishes == []
 
 
 async def test_an_operator_who_ends_it_does_not_wait_for_what_others_look_at() -> None:

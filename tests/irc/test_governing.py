@@ -1,10 +1,11 @@
 """What a room does to a ghost hits that person on the network, and nobody else."""
 
+import asyncio
 from collections.abc import Awaitable
 
 import pytest
 
-from bridge.sdk.errors import PermanentFailure
+from bridge.sdk.errors import DeliveryUncertain, PermanentFailure
 from bridge.sdk.events import Rank, Removal
 from bridge.sdk.ids import RemoteUserId, UserId
 from tests.irc.stage import Network, chat, listening, speaking, synced
@@ -15,6 +16,11 @@ ROOM = chat("#room")
 
 async def refused(doing: Awaitable[None], why: str) -> None:
     with pytest.raises(PermanentFailure, match=why):
+        await doing
+
+
+async def uncertain(doing: Awaitable[bool]) -> None:
+    with pytest.raises(DeliveryUncertain):
         await doing
 
 
@@ -60,3 +66,20 @@ async def test_a_ghost_with_a_nick_of_ours_is_not_put_out_nor_given_a_rank() -> 
             # What is done to the person is done to their connection.
             await relay.set_rank(ROOM, UserId("@alice:example.org"), Rank.VOICED)
             await peer.expect("MODE #room +v Alice")
+
+
+async def test_an_invitation_that_gets_no_answer_may_be_passed_on_or_not() -> None:
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port)) as (relay, _, peer, _),
+        asyncio.TaskGroup() as tasks,
+    ):
+        person = RemoteUserId("dora")
+        asked = tasks.create_task(relay.invite(ROOM, person))
+        await peer.expect("INVITE dora #room")
+        peer.say(":irc.test 443 {nick} dora #room :is already on channel")
+        assert await asked is False
+        again = tasks.create_task(uncertain(relay.invite(ROOM, person)))
+        await peer.expect("INVITE dora #room")
+        peer.close()
+        await again

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+from bridge.networks.irc.network.history import ANSWER_SECONDS
 from bridge.networks.irc.private.missed import MOST_PAGES, STORE_PREFIX
 from bridge.sdk.events import RemoteMessage, RemoteRemark
 from bridge.sdk.ids import LoginId, RemoteUserId
@@ -10,6 +11,7 @@ from bridge.sdk.login import Login, LoginKind
 from bridge.sdk.secret import Secret
 from bridge.sdk.text import to_plain
 from tests.irc.histories import CAPABILITIES, ISUPPORT, at
+from tests.irc.loops import SkippingLoop, run_skipping
 from tests.irc.stage import Host, Network, chat, running, speaking, synced, user_id
 from tests.rigs.scripted_irc import Peer, ScriptedServer, scripted_server
 
@@ -139,29 +141,32 @@ async def test_a_server_that_never_ends_to_name_people_is_asked_so_often_and_no_
             assert sum("TARGETS" in one for one in peer.heard) == MOST_PAGES
 
 
-async def test_who_is_known_to_have_spoken_is_asked_for_where_the_next_answer_does_not_come() -> (
-    None
-):
-    async with scripted_server() as server:
-        network = Network(server.port)
-        await been_away(server, network)
-        async with signed_in(server, network) as (peer, host):
-            await peer.expect("CHATHISTORY TARGETS")
-            peer.say(*entries(("anna", 11), ("bob", 12), ("carl", 13)))
-            await peer.expect("CHATHISTORY TARGETS")
-            await peer.expect(f"CHATHISTORY AFTER anna timestamp={at(10)} 3")
-            await peer.expect(f"CHATHISTORY AFTER bob timestamp={at(10)} 3")
-            await peer.expect(f"CHATHISTORY AFTER carl timestamp={at(10)} 3")
-            peer.say(*page("bob", said(12, "before")), *page("anna"))
-            peer.say("FAIL CHATHISTORY INVALID_TARGET AFTER carl :Not here any more")
-            await host.wait_for(RemoteMessage)
-            await synced(peer)
-            await synced(peer)
-            # That was no answer to the question who else spoke.
-            assert sum("CHATHISTORY AFTER bob" in one for one in peer.heard) == 1
-        # Others may have spoken: the next connection asks for the whole gap.
-        async with signed_in(server, network) as (peer, _):
-            await peer.expect(f"CHATHISTORY TARGETS timestamp={at(10)} ")
+def test_who_is_known_to_have_spoken_is_asked_for_where_the_next_answer_does_not_come() -> None:
+    async def check(loop: SkippingLoop) -> None:
+        async with scripted_server() as server:
+            network = Network(server.port)
+            await been_away(server, network)
+            async with signed_in(server, network) as (peer, host):
+                await peer.expect("CHATHISTORY TARGETS")
+                peer.say(*entries(("anna", 11), ("bob", 12), ("carl", 13)))
+                await peer.expect("CHATHISTORY TARGETS")
+                await synced(peer)
+                assert not any("CHATHISTORY AFTER" in one for one in peer.heard)
+                loop.skipped += ANSWER_SECONDS
+                for nick in ("anna", "bob", "carl"):
+                    await peer.expect(f"CHATHISTORY AFTER {nick} timestamp={at(10)} 3")
+                peer.say(*page("bob", said(12, "before")), *page("anna"))
+                peer.say("FAIL CHATHISTORY INVALID_TARGET AFTER carl :Not here any more")
+                await host.wait_for(RemoteMessage)
+                await synced(peer)
+                await synced(peer)
+                # That was no answer to the question who else spoke.
+                assert sum("CHATHISTORY AFTER bob" in one for one in peer.heard) == 1
+            # Others may have spoken: the next connection asks for the whole gap.
+            async with signed_in(server, network) as (peer, _):
+                await peer.expect(f"CHATHISTORY TARGETS timestamp={at(10)} ")
+
+    run_skipping(check)
 
 
 async def test_a_time_that_a_wrong_clock_tells_is_not_up_to_where_all_is_heard() -> None:

@@ -10,7 +10,7 @@ from bridge.networks.irc.wire import Incoming, Source, parse
 from bridge.sdk.errors import DeliveryError
 from bridge.sdk.events import RemoteJoin, RemoteLeave, RemoteRemark
 from tests.irc.echoes import LABELS, entered, labelled, outcome
-from tests.irc.handshakes import begin, feed, identity
+from tests.irc.handshakes import begin, feed, identity, sasl
 from tests.irc.stage import Network, chat, listening, synced
 from tests.rigs.scripted_irc import scripted_server
 
@@ -120,6 +120,41 @@ def test_of_what_is_offered_later_and_refused_together_each_is_asked_for_by_itse
     assert said(offers, ":s CAP me NAK :batch setname") == ["CAP REQ batch", "CAP REQ setname"]
     assert said(offers, ":s CAP me NAK :setname") == []
     assert said(offers, ":s CAP me NAK :nothing that was offered") == []
+
+
+def test_what_is_given_without_what_it_needs_is_not_held() -> None:
+    handshake, _ = begin(identity())
+    names = "batch draft/chathistory draft/event-playback draft/multiline server-time"
+    feed(handshake, f":s CAP * LS :{names}", f":s CAP * NAK :{names}", ":s CAP * NAK batch")
+    for one in names.split()[1:-1]:
+        assert feed(handshake, f":s CAP * ACK {one}") == []
+    assert feed(handshake, ":s CAP * ACK server-time") == ["CAP END"]
+    # What a history is told in would be taken for what is said now.
+    assert handshake.offers.held == {"server-time"}
+
+
+def test_what_is_needed_may_be_given_after_what_needs_it() -> None:
+    offers = Offers()
+    offers.take("draft/message-redaction")
+    assert offers.held == frozenset()
+    offers.take("message-tags")
+    assert offers.held == {"draft/message-redaction", "message-tags"}
+
+
+def test_a_server_that_repeats_all_that_it_refused_is_asked_for_each_once() -> None:
+    handshake, _ = begin(sasl())
+    names = "batch sasl server-time setname"
+    feed(handshake, f":s CAP * LS :{names.replace('sasl', 'sasl=PLAIN')}")
+    apart = feed(handshake, f":s CAP * NAK :{names}")
+    assert apart == [f"CAP REQ {one}" for one in names.split()]
+    assert feed(handshake, *[f":s CAP * NAK :{names}"] * 2, ":s CAP * ACK sasl") == []
+    assert feed(handshake, f":s CAP * NAK :{names}") == ["AUTHENTICATE PLAIN"]
+    # What is offered anew is asked for anew.
+    offers = handshake.offers
+    refused = "NAK :batch server-time setname"
+    assert said(offers, ":s CAP me NEW :setname") == ["CAP REQ :batch server-time setname"]
+    assert len(said(offers, f":s CAP me {refused}")) == 3
+    assert said(offers, f":s CAP me {refused}") == []
 
 
 async def test_when_labels_go_what_is_on_its_way_is_confirmed_by_a_pong() -> None:

@@ -103,3 +103,22 @@ def test_what_comes_behind_a_new_nick_is_read_by_that_nick() -> None:
             assert not ground.say(SAID)
 
     run_stepped(check)
+
+
+def test_behind_a_new_nick_that_is_read_and_not_worked_on_nothing_is_left_out() -> None:
+    async def check(loop: SteppedLoop) -> None:
+        ground = Ground()
+        async with asyncio.TaskGroup() as tasks:
+            first = tasks.create_task(ground.connection.read())
+            await loop.turn()
+            loop.now += 5
+            ground.say(TO_US + b":ann!a@h NICK zoe\r\n")
+        assert first.result().param(1) == "psst"
+        # Whoever reads is busy with that: the line behind it is out of the reader, not yet seen.
+        loop.now += 7
+        ground.say(b":zoe!a@h PRIVMSG #room :an echo\r\n")
+        assert ground.connection.waited == 5
+        assert (await ground.connection.read()).command == "NICK"
+        assert (await ground.connection.read()).param(1) == "an echo"
+
+    run_stepped(check)

@@ -7,6 +7,7 @@ import pytest
 from bridge.networks.irc.client.client import IrcClient
 from bridge.networks.irc.client.signin import SERVER_PASSWORD, IrcLogin
 from bridge.networks.irc.network.network import Network
+from bridge.networks.irc.protocol.isupport import Isupport
 from bridge.networks.irc.settings import IrcSettings
 from bridge.networks.irc.wire import Source
 from bridge.sdk.errors import LoginRequired, PermanentFailure
@@ -57,6 +58,34 @@ async def test_the_trial_shows_and_has_what_the_login_will() -> None:
         assert said.startswith("WEBIRC trusted trestle 2001:db8:7:")
         assert "USER alice " in said
         assert "@alice:example.org" not in said
+
+
+async def tried(
+    server: ScriptedServer, network: Network, answers: dict[str, Secret]
+) -> tuple[str, str]:
+    """By which nick an account is tried, and what the login is called then."""
+    async with asyncio.TaskGroup() as tasks:
+        trial = tasks.create_task(IrcLogin(SERVER_PASSWORD.id, ALICE, network).submit(answers))
+        peer = await server.accept()
+        await peer.welcome()
+    (nick,) = [one.split()[1] for one in peer.heard if one.startswith("NICK ")]
+    return nick, trial.result().name
+
+
+async def test_the_trial_without_a_nick_has_the_one_that_the_login_will() -> None:
+    async with scripted_server() as server:
+        network, given = network_of(server, puppet_nick="{name}[m]"), answers("alix")
+        assert await tried(server, network, given) == ("alix", "alix")
+        del given["nick"]
+        # Of the login's name its nick is made, with one mark.
+        assert await tried(server, network, given) == ("alice[m]", "alice")
+        nicks = network.nicks(MemoryStore())
+        await nicks.choose(ALICE, "al", Isupport())
+        assert await tried(server, network, given) == ("al", "alice")
+        await nicks.choose(ALICE, "lis", Isupport())
+        await nicks.choose(BOB, "alice[m]", Isupport())
+        await nicks.forget(ALICE)
+        assert await tried(server, network, given) == ("alice_[m]", "alice")
 
 
 async def test_a_ban_of_those_who_try_holds_others_back() -> None:

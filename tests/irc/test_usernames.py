@@ -178,3 +178,15 @@ async def test_what_was_said_is_ours_by_nick_and_by_what_is_seen_of_the_user_nam
     await names.change(ALICE, "wonder", LIMITS)
     for seen in ("~wonder", "~alice"):
         assert network.was_ours(Source("Alice", seen, "h"), ""), seen
+
+
+async def test_the_relay_goes_by_plain_nicks_and_people_by_those_with_the_mark() -> None:
+    server, form = ServerSettings(host="irc.test", port=6697), "{name}[m]"
+    network = IrcNetwork(IrcSettings(servers=(server,), nick="relay[m]", puppet_nick=form))
+    await network.nicks(MemoryStore()).assign(ALICE, "Alice", LIMITS)
+    for nick, user, is_ours in (
+        ("relay[m]", "trestle", True), ("relay[m]_", "trestle", True),
+        ("relay_[m]", "trestle", False), ("Alice_[m]", "alice", True),
+        ("Alice[m]_", "alice", False),
+    ):  # fmt: skip
+        assert network.was_ours(Source(nick, user, "h"), "") is is_ours, nick

@@ -8,7 +8,7 @@ from bridge.core.rooms.attendance import is_left_out
 from bridge.core.rooms.house import House
 from bridge.core.traffic.doorway import Doorway
 from bridge.model import Follow
-from bridge.sdk.errors import DeliveryError, PermanentFailure
+from bridge.sdk.errors import DeliveryError, DeliveryUncertain, PermanentFailure
 from bridge.sdk.events import RemoteChat, RemoteUser
 from bridge.sdk.ids import RemoteUserId, UserId
 from bridge.sdk.inviting import InvitesPeople
@@ -23,7 +23,8 @@ async def call_in(
     """Invite a person of the network into the chat; False if they are there already.
 
     By the inviter's own connection, and where that may not, by the relay's if it is to serve them
-    (``by_relay``). Raises a ``DeliveryError`` with what keeps it from being done.
+    (``by_relay``). Raises a ``DeliveryError`` with what keeps it from being done;
+    ``DeliveryUncertain`` if it may be done: then nobody else does it, too.
     """
     portal = door.portal
     if portal.follow is Follow.NOTHING:
@@ -44,6 +45,8 @@ async def call_in(
     for session in sessions:
         try:
             return await _invite(session, door.chat, person)
+        except DeliveryUncertain:
+            raise
         except DeliveryError as error:
             failure = error
     raise failure
@@ -63,4 +66,4 @@ async def _invite(session: Session, chat: RemoteChat, person: RemoteUserId) -> b
             with outliving_module("invite somebody"):
                 return await client.invite(chat, person)
     except TimeoutError as error:
-        raise PermanentFailure("the network did not answer in time") from error
+        raise DeliveryUncertain("the network did not answer in time") from error

@@ -23,7 +23,7 @@ from bridge.core.traffic.doorway import Doorway
 from bridge.core.traffic.roomacts import refuse_late
 from bridge.matrix.client import MatrixError, failure_of
 from bridge.model import LoginRow, Members, Outgoing, Permission, Portal, SendKind
-from bridge.sdk.errors import PermanentFailure, TemporaryFailure
+from bridge.sdk.errors import DeliveryUncertain, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat, RemoteMessage, RemoteRename, RemoteUser, Sender
 from bridge.sdk.ids import LoginId, RemoteChatId, RemoteUserId, RoomId, UserId
 from bridge.sdk.module import FindsChats, HasDirectChats
@@ -208,6 +208,11 @@ class DirectChats:
         except TemporaryFailure as error:
             again = f"{str(error).rstrip('.')}; invite them again"
             raise PermanentFailure(f"they are not invited into {what}: {again}") from error
+        except DeliveryUncertain as error:
+            raise PermanentFailure(
+                f"they may have been invited into {what}: {str(error).rstrip('.')}; if they know "
+                "nothing of it, invite them again"
+            ) from error
         except PermanentFailure as error:
             raise PermanentFailure(f"they are not invited into {what}: {error}") from error
         if is_new:

@@ -139,7 +139,7 @@ class IrcSettings(_Strict):
     puppet_nick: str = Field(
         default=NAME,
         description="What the nicks of Matrix users are like: {name} is the name that they have "
-        "there. Some networks want to see who comes by a bridge, {name}[m] say. Whoever has a "
+        'there. Some networks want to see who comes by a bridge, "{name}[m]" say. Whoever has a '
         "nick keeps it.",
     )
     username: str = Field(
@@ -334,7 +334,7 @@ class IrcSettings(_Strict):
         if not is_form(value):
             raise ValueError(
                 f"it must hold {NAME} once and beside it at most {MOST_AROUND} characters of a "
-                f"nick: {NAME}[m] say"
+                f'nick: "{NAME}[m]" say'
             )
         return value
 

@@ -90,14 +90,22 @@ async def invite(
 
     Raises a ``DeliveryError``.
     """
-    asked = line("INVITE", _nick_of(person, network), chat.name)
+    nick = _nick_of(person, network)
     try:
-        await inquiries.ask(asked, wanted={replies.INVITING})
+        await invite_nick(inquiries, chat, nick)
     except replies.CommandRefusedError as error:
         if error.code != replies.THERE_ALREADY:
             raise
         return False
     return True
+
+
+async def invite_nick(inquiries: Inquiries, chat: RemoteChat, nick: str) -> None:
+    """Invite whoever has a nick into a channel.
+
+    Raises a ``DeliveryError``: the channel's refusal, also where they are there already.
+    """
+    await inquiries.change(line("INVITE", nick, chat.name), wanted={replies.INVITING})
 
 
 async def _let_in(inquiries: Inquiries, chat: RemoteChat, nick: str, network: Network) -> None:

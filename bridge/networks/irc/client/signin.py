@@ -7,7 +7,7 @@ from bridge.networks.irc.client.naming import gateway_of, known_address_of, real
 from bridge.networks.irc.connections.dial import Way, connect
 from bridge.networks.irc.connections.gate import Urgency
 from bridge.networks.irc.connections.ident import listening
-from bridge.networks.irc.names.nicks import SHORTEST_LIMIT, base_of, candidates, is_nick
+from bridge.networks.irc.names.nicks import base_of, is_nick
 from bridge.networks.irc.network.network import Network
 from bridge.networks.irc.protocol.endings import BannedError
 from bridge.networks.irc.protocol.handshake import Identity
@@ -75,20 +75,18 @@ class IrcLogin:
         if nick is not None and self._network.is_anothers(nick.reveal(), self._owner):
             raise PermanentFailure("That nick is kept for somebody else here; choose another.")
         account = answers.get("account")
-        called = nick or account
-        name = called.reveal() if called is not None else base_of(self._owner, "")
-        await self._try(name, answers)
-        return Finished(name=name if account is None else account.reveal(), secrets=answers)
+        wanted, name = nick or account, account or nick
+        await self._try("" if wanted is None else wanted.reveal(), answers)
+        called = base_of(self._owner, "") if name is None else name.reveal()
+        return Finished(name=called, secrets=answers)
 
-    async def _try(self, name: str, answers: Mapping[str, Secret]) -> None:
+    async def _try(self, wanted: str, answers: Mapping[str, Secret]) -> None:
         """Connect as the login will, in its turn, from its address and with what it shows."""
         network, owner, settings = self._network, self._owner, self._network.settings
-        base = name if is_nick(name) else base_of(owner, "")
         username, account = await network.assign_username(owner), answers.get("account")
         address = known_address_of(settings, owner)
-        nicks = candidates(base, SHORTEST_LIMIT)
         identity = Identity(
-            nicks=(nick for nick in nicks if not network.is_anothers(nick, owner)),
+            nicks=network.nicks_for(owner, wanted),
             username=username,
             realname=realname_of(settings, owner),
             password=answers.get("server_password", settings.password),

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 
 from bridge.networks.irc.channels import bans
+from bridge.networks.irc.channels.governing import invite_nick
 from bridge.networks.irc.channels.rollcall import find_person
 from bridge.networks.irc.client.client import IrcClient
 from bridge.networks.irc.commands.listing import MOST_WORD_BYTES, show_names
@@ -151,7 +152,7 @@ async def invite(call: NetworkCall) -> str:
     nick = read_nick(call.text)
 
     async def do(client: IrcClient, connection: Connection, inquiries: Inquiries) -> None:
-        await inquiries.change(line("INVITE", nick, chat.name), wanted={replies.INVITING})
+        await invite_nick(inquiries, chat, nick)
 
     await _act(call, do)
     return f"{nick} is invited to {chat.name}."

@@ -25,7 +25,7 @@ SHORTEST_LIMIT = 9
 """RFC 1459's limit: what every server takes, before it has told its own."""
 
 NAME = "{name}"
-"""Stands for the user's name in what nicks are made like (``{name}[m]``)."""
+"""Stands for the user's name in what nicks are made like (``"{name}[m]"``)."""
 MOST_AROUND = 6
 """Characters beside the name: a short nick must have room for both."""
 _LEAST_NAME = 2
@@ -61,6 +61,11 @@ def base_of(user: UserId, name: str) -> str:
         if len(nick) >= 2 and any(character.isalnum() for character in nick):
             return nick
     return "matrix"
+
+
+def named_after(user: UserId, name: str, form: str) -> str:
+    """Make a nick of a user's name that is like ``form``, of any length."""
+    return form.replace(NAME, base_of(user, name))
 
 
 def is_form(text: str) -> bool:
@@ -121,7 +126,7 @@ class Nicks:
 
     def named_after(self, user: UserId, name: str) -> str:
         """Make a nick of a user's name as nicks are made here, of any length."""
-        return self._form.replace(NAME, base_of(user, name))
+        return named_after(user, name, self._form)
 
     def candidates(self, base: str, limit: int) -> Iterator[str]:
         """Yield a user's nick and others like it: see :func:`candidates`."""

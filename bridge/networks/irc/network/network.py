@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import count, islice
 from time import monotonic
@@ -14,7 +14,15 @@ from bridge.networks.irc.connections.gate import Gate
 from bridge.networks.irc.connections.inquiry import Inquiries
 from bridge.networks.irc.connections.sending import Means
 from bridge.networks.irc.names import masks
-from bridge.networks.irc.names.nicks import Nicks, candidates, nicks_of_relay, username_of
+from bridge.networks.irc.names.nicks import (
+    SHORTEST_LIMIT,
+    Nicks,
+    candidates,
+    is_nick,
+    named_after,
+    nicks_of_relay,
+    username_of,
+)
 from bridge.networks.irc.names.usernames import Usernames, as_seen
 from bridge.networks.irc.network.banlists import BanLists
 from bridge.networks.irc.network.banned import Banned
@@ -132,6 +140,18 @@ class Network:
         if self._nicks is None or self.isupport is None:
             return ""
         return await self._nicks.foretell(owner, name, self.isupport)
+
+    def nicks_for(self, owner: UserId, wanted: str) -> Iterator[str]:
+        """Yield the nicks by which somebody may come in before a server has told its limits.
+
+        ``wanted``: what they are like; if it is no nick, they are like the one that the user has
+        or would be given.
+        """
+        form, kept = self.settings.puppet_nick, self._nicks.nick_of(owner) if self._nicks else None
+        base = wanted if is_nick(wanted) else kept or named_after(owner, "", form)
+        for nick in candidates(base, SHORTEST_LIMIT, form):
+            if not self.is_anothers(nick, owner):
+                yield nick
 
     def is_relays(self, nick: str) -> bool:
         """Whether the nick is our own relay's."""
@@ -355,18 +375,16 @@ class Network:
         limits = self.isupport or Isupport()
         user = as_seen(source.user.lstrip("~"), limits)
         owned = self._nicks.owned() if self._nicks else ()
-        bases = [
-            nick for owner, nick in owned
+        alike = [
+            candidates(nick, limits.nick_length, self.settings.puppet_nick)
+            for owner, nick in owned
             if user in {as_seen(name, limits) for name in self._usernames_of(owner)}
-        ]  # fmt: skip
+        ]
         if user == as_seen(self.settings.username, limits):
-            bases.append(self.settings.nick)
+            alike.append(candidates(self.settings.nick, limits.nick_length))
         nick = limits.fold(source.nick)
-        alike = self._nicks.candidates if self._nicks else candidates
         return any(
-            limits.fold(one) == nick
-            for base in bases
-            for one in islice(alike(base, limits.nick_length), MOST_NICKS)
+            limits.fold(one) == nick for nicks in alike for one in islice(nicks, MOST_NICKS)
         )
 
     def _usernames_of(self, owner: UserId) -> Sequence[str]:

@@ -81,6 +81,8 @@ class _Served:
     """The nick was seen to go from them, or to another."""
     priority: Priority = Priority.BACKGROUND
     """With which the server is asked for it."""
+    words: str = ""
+    """What was said, without the channels."""
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
@@ -133,7 +135,10 @@ class Desk:
             return False
         named = [word for word in words[1:] if limits.names_channel(word)]
         about = " ".join(word for word in words[1:] if not limits.names_channel(word))
-        said = _Said(source=source, nick=source.nick, wish=wish, named=named, about=about)
+        said = _Said(
+            source=source, nick=source.nick, wish=wish, named=named, about=about,
+            words=f"{word} {_short(about)}".strip(),
+        )  # fmt: skip
         if wish is None:
             window, who, most = _Window.HELP, f"{HELP}@{source.host or source.nick}", 1
         elif self.seems_to_run_any(source.nick, named):
@@ -305,9 +310,14 @@ class Desk:
                 f"the server does not say that you are an operator of {', '.join(named)}: take "
                 "the sign (+o), and if the channel is hidden (+s, +p), show it for a moment"
             )
+        if chats:  # The server was asked about them.
+            raise PermanentFailure(
+                "you are an operator of no bridged channel, as far as the server says; you may "
+                "name the channel, too"
+            )
         raise PermanentFailure(
             "I see you as an operator of no bridged channel just now; say it once more with the "
-            "channel's name behind it (status #channel), so that I ask the server"
+            f"channel's name behind it ({said.words} #channel), so that I ask the server"
         )
 
     async def _moderators(self, channel: str, priority: Priority) -> Collection[str]:

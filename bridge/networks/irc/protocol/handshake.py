@@ -131,9 +131,6 @@ class Handshake:
             case "NAK" if apart := self.offers.ask_apart(message.param(-1)):
                 self._requests += len(apart) - 1
                 return apart
-            case "NAK" if self._sasl and "sasl" in message.param(-1).lower().split():
-                if not self._goes_without():
-                    raise ModuleNotReady(f"{self._server} offers SASL and then refuses it.")
             case "NAK":
                 pass
             case _:
@@ -145,6 +142,8 @@ class Handshake:
         if self._sasl and "sasl" in self.offers.held:
             self._choose(self.offers.values.get("sasl", "").split(","))
             return self._try_next(None)
+        if self._sasl and not self._goes_without():
+            raise ModuleNotReady(f"{self._server} offers SASL and then refuses it.")
         return [line("CAP", "END")]
 
     def _request(self) -> list[Line]:

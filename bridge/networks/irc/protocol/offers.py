@@ -34,7 +34,10 @@ class Offers:
         self.values: dict[str, str] = {}
         """What is offered and of use, with its value."""
         self.held: frozenset[str] = frozenset()
-        """What we were given."""
+        """What we were given, and can use: with what it needs."""
+        self._given: frozenset[str] = frozenset()
+        """The same, with or without what it needs."""
+        self._asked_apart: set[str] = set()
 
     def learn(self, words: str) -> None:
         """Take note of what is offered (``CAP LS``, ``CAP NEW``), as far as it is of any use."""
@@ -61,31 +64,41 @@ class Offers:
     def ask_apart(self, refused: str) -> list[Line]:
         """Return requests for each name of one that was refused; none where it was one name.
 
-        A server that does not take one of them takes none.
+        A server that does not take one of them takes none. None is asked for so twice, whatever
+        the server repeats, until something new is offered.
         """
-        names = [name for name in refused.lower().split() if name in self.values]
-        return [line("CAP", "REQ", name) for name in names] if len(names) > 1 else []
+        names = list(dict.fromkeys(one for one in refused.lower().split() if one in self.values))
+        apart = [one for one in names if one not in self._asked_apart] if len(names) > 1 else []
+        self._asked_apart.update(apart)
+        return [line("CAP", "REQ", name) for name in apart]
 
     def take(self, words: str) -> None:
         """Take note of what was given, or with a hyphen taken back (``CAP ACK``)."""
+        given = self._given
         for word in words.lower().split():
             name = word.lstrip("-~=").partition("=")[0]
             named = {name} & _USEFUL
-            self.held = self.held - named if word.startswith("-") else self.held | named
+            given = given - named if word.startswith("-") else given | named
+        self._hold(given)
+
+    def _hold(self, given: frozenset[str]) -> None:
+        """Hold of what was given what has what it needs: that may come later, or be refused."""
+        self._given = self.held = given
+        while lone := {one for one in self.held if _NEEDS.get(one, one) not in self.held}:
+            self.held -= lone
 
     def follow(self, message: Incoming) -> list[Line]:
         """Follow one ``CAP`` line after the sign-in; return what to say."""
         match message.param(1).upper():
             case "NEW":
                 self.learn(message.param(-1))
+                self._asked_apart.clear()
                 return self.wish()
             case "DEL":
                 gone = {word.partition("=")[0] for word in message.param(-1).lower().split()}
                 for name in gone:
                     self.values.pop(name, None)
-                self.held -= gone
-                while lone := {one for one in self.held if _NEEDS.get(one, one) not in self.held}:
-                    self.held -= lone
+                self._hold(self._given - gone)
             case "ACK":
                 self.take(message.param(-1))
             case "NAK":
