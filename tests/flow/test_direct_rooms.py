@@ -159,7 +159,7 @@ async def test_a_room_whose_chat_ends_while_it_gets_another_name_is_left_alone(
         await here.wait_for_chat()
         (door,) = portals.all
         room, (carl, karl) = door.portal.room, map(named, ("carl", "karl"))
-        rename = RemoteRename(chat=door.chat, old=carl, new=karl)
+        rename = RemoteRename(chat=door.portal.chat, old=carl, new=karl)
         async with (
             asyncio.TaskGroup() as group,
             database.core.acquire() as holder, holder.transaction(),
