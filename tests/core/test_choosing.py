@@ -1,12 +1,17 @@
 """What several parts change of a portal at the same time is all there in the end."""
 
 import asyncio
+from dataclasses import replace
+from pathlib import Path
 
 from bridge.core.consent.privacy import Privacy
-from bridge.core.portals.choices import Wish
+from bridge.core.portals.choices import Wish, describe
 from bridge.core.portals.portals import Portals
 from bridge.core.traffic.doorway import Doorway
-from bridge.model import InstanceRules, Telling, Uncertain
+from bridge.model import InstanceRules, Members, Telling, Uncertain
+from bridge.sdk.ids import InstanceId, LoginId
+from bridge.settings.records import DatabaseSettings
+from tests.conformance.stage import play
 from tests.core.ground import ALICE, Ground
 
 
@@ -47,3 +52,22 @@ async def test_a_room_that_is_held_back_keeps_what_is_chosen_meanwhile() -> None
     ground.meanwhile["set_blocked"] = pause
     await privacy._change(door, frozenset({ALICE}))
     assert (door.portal.blocked, door.portal.paused) == (True, True)
+
+
+async def test_what_is_default_is_shown_as_it_holds_for_the_room(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    modules = {"near": ("irc", {"servers": [{"host": "127.0.0.1", "port": 9}]})}
+    rules, portal = InstanceRules(members=Members.FULL, privacy=True), Ground().portal
+    async with play(database_settings, folder, modules=modules) as stage:
+        instance = stage.app.parts.instances[InstanceId("near")]
+        many = Wish(portal=portal, person=ALICE, instance=instance, rules=rules)
+        shown = describe(many)
+        assert "members: default, here full (" in shown
+        assert "privacy: default, here on (" in shown
+        assert "puppets: default, here automatic (" in shown
+        shown = describe(replace(many, portal=replace(portal, receiver=LoginId(1))))
+        assert "members: default, here speakers (" in shown
+        assert "privacy: default, here off (" in shown
+    # Of a network that is switched off nothing is said.
+    assert ", here" not in describe(replace(many, instance=None))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bridge.core.lanes.patience import Patience, asked_for
+from bridge.core.lanes.patience import Patience, asked_for, persistently
 from bridge.matrix.client import MatrixError
 from bridge.sdk.errors import TemporaryFailure
 
@@ -22,3 +22,15 @@ def test_without_advice_the_wait_grows_with_the_age(failure: Exception) -> None:
     assert 0.4 <= patience.wait(failure, age=0) <= 0.6
     assert 8 <= patience.wait(failure, age=20) <= 12
     assert 48 <= patience.wait(failure, age=3600) <= 72
+
+
+async def test_what_would_be_tried_again_after_the_limit_fails_at_once() -> None:
+    tries: list[int] = []
+
+    async def fail() -> None:
+        tries.append(len(tries))
+        raise TemporaryFailure("away", retry_after=30)
+
+    with pytest.raises(TemporaryFailure):
+        await persistently(fail, limit=29)
+    assert tries == [0]

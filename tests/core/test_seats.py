@@ -79,3 +79,13 @@ async def test_it_hears_whatever_is_said_while_it_has_not_obeyed_what_was_said_b
     row = Row(RowId(parts.database.clock.now().date(), 1), 2, landed_at=0.0)
     parts.router.push(lane, row, 0, order)
     assert list(parts.routes(remark)) == [lane]
+
+
+async def test_what_was_said_before_may_lie_in_the_journal_alone(parts: Parts) -> None:
+    order, remark = event(SHARED, body="!trestle help"), event(SHARED, body="good morning")
+    (lane,) = parts.routes(order)
+    row = Row(RowId(parts.database.clock.now().date(), 1), 1, landed_at=0.0)
+    lane.beyond.append((row, 0))
+    assert not lane.queue
+    assert list(parts.routes(remark)) == [lane]
+    lane.beyond.clear()

@@ -1,8 +1,8 @@
 """Who says STOP is heard again, whatever becomes of what they said it with."""
 
-import asyncio
 from datetime import date
 from pathlib import Path
+from time import monotonic
 from typing import cast
 
 import orjson
@@ -48,7 +48,7 @@ async def test_a_stop_that_is_set_aside_silences_its_sender_no_longer(folder: Pa
 
 
 async def test_a_stop_that_went_with_its_day_silences_its_sender_no_longer(folder: Path) -> None:
-    ground, now = Ground(), asyncio.get_running_loop().time
+    ground, now = Ground(), monotonic
     door = Portals(ground.house)._open(ground.portal)
     inflight = InFlight(folder / "inflight")
     router = Router(inflight, cast(Items, None), Telemetry(), encode=orjson.dumps)

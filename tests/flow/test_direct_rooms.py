@@ -5,10 +5,11 @@ from collections import Counter
 from pathlib import Path
 
 from bridge.core.portals.directchats import NEW_MOST
+from bridge.core.traffic.bothsides import say_here
 from bridge.demo.matrix_user import PATIENCE
 from bridge.matrix.intents import MARK
-from bridge.sdk.events import RemoteChat
-from bridge.sdk.ids import RemoteChatId, RoomId
+from bridge.sdk.events import RemoteChat, RemoteRename, RemoteUser
+from bridge.sdk.ids import RemoteChatId, RemoteUserId, RoomId
 from bridge.settings.records import DatabaseSettings
 from bridge.storage.pool import Database
 from tests.flow.firstwords import Scene, says, scene
@@ -146,6 +147,37 @@ async def test_a_chat_that_ends_while_it_gets_another_name_is_no_more(
             group.create_task(portals.call(door, karl))
             await wait_until_held(database, 2)
         assert portals.all == []
+
+
+async def test_a_room_whose_chat_ends_while_it_gets_another_name_is_left_alone(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async with scene(database_settings, folder, lambda asked: None) as here:
+        parts, homeserver = here.stage.app.parts, here.stage.homeserver
+        portals, database = parts.portals, parts.database
+        here.whisper("the first word")
+        await here.wait_for_chat()
+        (door,) = portals.all
+        room, (carl, karl) = door.portal.room, map(named, ("carl", "karl"))
+        rename = RemoteRename(chat=door.portal.chat, old=carl, new=karl)
+        async with (
+            asyncio.TaskGroup() as group,
+            database.core.acquire() as holder, holder.transaction(),
+        ):  # fmt: skip
+            await holder.execute("SELECT FROM portal FOR UPDATE")
+            group.create_task(portals.direct_chats.rename(door, rename))
+            await wait_until_held(database, 1)
+            group.create_task(portals.direct_chats.end(door))
+            await wait_until_held(database, 2)
+        assert portals.all == []
+        # Our bot has left it, and would come in again for whatever is put there as the bot's.
+        await parts.sender.put([say_here(portals.direct_chats._house, room, "the end")])
+        await homeserver.wait_until(lambda: "the end" in homeserver.texts(room))
+        assert not homeserver.of("PUT", "rooms", room, "state", "m.room.name")
+
+
+def named(nick: str) -> RemoteUser:
+    return RemoteUser(id=RemoteUserId(nick), name=nick)
 
 
 async def test_a_homeserver_that_does_not_know_us_just_now_has_a_first_message_wait(

@@ -15,6 +15,7 @@ from bridge.core.commands.owndata import COPY_STARTS
 from bridge.demo.matrix_user import MatrixUser
 from bridge.matrix.medialinks import read_mxc
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
+from bridge.sdk.ids import UserId
 from bridge.settings.records import DatabaseSettings
 from tests.conformance.stage import Play, play, settings_for
 from tests.core.loginchats import ALICE
@@ -249,3 +250,64 @@ async def test_a_copy_that_ends_every_start_is_given_up_and_that_is_said(
             own_data = app.parts.main_bot.own_data
             assert await own_data.show(chat.call("$again", text="data")) == "I am making it."
             await chat.expect("What I keep about you", 1)
+
+
+async def test_a_copy_that_is_taken_up_is_given_where_nobody_else_came_in_meanwhile(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async with scripted_homeserver() as homeserver:
+        homeserver.rules.append(take_files)
+        settings = settings_for(homeserver, database_settings, folder)
+        async with running(settings) as app:
+            chat = await PrivateChat(Play(homeserver, settings, app)).open()
+            await app.parts.main_bot.own_data._note(ALICE, chat.room, "$data", starts=1)
+        homeserver.rooms[chat.room].add("@carol:test.example")
+        before = set(homeserver.rooms)
+        async with running(settings):
+            await homeserver.wait_until(lambda: bool(homeserver.rooms.keys() - before))
+            (other,) = homeserver.rooms.keys() - before
+            await chat.expect("What I keep about you", room=other)
+        assert any(text.startswith("my-data-") for text in homeserver.texts(other))
+        assert not homeserver.texts(chat.room)
+
+
+async def test_a_copy_that_cannot_be_taken_up_keeps_no_other_back(
+    database_settings: DatabaseSettings, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad = UserId("@aaron:test.example")
+    async with scripted_homeserver() as homeserver:
+        homeserver.rules.append(take_files)
+        settings = settings_for(homeserver, database_settings, folder)
+        async with running(settings) as app:
+            chat = await PrivateChat(Play(homeserver, settings, app)).open()
+            own_data = app.parts.main_bot.own_data
+            await own_data._store.put(f"copy:{bad}", b"nothing that we wrote", subject=bad)
+            await own_data._note(ALICE, chat.room, "$data", starts=1)
+        async with running(settings):
+            await chat.expect("What I keep about you")
+    assert [one.getMessage() for one in caplog.records if "copy_failed" in vars(one).values()] == [
+        "a copy is not taken up"
+    ]
+
+
+async def test_a_copy_that_is_taken_up_waits_for_a_homeserver_that_comes_later(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    asked_for: list[str] = []
+
+    def come_late(asked: Asked) -> Answer | None:
+        if "upload" not in asked.path or asked_for:
+            return None
+        asked_for.append(asked.path)
+        return refuse(502, "M_UNKNOWN")
+
+    async with scripted_homeserver() as homeserver:
+        homeserver.rules += [come_late, take_files]
+        settings = settings_for(homeserver, database_settings, folder)
+        async with running(settings) as app:
+            chat = await PrivateChat(Play(homeserver, settings, app)).open()
+            await app.parts.main_bot.own_data._note(ALICE, chat.room, "$data", starts=1)
+        async with running(settings):
+            await chat.expect("What I keep about you")
+        assert asked_for
+        assert len(homeserver.texts(chat.room)) == 2

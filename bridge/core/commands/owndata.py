@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -33,6 +33,8 @@ COPY_AGAIN_SECONDS = 300.0
 """A copy reads every table, and lies at the homeserver: nobody has one as often as they ask."""
 COPY_STARTS = 3
 """A copy that was cut off is begun so often in all: a start must not end by it for ever."""
+COPY_PATIENCE = 3600.0
+"""Seconds for which a copy that is taken up waits for the homeserver."""
 COPY_WAITS = timedelta(days=1)
 """For so long it is known that somebody waits for one."""
 TELL_AGAIN_SECONDS = 30.0
@@ -186,22 +188,38 @@ class OwnData:
         It goes on until the last of them was given.
         """
         for key in await persistently(partial(self._store.find, _COPY), LONGEST_PAUSE):
-            value = await persistently(partial(self._store.get, key), LONGEST_PAUSE)
-            person = UserId(key.removeprefix(_COPY))
-            asked = self._asked_by(person)
-            if value is None or asked.copy_again_at:
-                continue  # They were erased, or have asked again.
-            room, item, starts = json.loads(value)
-            asked.copy_by, asked.copy_again_at = item, inf
+            try:
+                await self._take_up(key)
+            except Exception:  # The others have theirs nevertheless.
+                log.exception("a copy is not taken up", extra={"event": "copy_failed"})
+
+    async def _take_up(self, key: str) -> None:
+        """Begin one of them anew, in a chat in which nobody else reads by now.
+
+        Raises a ``TrestleError`` where that cannot be had; it is taken up at the next start then.
+        """
+        value = await persistently(partial(self._store.get, key), LONGEST_PAUSE)
+        person = UserId(key.removeprefix(_COPY))
+        asked = self._asked_by(person)
+        if value is None or asked.copy_again_at:
+            return  # They were erased, or have asked again.
+        _, item, starts = json.loads(value)
+        asked.copy_by, asked.copy_again_at = item, inf
+        try:
+            # After a reboot the homeserver may come later than we do.
+            open_chat = partial(self._stage.private_chats.open, self._bot, person)
+            room = await persistently(open_chat, LONGEST_PAUSE, COPY_PATIENCE)
             if starts < COPY_STARTS:
-                again = partial(self._note, person, RoomId(room), item, starts=starts + 1)
+                again = partial(self._note, person, room, item, starts=starts + 1)
                 await persistently(again, LONGEST_PAUSE)
-                await self._make(person, RoomId(room), item, asked)
-                continue
-            text = "I was stopped each time that I made your copy. To try once more, say data."
-            asked.copy_again_at = 0.0
-            await self._say(RoomId(room), text, "no copy")
-            await self._forget_note(person)
+                await self._make(person, room, item, asked, patience=COPY_PATIENCE)
+                return
+        finally:
+            if asked.copy_again_at == inf:
+                asked.copy_again_at = 0.0
+        text = "I was stopped each time that I made your copy. To try once more, say data."
+        await self._say(room, text, "no copy")
+        await self._forget_note(person)
 
     async def _note(self, person: UserId, room: RoomId, item: str, *, starts: int) -> None:
         """Note that the person waits for a copy, and how often it was begun."""
@@ -223,20 +241,28 @@ class OwnData:
             )
         await self._say(room, text, "erased")
 
-    async def _make(self, person: UserId, room: RoomId, item: str, asked: _Asked) -> None:
-        """Give the copy, or say why there is none. Cut off, it is made at the next start."""
+    async def _make(
+        self, person: UserId, room: RoomId, item: str, asked: _Asked, patience: float = 0.0
+    ) -> None:
+        """Give the copy, or say why there is none. Cut off, it is made at the next start.
+
+        ``patience``: for so many seconds it is tried again while it cannot be given.
+        """
         again_at = 0.0
         try:
-            again_at = await self._give_or_refuse(person, room, item)
+            give = partial(self._give, person, room, item)
+            again_at = await self._give_or_refuse(
+                room, lambda: persistently(give, LONGEST_PAUSE, patience)
+            )
             await self._forget_note(person)
         finally:
             asked.copy_again_at = again_at
 
-    async def _give_or_refuse(self, person: UserId, room: RoomId, item: str) -> float:
+    async def _give_or_refuse(self, room: RoomId, give: Callable[[], Awaitable[None]]) -> float:
         """Return when they may have another one."""
         now = asyncio.get_running_loop().time
         try:
-            await self._give(person, room, item)
+            await give()
         except PermanentFailure as error:  # It was not given: it may be asked for again soon.
             again_at = now() + TELL_AGAIN_SECONDS
             await self._say(room, refusal(error), "no copy")

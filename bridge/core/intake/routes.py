@@ -127,7 +127,7 @@ class Routes:
             if waiting and not any(map(self._portals.is_shared, lanes)):
                 return waiting
         # What a bot has not heard yet may make it want what comes after.
-        hearing = [lane for seat, lane in seats if lane.queue or seat.wants(event)]
+        hearing = [lane for seat, lane in seats if len(lane) or seat.wants(event)]
         # What a double puppet says came from a network: nobody there gives us orders.
         if (
             not hearing

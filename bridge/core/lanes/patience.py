@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from math import inf
 from typing import TypeVar
 
 from bridge.matrix.client import HomeserverAway
@@ -34,18 +35,25 @@ class Patience:
         return asked_for(failure, wait * jitter)
 
 
-async def persistently(action: Callable[[], Awaitable[_T]], longest: float = _AGAIN_SECONDS) -> _T:
+async def persistently(
+    action: Callable[[], Awaitable[_T]], longest: float = _AGAIN_SECONDS, limit: float = inf
+) -> _T:
     """Do it, however long the database or the homeserver is away: the caller can only wait.
 
     The pauses grow to ``longest`` seconds, and are at least what is asked for, up to a minute.
-    What is no ``TemporaryFailure`` goes through.
+    What is no ``TemporaryFailure`` goes through, and what would be tried again after ``limit``
+    seconds.
     """
-    pause = _AGAIN_SECONDS
+    pause, now = _AGAIN_SECONDS, asyncio.get_running_loop().time
+    until = now() + limit
     while True:
         try:
             return await action()
         except TemporaryFailure as error:
-            await asyncio.sleep(max(pause, min(asked_for(error), LONGEST_PAUSE)))
+            wait = max(pause, min(asked_for(error), LONGEST_PAUSE))
+            if now() + wait > until:
+                raise
+            await asyncio.sleep(wait)
             pause = min(2 * pause, longest)
 
 

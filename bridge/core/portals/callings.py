@@ -7,8 +7,14 @@ from bridge.core.lanes.cancellation import outliving_module
 from bridge.core.rooms.attendance import is_left_out
 from bridge.core.rooms.house import House
 from bridge.core.traffic.doorway import Doorway
-from bridge.model import Follow
-from bridge.sdk.errors import DeliveryError, DeliveryUncertain, PermanentFailure
+from bridge.model import Follow, Permission, Puppets
+from bridge.sdk.commands import as_typed
+from bridge.sdk.errors import (
+    DeliveryError,
+    DeliveryUncertain,
+    PermanentFailure,
+    TemporaryFailure,
+)
 from bridge.sdk.events import RemoteChat, RemoteUser
 from bridge.sdk.ids import RemoteUserId, UserId
 from bridge.sdk.inviting import InvitesPeople
@@ -27,21 +33,22 @@ async def call_in(
     ``DeliveryUncertain`` if it may be done: then nobody else does it, too.
     """
     portal = door.portal
-    if portal.follow is Follow.NOTHING:
-        raise PermanentFailure(f"this room does nothing to {portal.chat_name} (follow is nothing)")
     if portal.paused or door.is_shut:
         raise PermanentFailure("this bridge is paused")
-    if house.optouts.cover(inviter, portal.id):
-        raise PermanentFailure("nothing of you crosses here, as you wished (optout)")
     user = RemoteUser(id=person, name=person)
     if is_left_out(house, portal.instance, user, portal.id):
         raise PermanentFailure("they want no part in the bridge")
     door.acts.check(inviter)
+    # Nothing is done there then: clients invite everybody into the room that replaces one.
+    if door.arrivals.attendance.has(person):
+        return False
+    if portal.follow is Follow.NOTHING:
+        raise PermanentFailure(f"this room does nothing to {portal.chat_name} (follow is nothing)")
+    if house.optouts.cover(inviter, portal.id):
+        raise PermanentFailure("nothing of you crosses here, as you wished (optout)")
     instance = house.instances.get(portal.instance)
     sessions = [] if instance is None else _who_may(instance, inviter, by_relay=by_relay)
-    failure: DeliveryError = PermanentFailure(
-        "you have no connection there just now: say something here, and invite them again"
-    )
+    failure = _why_nobody(house, instance, door, inviter, by_relay=by_relay)
     for session in sessions:
         try:
             return await _invite(session, door.chat, person)
@@ -55,6 +62,32 @@ async def call_in(
 def _who_may(instance: Instance, inviter: UserId, *, by_relay: bool) -> list[Session]:
     asked = [instance.find_session(inviter), instance.relay if by_relay else None]
     return [one for one in asked if one is not None and one.supervisor.connected.is_set()]
+
+
+def _why_nobody(
+    house: House, instance: Instance | None, door: Doorway, inviter: UserId, *, by_relay: bool
+) -> DeliveryError:
+    """Why nobody is connected who could invite for them, with what they can do."""
+    name, puppets = door.portal.instance, door.voices.puppets
+    if instance is None:
+        return PermanentFailure("this network is not switched on")
+    if by_relay:
+        return TemporaryFailure(f"the bridge is not connected to {name} just now")
+    has_own = instance.connector.capabilities(door.portal.chat).puppets
+    is_user = house.permissions.allows(inviter, Permission.USER, name)
+    if puppets is Puppets.RELAY or not has_own or not is_user:
+        return PermanentFailure(
+            "you have no connection of your own here; the one that speaks for all invites for "
+            "those alone who run this room"
+        )
+    if puppets is Puppets.AUTOMATIC or instance.logins_of(inviter):
+        return PermanentFailure(
+            "you have no connection there just now: say something here, and invite them again"
+        )
+    return PermanentFailure(
+        f"that needs an account of your own: say {as_typed(f'login {name}')}, and invite them "
+        "again"
+    )
 
 
 async def _invite(session: Session, chat: RemoteChat, person: RemoteUserId) -> bool:

@@ -40,7 +40,7 @@ class Choice:
     text: str = ""
     """What the text is, where it takes any."""
     default: Callable[[Wish], str] | None = None
-    """What ``default`` means on a network, where it is a value."""
+    """What ``default`` means for a room, where it is a value."""
 
     @property
     def takes(self) -> str:
@@ -51,7 +51,8 @@ class Choice:
     def describe(self, wish: Wish) -> str:
         """What is chosen, with what can be."""
         chosen = self.show(wish.portal)
-        if chosen == DEFAULT and self.default is not None:
+        # Of a network that is switched off it is not known.
+        if chosen == DEFAULT and self.default is not None and wish.instance is not None:
             chosen = f"{DEFAULT}, here {self.default(wish)}"
         return f"{chosen} ({self.takes}; {self.help})"
 
@@ -100,6 +101,15 @@ def describe(wish: Wish) -> str:
 def _has_puppets(wish: Wish) -> bool:
     connector = wish.instance.connector if wish.instance else None
     return connector is not None and connector.capabilities(wish.portal.chat).puppets
+
+
+def _is_direct(wish: Wish) -> bool:
+    return wish.portal.receiver is not None
+
+
+def _default_members(wish: Wish) -> str:
+    members = Members.SPEAKERS if _is_direct(wish) else wish.rules.members
+    return members.value
 
 
 def _default_puppets(wish: Wish) -> str:
@@ -171,14 +181,14 @@ CHOICES: Mapping[str, Choice] = {
         change=lambda wish, value: replace(
             wish.portal, members=None if value == DEFAULT else Members(value)
         ),
-        default=lambda wish: wish.rules.members.value,
+        default=_default_members,
     ),
     "privacy": Choice(
         values=(_ON, _OFF, DEFAULT),
         help="nothing comes in while somebody reads here who is not seen there",
         show=lambda portal: DEFAULT if portal.privacy is None else _ON if portal.privacy else _OFF,
         change=_set_privacy,
-        default=lambda wish: _ON if wish.rules.privacy else _OFF,
+        default=lambda wish: _ON if wish.rules.privacy and not _is_direct(wish) else _OFF,
     ),
     "puppets": Choice(
         values=(*Puppets, DEFAULT),

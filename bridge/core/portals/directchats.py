@@ -21,11 +21,12 @@ from bridge.core.rooms.house import House
 from bridge.core.traffic.bothsides import say_here
 from bridge.core.traffic.doorway import Doorway
 from bridge.core.traffic.roomacts import refuse_late
+from bridge.matrix.cache import Recent
 from bridge.matrix.client import MatrixError, failure_of
 from bridge.model import LoginRow, Members, Outgoing, Permission, Portal, SendKind
 from bridge.sdk.errors import DeliveryUncertain, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat, RemoteMessage, RemoteRename, RemoteUser, Sender
-from bridge.sdk.ids import LoginId, RemoteChatId, RemoteUserId, RoomId, UserId
+from bridge.sdk.ids import InstanceId, LoginId, RemoteChatId, RemoteUserId, RoomId, UserId
 from bridge.sdk.module import FindsChats, HasDirectChats
 
 if TYPE_CHECKING:
@@ -59,6 +60,11 @@ class DirectChats:
         self.is_ending: Callable[[LoginId], bool]
         """Whether a login is being ended: it has no new chats."""
         self._opened = Frequency(NEW_MOST, NEW_SECONDS)
+        self._ending: set[int] = set()
+        """The portals of chats whose rooms are being left."""
+        self._answered: Recent[str, str] = Recent(1000)
+        """What came of inviting people into chats, by event: what is tried again is the answer,
+        and nobody is invited twice. Empty: they were there already."""
 
     # --- from the network ---
 
@@ -88,8 +94,8 @@ class DirectChats:
         chat = RemoteChatId(new.id)
         # Somebody may be about to have a chat with whoever has the new name.
         async with self._lock((portal.receiver, chat)):
-            if self._portals.numbered(portal.id) is not door:
-                return  # It has ended meanwhile.
+            if self._has_ended(door):
+                return
             other = self._portals.find_direct(portal.instance, chat, portal.receiver)
             if other is not None and other is not door:
                 await self._house.sender.put([say_here(
@@ -99,6 +105,8 @@ class DirectChats:
                 return
             await door.arrivals.receive(event)
             await self._portals.call(door, RemoteChat(id=chat, name=new.name))
+            if self._has_ended(door):  # Meanwhile: our bot would come into its room again.
+                return
             if portal.chat_name != new.name:
                 await self._house.sender.put([self._named(portal.room, new.name)])
 
@@ -193,6 +201,9 @@ class DirectChats:
         self, ghost: UserId, inviter: UserId, room: RoomId, event: Mapping[str, Any]
     ) -> str:
         """Invite a person into the room's chat; what to say of it, nothing if they are there."""
+        answer = self._answered.get(str(event["event_id"]))
+        if answer:
+            return answer
         found, portals = self._house.namespaces.parse_ghost(ghost), self._portals
         door = next((
             one for one in portals.in_room(room)
@@ -201,22 +212,26 @@ class DirectChats:
         if found is None or door is None:
             raise PermanentFailure("this room is not bridged to their network")
         person, what = RemoteUserId(found[1]), f"{door.portal.chat_name} on {door.portal.instance}"
-        by_relay = await portals.has_power(inviter, room)
-        try:
-            refuse_late(event, self._house.clock.now())
-            is_new = await call_in(self._house, door, person, inviter, by_relay=by_relay)
-        except TemporaryFailure as error:
-            again = f"{str(error).rstrip('.')}; invite them again"
-            raise PermanentFailure(f"they are not invited into {what}: {again}") from error
-        except DeliveryUncertain as error:
-            raise PermanentFailure(
-                f"they may have been invited into {what}: {str(error).rstrip('.')}; if they know "
-                "nothing of it, invite them again"
-            ) from error
-        except PermanentFailure as error:
-            raise PermanentFailure(f"they are not invited into {what}: {error}") from error
-        if is_new:
-            return f"They are invited into {what} now"
+        if answer is None:
+            by_relay = await portals.has_power(inviter, room)
+            try:
+                refuse_late(event, self._house.clock.now())
+                await self._check_name(door.portal.instance, ghost, found[1])
+                is_new = await call_in(self._house, door, person, inviter, by_relay=by_relay)
+                answer = f"They are invited into {what} now" if is_new else ""
+            except DeliveryUncertain as error:
+                answer = (
+                    f"they may have been invited into {what}: {str(error).rstrip('.')}; if they "
+                    "know nothing of it, invite them again"
+                )
+            except TemporaryFailure as error:
+                again = f"{str(error).rstrip('.')}; invite them again"
+                answer = f"they are not invited into {what}: {again}"
+            except PermanentFailure as error:
+                answer = f"they are not invited into {what}: {error}"
+            self._answered.put(str(event["event_id"]), answer)
+        if answer:
+            return answer
         attendance = door.arrivals.attendance
         if attendance.mode is Members.NONE:
             return f"They are in {what}, of which nobody is shown here (members is none)"
@@ -224,6 +239,18 @@ class DirectChats:
         await self._invitations.accept(room, ghost, user.name)
         attendance.note_spoke(user)
         return ""
+
+    async def _check_name(self, name: InstanceId, ghost: UserId, text: str) -> None:
+        """Raise a ``DeliveryError`` unless the network writes the ghost's person that way: of
+        several spellings one is theirs."""
+        instance = self._house.instances.get(name)
+        if instance is None:
+            raise PermanentFailure("this network is not switched on")
+        if not isinstance(instance.connector, FindsChats):
+            raise PermanentFailure("nobody is found by name there")
+        user = await instance.connector.find_user(text)
+        if self._house.namespaces.ghost(name, user.id) != ghost:
+            raise PermanentFailure("nobody can have that name there")
 
     def _is_between(self, portal: Portal, ghost: UserId, owner: UserId) -> bool:
         """Whether it is the direct chat of just these two."""
@@ -316,6 +343,10 @@ class DirectChats:
 
     # --- the end ---
 
+    def _has_ended(self, door: Doorway) -> bool:
+        number = door.portal.id
+        return number in self._ending or self._portals.numbered(number) is not door
+
     async def end(self, door: Doorway, why: str = "") -> None:
         """End a chat: ghost and bot leave its room, which is told ``why``.
 
@@ -327,12 +358,16 @@ class DirectChats:
         except TemporaryFailure:  # We know without asking whose chat it is.
             ghosts = [house.namespaces.ghost(portal.instance, portal.chat)]
         said = [say_here(house, portal.room, why)] if why else []
-        await house.sender.put([*said, *(
-            Outgoing(room=portal.room, user=one, kind=SendKind.LEAVE, content={},
-                     transaction_id=once())
-            for one in (*ghosts, house.namespaces.bot)
-        )])  # fmt: skip
-        await self._portals.remove(door, portal.created_by or house.namespaces.bot)
+        self._ending.add(portal.id)
+        try:
+            await house.sender.put([*said, *(
+                Outgoing(room=portal.room, user=one, kind=SendKind.LEAVE, content={},
+                         transaction_id=once())
+                for one in (*ghosts, house.namespaces.bot)
+            )])  # fmt: skip
+            await self._portals.remove(door, portal.created_by or house.namespaces.bot)
+        finally:
+            self._ending.discard(portal.id)
 
     async def end_all(self, row: LoginRow) -> None:
         """End the chats of a login that its owner ends. Raises ``TemporaryFailure``."""

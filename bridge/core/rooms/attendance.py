@@ -169,6 +169,10 @@ class Attendance:
         self._coming.clear()
         self._going.clear()
 
+    def has(self, person: RemoteUserId) -> bool:
+        """Whether somebody is in the chat, as far as the network has told."""
+        return person in self._there
+
     def spelled(self, person: RemoteUserId) -> RemoteUser:
         """Somebody of the chat by the name that the network has told, if it has."""
         return self._there.get(person) or RemoteUser(id=person, name=person)
