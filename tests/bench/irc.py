@@ -11,11 +11,13 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from statistics import median
 from time import perf_counter
 
 import orjson
 import uvloop
 
+from tests.bench.commits import Commits, commits
 from tests.bench.homeserver import Heard
 from tests.bench.irc_crowd import WAIT_SECONDS, Person, person
 from tests.bench.irc_report import Figures, Memory, report
@@ -170,13 +172,16 @@ class Sizes:
     burst: int
 
 
-async def _round(stages: Sequence[Stage], sizes: Sizes, found: Sequence[_Found]) -> None:
+async def _round(
+    stages: Sequence[Stage], sizes: Sizes, found: Sequence[_Found], least: Commits
+) -> None:
     """Send lines both ways, steadily and then in bursts, the sides in turn."""
     both = list(zip(stages, found, strict=True))
     _say("a round ...")
     for _ in range(sizes.steady // A_TURN):
         for stage, figures in both:
             await stage.to_irc(A_TURN, size=1, pace=PACE, figures=figures["to IRC, steady"])
+        await least.take(A_TURN, PACE)
     for _ in range(sizes.steady // A_TURN):
         for stage, figures in both:
             await stage.to_matrix(A_TURN, pace=PACE, figures=figures["to Matrix, steady"])
@@ -206,23 +211,27 @@ async def main(rounds: int, sizes: Sizes, python: Path | None) -> int:
             await stack.enter_async_context(trestle(port, folder, MORE_CONNECTIONS)),
             await stack.enter_async_context(heisenbridge(port, folder, CONNECTIONS, python)),
         ]
+        least = await stack.enter_async_context(commits(folder / "least"))
         memory = {side.name: Memory(idle=_memory(side)) for side in sides}
         stages = [Stage(side, await _gather(side, port)) for side in sides]
         for stage in stages:
             await stage.wake(0, CONNECTIONS)
-        await _round(stages, sizes, [defaultdict(Figures) for _ in stages])  # To warm up.
+        # To warm up.
+        await _round(stages, sizes, [defaultdict(Figures) for _ in stages], least)
+        least.seconds.clear()
         for stage in stages:
             memory[stage.side.name].connected = _memory(stage.side)
         found: list[_Found] = [defaultdict(Figures) for _ in stages]
         for _ in range(rounds):
-            await _round(stages, sizes, found)
+            await _round(stages, sizes, found, least)
         ours = stages[0]
         await ours.wake(CONNECTIONS, MORE_CONNECTIONS)
         memory["trestle"].many = _memory(ours.side)
         many: _Found = defaultdict(Figures)
-        await _round([ours], sizes, [many])
+        beside = median(least.seconds)
+        await _round([ours], sizes, [many], least)
         by_name = {stage.side.name: one for stage, one in zip(stages, found, strict=True)}
-    return 0 if report(by_name, many, memory) else 1
+    return 0 if report(by_name, many, memory, beside * 1000) else 1
 
 
 if __name__ == "__main__":
