@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from bridge.matrix.client import HomeserverClient, MatrixError, path
-from bridge.matrix.intents import MARK
+from bridge.matrix.intents import MARK, SAID_AT
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import EventId, RoomId, UserId
 
@@ -75,8 +75,12 @@ class History:
 
         ``readers`` are tried in turn; nothing is found if none of them may see the room. No
         ``senders`` is all of them. It is read no further than to an event of which ``were_sent``
-        says that it was there before ``since``. Our own users' times are the homeserver's, so
-        they may be believed. Raises ``TemporaryFailure``.
+        says that it was there before ``since``, or whose own time is before that: our own users'
+        times are the homeserver's, so they may be believed. But for those that we gave it: what
+        was told late bears the time at which it was said (``Outgoing.said_at``), however new it
+        is in the room. Its content says so, as long as it was not taken back; so only an event
+        whose content is whole and bears another time ends the search. Raises
+        ``TemporaryFailure``.
         """
         wanted: dict[str, Any] = {"not_types": ["m.room.member"]}
         if 0 < len(senders) <= _MOST_SENDERS:
@@ -111,12 +115,13 @@ class History:
                 if not self._is_ours(str(event.get("sender"))) and not self._is_double(event):
                     continue  # Others' times and marks are whatever they like.
                 content, stamp = event.get("content"), event.get("origin_server_ts")
-                if isinstance(stamp, int) and stamp < oldest:
-                    return found
                 mark = content.get(MARK) if isinstance(content, dict) else None
-                if isinstance(mark, str):
-                    found[mark] = EventId(str(event.get("event_id")))
-                    marks.append(mark)
+                if not isinstance(content, dict) or not isinstance(mark, str):
+                    continue  # Taken back: it says neither what it was nor whose its time is.
+                if isinstance(stamp, int) and stamp < oldest and content.get(SAID_AT) != stamp:
+                    return found
+                found[mark] = EventId(str(event.get("event_id")))
+                marks.append(mark)
             if not page.before or (marks and were_sent and await were_sent(marks)):
                 break
             page = await self._page(room, reader, wanted, page.before)

@@ -33,6 +33,8 @@ _LONGEST_NAME = 250
 
 MARK = "org.trestle.id"
 """In the content of what we send: the transaction id, by which it is found again in the room."""
+SAID_AT = "org.trestle.said_at"
+"""In the content of what our ghosts say: when it was said on its network, in ms since 1970."""
 
 DeviceOf = Callable[[UserId], Awaitable[str]]
 AsDouble = Callable[[Outgoing], Awaitable[EventId | None]]

@@ -9,9 +9,9 @@ from bridge.core.outbox.targets import NEW
 from bridge.core.rooms.attendance import Attendance, is_left_out, speaker_of
 from bridge.core.rooms.chatfacts import ChatFacts
 from bridge.core.rooms.house import House
-from bridge.core.traffic.rounds import SAID_AT
 from bridge.matrix.html import content_for
 from bridge.matrix.htmltree import clean
+from bridge.matrix.intents import SAID_AT
 from bridge.matrix.profiles import say_as
 from bridge.model import LinkKind, Members, Outgoing, Portal, SendKind
 from bridge.sdk.commands import as_typed
