@@ -8,7 +8,8 @@ from typing import Any
 import orjson
 
 from bridge.matrix.client import HomeserverClient, MatrixError, path
-from bridge.matrix.intents import MARK, SAID_AT
+from bridge.matrix.dates import SAID_AT
+from bridge.matrix.intents import MARK
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import EventId, RoomId, UserId
 

@@ -10,8 +10,9 @@ import pytest
 
 from bridge.core.intake.routes import ROUTED
 from bridge.matrix.client import HomeserverClient
+from bridge.matrix.dates import SAID_AT
 from bridge.matrix.history import TYPES, History, Page
-from bridge.matrix.intents import MARK, SAID_AT
+from bridge.matrix.intents import MARK
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import RoomId, UserId
 from bridge.sdk.secret import Secret

@@ -7,8 +7,8 @@ from typing import Any
 from bridge.core.outbox.outgoing import notice
 from bridge.core.rooms.house import House
 from bridge.core.traffic.rounds import Rounds
+from bridge.matrix.dates import SAID_AT
 from bridge.matrix.html import without_quote
-from bridge.matrix.intents import SAID_AT
 from bridge.model import Portal
 
 log = logging.getLogger(__name__)

@@ -43,7 +43,7 @@ class Rounds:
     It counts when something was said, not when it came to us: after an outage hours of messages
     come within a second, in which people may well have said the same ten times. A ring goes on
     while it is there, so that what it brings is as new each time. Our ghosts' events bring the
-    time at which it was said on their network (``matrix.intents.SAID_AT``), since what waited in our own outbox
+    time at which it was said on their network (``SAID_AT``), since what waited in our own outbox
     comes to the homeserver within a second, too. Others' time is their word, but one that lies
     stands for itself alone: nothing is forgotten for it, and each other one is compared as
     before. Whoever gives what they carry another time at each lap runs a bridge of the ring, or a
