@@ -6,7 +6,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+from bridge import sdk
 from bridge.app import App
 from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from bridge.failpoint import VARIABLE
@@ -15,9 +17,10 @@ from bridge.settings.records import DatabaseSettings
 from tests.flow.rooms import bridge, redact
 from tests.rigs.program import trestle_program
 from tests.rigs.trestle import make_modules, run_town, running
-from tests.rigs.vivid_bridge import Vivid
+from tests.rigs.vivid_bridge import Vivid, person
 
 DICE = "@_trestle_dice:test.example"
+HALL = sdk.RemoteChatId("hall")
 BOB = "@_trestle_near_bob:test.example"
 
 
@@ -96,6 +99,42 @@ async def test_what_was_told_late_bears_its_time_and_is_neither_lost_nor_doubled
         assert [event["content"].get("body") for event in said] == [
             f"line {number}" if number not in {1, 5, 6} else None for number in range(8)
         ]  # fmt: skip
+
+
+async def test_what_was_said_after_somebody_had_left_is_found_though_they_cannot_see_it(
+    folder: Path, database_settings: DatabaseSettings, vivid: Vivid
+) -> None:
+    async with run_town() as town:
+        settings = town.settings_for(
+            folder, database_settings, modules=make_modules({"near": ("vivid", {})})
+        )
+        alice = await town.person("alice")
+        async with running(settings) as app:
+            room = await bridge(alice, "hall")
+            await alice.call(
+                "PUT", f"v3/rooms/{quote(room)}/state/m.room.history_visibility/",
+                {"history_visibility": "joined"},
+            )  # fmt: skip
+            await vivid.receive(vivid.message("Bob", "one", "I am off"))
+            await vivid.receive(sdk.RemoteLeave(chat=HALL, user=person("Bob")))
+            await vivid.receive(vivid.message("Carl", "two", "he is off"))
+            await alice.wait_for_text(room, "he is off")
+            await wait_until_marked(app, 2)
+            # As if it had been killed before it noted that any of that was done.
+            core = app.parts.database.core
+            await core.execute(
+                "UPDATE outbox SET state = 'queued', event_id = NULL, sent_at = NULL WHERE seq >= "
+                "(SELECT min(seq) FROM outbox WHERE remote_id = 'one') AND portal IS NOT NULL"
+            )
+            await core.execute("DELETE FROM message")
+        await town.synapse.stop()
+        assert forget_transactions(town.synapse.folder) > 0
+        await town.synapse.start()
+        async with running(settings) as app:
+            await wait_until_marked(app, 2)
+        said = [one for one in await alice.messages(room) if one["type"] == "m.room.message"]
+        texts = [one["content"]["body"] for one in said if "near" in one["sender"]]
+        assert texts == ["I am off", "he is off"]
 
 
 async def tell(vivid: Vivid, number: int, begun: datetime) -> None:
