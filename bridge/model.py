@@ -436,6 +436,9 @@ class Outgoing:
     """EVENT: another remote id by which it is found, and others may be, too."""
     replayed: bool = False
     """EVENT: it was said more than a day ago, so that it may have been stored on any day."""
+    said_at: int | None = None
+    """EVENT: when it was said, in ms since 1970, if it was told late: the time it bears in Matrix.
+    Stored, so that it is the same at every attempt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

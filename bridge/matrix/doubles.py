@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bridge.matrix.client import HomeserverAway, HomeserverClient, MatrixError, event_id_of, path
+from bridge.matrix.dates import dating
 from bridge.matrix.intents import MARK
 from bridge.matrix.namespaces import Namespaces
 from bridge.model import Outgoing
@@ -64,7 +65,9 @@ class Doubles:
             "v3", "rooms", outgoing.room, "send", outgoing.type, outgoing.transaction_id
         )  # fmt: skip
         try:
-            reply = await self._ask(person, leave, "PUT", place, self._marked(outgoing))
+            # With a token of theirs we are no application service, which alone may give a time.
+            query = None if leave.token else dating(outgoing)
+            reply = await self._ask(person, leave, "PUT", place, self._marked(outgoing), query)
         except MatrixError as error:
             await self._note_end(person, leave, error)
             log.info("a double puppet cannot speak: %s", error.errcode,
@@ -190,12 +193,19 @@ class Doubles:
         method: str,
         place: str,
         content: Mapping[str, Any] | None = None,
+        query: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
         # With a token of theirs we are the person already.
         user = None if leave.token else person
         try:
             return await self._client.request(
-                method, place, user=user, content=content, token=leave.token, timeout=20
+                method,
+                place,
+                user=user,
+                query=query,
+                content=content,
+                token=leave.token,
+                timeout=20,
             )
         except MatrixError as error:
             if error.is_of_token and not leave.token:

@@ -3,11 +3,12 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
 from bridge.matrix.client import HomeserverClient, MatrixError, path
+from bridge.matrix.dates import SAID_AT
 from bridge.matrix.intents import MARK
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import EventId, RoomId, UserId
@@ -22,6 +23,7 @@ say may be outdated, and would be brought to the network all the same. Encryptio
 tombstone and a rule are compared with the present."""
 _FILTER = orjson.dumps({"types": TYPES}).decode()
 
+T = TypeVar("T")
 
 WereSent = Callable[[Sequence[str]], Awaitable[bool]]
 """Whether one of the transaction ids is of an event that surely was there before."""
@@ -73,30 +75,49 @@ class History:
     ) -> dict[str, EventId]:  # fmt: skip
         """The events that our users sent into the room since then, by transaction id.
 
-        ``readers`` are tried in turn; nothing is found if none of them may see the room. No
-        ``senders`` is all of them. It is read no further than to an event of which ``were_sent``
-        says that it was there before ``since``. Our own users' times are the homeserver's, so
-        they may be believed. Raises ``TemporaryFailure``.
+        ``readers`` are tried in turn; nothing is found if none of them may see the room. The last
+        is one who is there for as long as any of us, and reads it if that is so now: the others
+        may see only what was said while they were in the room. No ``senders`` is all of them.
+
+        It is read no further than to an event of which ``were_sent`` says that it was there before
+        ``since``, or whose own time is before that: our own users' times are the homeserver's, so
+        they may be believed. But for those that we gave it: what was told late bears the time at
+        which it was said (``Outgoing.said_at``), however new it is in the room. Its content says
+        so, as long as it was not taken back; so only an event whose content is whole, and says no
+        such time, ends the search. Raises ``TemporaryFailure``.
         """
         wanted: dict[str, Any] = {"not_types": ["m.room.member"]}
         if 0 < len(senders) <= _MOST_SENDERS:
             wanted["senders"] = list(senders)
         spelled = orjson.dumps(wanted).decode()
         oldest = (since - _SLACK).timestamp() * 1000
-        for reader in readers:
-            try:
-                page = await self._page(room, reader, spelled, "")
-            except MatrixError as error:
-                if error.is_of_token:
-                    # It does not know us at all just now: that is no "it is not there".
-                    raise TemporaryFailure(f"a room cannot be read back: {error}") from error
-                page = None  # It has no account yet, say; the next one may read.
+        *others, last = readers
+        is_there = await self._tried(self._is_in(room, last)) if others else None
+        for reader in (last, *others) if is_there else readers:
+            page = await self._tried(self._page(room, reader, spelled, ""))
             if page is not None:
                 try:
                     return await self._collect(room, reader, spelled, page, oldest, were_sent)
                 except MatrixError as error:
                     raise TemporaryFailure(f"a room cannot be read back: {error}") from error
         return {}
+
+    async def _tried(self, asked: Awaitable[T]) -> T | None:
+        """What it gives; None if it is refused to the reader, who has no account yet, say.
+
+        Raises ``TemporaryFailure``.
+        """
+        try:
+            return await asked
+        except MatrixError as error:
+            if error.is_of_token:
+                # It does not know us at all just now: that is no "it is not there".
+                raise TemporaryFailure(f"a room cannot be read back: {error}") from error
+            return None
+
+    async def _is_in(self, room: RoomId, user: UserId) -> bool:
+        place = path("v3", "rooms", room, "state", "m.room.member", user)
+        return (await self._client.request("GET", place, user=user)).get("membership") == "join"
 
     async def _collect(
         self, room: RoomId, reader: UserId, wanted: str, page: Page | None, oldest: float,
@@ -111,12 +132,13 @@ class History:
                 if not self._is_ours(str(event.get("sender"))) and not self._is_double(event):
                     continue  # Others' times and marks are whatever they like.
                 content, stamp = event.get("content"), event.get("origin_server_ts")
-                if isinstance(stamp, int) and stamp < oldest:
-                    return found
                 mark = content.get(MARK) if isinstance(content, dict) else None
-                if isinstance(mark, str):
-                    found[mark] = EventId(str(event.get("event_id")))
-                    marks.append(mark)
+                if not isinstance(content, dict) or not isinstance(mark, str):
+                    continue  # Taken back: it says neither what it was nor whose its time is.
+                if isinstance(stamp, int) and stamp < oldest and content.get(SAID_AT) != stamp:
+                    return found
+                found[mark] = EventId(str(event.get("event_id")))
+                marks.append(mark)
             if not page.before or (marks and were_sent and await were_sent(marks)):
                 break
             page = await self._page(room, reader, wanted, page.before)

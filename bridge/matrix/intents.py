@@ -15,6 +15,7 @@ from bridge.matrix.client import (
     path,
     room_id_of,
 )
+from bridge.matrix.dates import dating
 from bridge.matrix.evictions import Evictions
 from bridge.matrix.invited import invitations_of
 from bridge.matrix.members import Members
@@ -180,18 +181,20 @@ class Intents:
         return await self._speak(replace(outgoing, user=bot, name=""))
 
     async def _put_event(self, outgoing: Outgoing) -> EventId:
-        # The path's bytes are the homeserver's key for telling a retry.
-        content = outgoing.content
+        # The path's bytes are the homeserver's key for telling a retry; the query is not in it.
+        content, query = outgoing.content, None
         if outgoing.kind is SendKind.REDACT:
             tail = ("redact", outgoing.target, outgoing.transaction_id)
         else:
             tail = ("send", outgoing.type, outgoing.transaction_id)
             content = {**content, MARK: outgoing.transaction_id}
+            query = dating(outgoing)
         reply = await self._client.request(
             "PUT",
             path("v3", "rooms", outgoing.room, *tail),
             user=outgoing.user,
             device=await self._device(outgoing.user),
+            query=query,
             content=content,
         )
         return event_id_of(reply)

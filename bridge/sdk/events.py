@@ -149,7 +149,8 @@ class RemoteMessage:
     kind: MessageKind
     body: Rich
     at: datetime
-    """When it was said there, however late it came."""
+    """When it was said there, however late it came: after more than a few minutes it bears that
+    time in Matrix, too."""
     part: int = 0
     reply_to: RemoteMessageId | None = None
     """The message answered, of either side."""

@@ -31,6 +31,7 @@ def payload_of(one: Outgoing) -> bytes:
             "type": one.type, "state_key": one.state_key, "content": one.content,
             "target": one.target, "name": one.name, "double": one.double,
             "about": one.about, "link": one.link.value, "alias": one.alias,
+            "said_at": one.said_at,
         })  # fmt: skip
     except orjson.JSONEncodeError as error:
         raise PermanentFailure("it holds what Matrix has no words for") from error
@@ -79,5 +80,6 @@ def open_entry(row: asyncpg.Record, day_keys: DayKeys) -> QueuedOutgoing:
             about=payload.get("about", ""),
             link=LinkKind(payload.get("link", LinkKind.MESSAGE)),
             alias=payload.get("alias", ""),
+            said_at=payload.get("said_at"),
         ),
     )

@@ -2,6 +2,7 @@
 
 import itertools
 import secrets
+from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import quote
 
@@ -35,6 +36,23 @@ class Asking:
             answer = await response.json()
             self.answers.append((f"{method} {parts}", response.status, answer))
             return answer
+
+
+async def live_late(ask: Callable[..., Awaitable[Any]], room: str, name: str) -> None:
+    """Say what was said long ago, as often as a lost answer has us say it."""
+    send = ("PUT", "rooms", room, "send", "m.room.message")
+    said = [
+        (await ask(*send, f"{name}late", content=SAID | {"body": "late"}, **query))["event_id"]
+        for query in (*[{"ts": "1600000000123"}] * 2, {"ts": "1700000000456"}, {})
+    ]  # fmt: skip
+    assert len(set(said)) == 1
+    await ask(*send, f"{name}never", content=SAID, ts="-1")
+    await ask(*send, f"{name}now", content=SAID | {"body": "now"})
+    reply = await ask("GET", "rooms", room, "messages", dir="b", limit="2")
+    # It stands where it came in, whatever its time.
+    now, late = reply["chunk"][:2]
+    assert [one["content"]["body"] for one in (now, late)] == ["now", "late"]
+    assert now["origin_server_ts"] > late["origin_server_ts"] == 1600000000123
 
 
 async def live(asking: Asking, name: str) -> None:
@@ -76,6 +94,7 @@ async def live(asking: Asking, name: str) -> None:
         ]  # fmt: skip
         assert ids[0] == ids[1] != ids[2]
         await ask("GET", "rooms", room, "messages", dir="b", limit="1")
+        await live_late(ask, room, name)
         await ask("PUT", "rooms", room, "redact", ids[0], f"r{next(numbers)}", content={})
         topic = ("rooms", room, "state", "m.room.topic", "")
         await ask("GET", *topic)

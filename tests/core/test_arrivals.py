@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
@@ -10,11 +11,13 @@ from bridge.core.portals.portals import Portals
 from bridge.core.rooms.chatfacts import ChatFacts
 from bridge.core.traffic.arrivals import Arrivals
 from bridge.core.traffic.doorway import Doorway
+from bridge.matrix.dates import SAID_AT
 from bridge.matrix.evictions import Evictions
 from bridge.model import LinkKind, LoginRow, Members, SystemClock
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.events import (
     MessageKind,
+    RemoteEdit,
     RemoteMessage,
     RemoteRemark,
     RemoteShutOut,
@@ -25,6 +28,8 @@ from bridge.sdk.login import LoginKind
 from bridge.sdk.rich import Rich
 from bridge.telemetry import Telemetry
 from tests.core.ground import CHAT, NEAR, Ground
+
+EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 def user(nick: str) -> RemoteUser:
@@ -100,6 +105,33 @@ def message(nick: str) -> RemoteMessage:
         chat=CHAT, id=RemoteMessageId(f"from {nick}"), sender=user(nick), kind=MessageKind.TEXT,
         body=Rich.plain("hello"), at=SystemClock().now(),
     )  # fmt: skip
+
+
+async def test_what_is_told_late_bears_the_time_at_which_it_was_said_and_nothing_else_does() -> (
+    None
+):
+    ground = Ground()
+    arrivals = Arrivals(ChatFacts(ground.portal, ground.house), ground.house)
+    now = ground.house.clock.now()
+    day = timedelta(days=1)
+    late = {timedelta(minutes=6), timedelta(hours=2), 2 * day, 6.9 * day}
+    # What merely waited, a clock that is not ours, and what no clock says that is right.
+    others = {timedelta(0), timedelta(minutes=4), -2 * day, 7.1 * day, now - EPOCH}
+    for ago in (*late, *others):
+        said = RemoteMessage(
+            chat=CHAT, id=RemoteMessageId(str(ago)), sender=user("carl"), at=now - ago,
+            kind=MessageKind.TEXT, body=Rich.plain("hello"),
+        )  # fmt: skip
+        edit = RemoteEdit(
+            chat=CHAT, id=RemoteMessageId(f"edit {ago}"), target=said.id, sender=user("carl"),
+            kind=MessageKind.TEXT, body=Rich.plain("hello!"), at=now - ago,
+        )  # fmt: skip
+        for one in (said, edit):
+            await arrivals.receive(one)
+            sent = ground.waiting.pop()
+            stamp = sent.content[SAID_AT]
+            assert abs(stamp - one.at.timestamp() * 1000) <= 1
+            assert sent.said_at == (stamp if ago in late else None), ago
 
 
 async def test_only_who_says_something_in_a_room_as_a_ghost_is_let_speak_there() -> None:

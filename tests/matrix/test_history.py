@@ -1,5 +1,6 @@
 """A room is read back as far as is needed, and no further."""
 
+import random
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
@@ -9,12 +10,14 @@ import pytest
 
 from bridge.core.intake.routes import ROUTED
 from bridge.matrix.client import HomeserverClient
+from bridge.matrix.dates import SAID_AT
 from bridge.matrix.history import TYPES, History, Page
 from bridge.matrix.intents import MARK
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import RoomId, UserId
 from bridge.sdk.secret import Secret
-from tests.rigs.scripted_homeserver import Answer, Asked, refuse, scripted_homeserver
+from tests.rigs.scale import SCALE, chance
+from tests.rigs.scripted_homeserver import Answer, Asked, Rule, refuse, scripted_homeserver
 
 BOT, ROOM = UserId("@bot:test.example"), RoomId("!room:test.example")
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
@@ -59,6 +62,69 @@ async def test_it_is_read_to_what_was_answered_before_all_that_waits_or_to_its_t
         found = await history.find_ours(ROOM, [BOT], [BOT], since)
         assert "t4755" in found
         assert len(asked) == 9
+
+
+class Late:
+    """A room of a second for each event, in which much was told late or taken back."""
+
+    def __init__(self, luck: random.Random, *, dates: bool) -> None:
+        """``dates``: the homeserver gives an event the time that it is asked to."""
+        self.since = luck.randrange(200)
+        """The second from which on events are looked for, with the slack before it."""
+        self.events = [event(number) for number in range(luck.randrange(200, 300))]
+        self.last_sure = -1
+        """The newest event whose own time says that it came before."""
+        self.left: dict[str, str] = {}
+        """What is there of what came since then, by its mark."""
+        late, gone = luck.choice((0.0, 0.3, 0.9, 1.0)), luck.choice((0.0, 0.3, 0.9))
+        for number, one in enumerate(self.events):
+            is_late, is_gone = luck.random() < late, luck.random() < gone
+            if is_late:
+                said_at = one["origin_server_ts"] - luck.randrange(1, 10**9)
+                one["content"][SAID_AT] = said_at
+                if dates:
+                    one["origin_server_ts"] = said_at
+            elif luck.random() < 0.5:
+                one["content"][SAID_AT] = one["origin_server_ts"] - 5
+            if is_gone:
+                one["content"] = {}
+            elif number >= self.since:
+                self.left[f"t{number}"] = f"$e{number}"
+            elif not (is_late and dates):
+                self.last_sure = number
+
+    def pages(self, luck: random.Random) -> Rule:
+        """Serve it, the newest first, some at a time."""
+
+        def serve(one: Asked) -> Answer | None:
+            if one.parts[-1] != "messages":
+                return None
+            end = int(one.query.get("from", len(self.events)))
+            start = max(0, end - luck.randrange(1, 40))
+            chunk = self.events[start:end][::-1]
+            return Answer(content={"chunk": chunk} | ({"end": str(start)} if start else {}))
+
+        return serve
+
+
+@pytest.mark.parametrize("dates", [True, False])
+async def test_what_was_told_late_or_taken_back_ends_no_search_whatever_time_it_bears(
+    *, dates: bool
+) -> None:
+    async with (
+        scripted_homeserver() as homeserver,
+        HomeserverClient(homeserver.url, Secret("token")) as client,
+    ):
+        history = History(client, lambda user: user == BOT)
+        for number in range(20 * SCALE):
+            luck = chance(f"late {dates} {number}")
+            room = Late(luck, dates=dates)
+            homeserver.rules[:] = [room.pages(luck)]
+            since = NOW + timedelta(seconds=room.since, minutes=10)
+            found = await history.find_ours(ROOM, [BOT], [BOT], since)
+            assert found.items() >= room.left.items(), number
+            # No further than to what surely came before.
+            assert all(int(mark[1:]) > room.last_sure for mark in found), number
 
 
 @pytest.mark.parametrize("answer", [Answer(404), Answer(403), refuse(401, "M_UNKNOWN_TOKEN")])

@@ -55,7 +55,7 @@ class Said:
     content: dict[str, Any]
     path: str
     at: int
-    """When, in milliseconds since 1970."""
+    """Its ``origin_server_ts``: when, in milliseconds since 1970, or when we say that it was."""
     event_id: str
 
     @property
@@ -246,6 +246,8 @@ class ScriptedHomeserver:
             case "POST", ["leave"]:
                 members.discard(asked.user)
             case "PUT", ["send", _, _]:
+                if not asked.query.get("ts", "0").isdecimal():
+                    return refuse(400, "M_INVALID_PARAM")
                 return self._send(asked, room)
             case "PUT", ["state" | "redact", *_]:
                 return Answer(content={"event_id": f"$state{next(self._numbers)}"})
@@ -277,8 +279,9 @@ class ScriptedHomeserver:
         if asked.path not in self._events:
             self._events[asked.path] = f"$said{next(self._numbers)}"
             now = int(SystemClock().now().timestamp() * 1000)
+            at = int(asked.query.get("ts", now))
             self.said.append(
-                Said(room, asked.user, asked.content, asked.path, now, self._events[asked.path])
+                Said(room, asked.user, asked.content, asked.path, at, self._events[asked.path])
             )
         return Answer(content={"event_id": self._events[asked.path]})
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -89,6 +90,18 @@ async def test_one_transaction_id_twice_in_a_call_is_one_entry(outbox: Outbox) -
     assert [q.outgoing for q in await outbox.add([entry(), entry(), entry("t2")])] == [
         entry(), entry("t2"),
     ]  # fmt: skip
+
+
+async def test_when_it_was_said_is_the_same_after_a_restart(
+    outbox: Outbox, database: Database, day_keys: DayKeys
+) -> None:
+    late = replace(entry("late"), said_at=1_790_000_000_123)
+    stored = await outbox.add([late, entry("now")])
+    again = await reopened(database, day_keys)
+    (waiting,) = await again.waiting()
+    more = await again.next_of(waiting.room, 0, waiting.last, 10)
+    assert [one.outgoing for one in more.entries] == [late, entry("now")]
+    assert more.entries == stored
 
 
 async def test_entries_keep_the_order_in_which_they_were_added(

@@ -9,7 +9,7 @@ from bridge.core.outbox.targets import NEW
 from bridge.core.rooms.attendance import Attendance, is_left_out, speaker_of
 from bridge.core.rooms.chatfacts import ChatFacts
 from bridge.core.rooms.house import House
-from bridge.core.traffic.rounds import SAID_AT
+from bridge.matrix.dates import SAID_AT
 from bridge.matrix.html import content_for
 from bridge.matrix.htmltree import clean
 from bridge.matrix.profiles import say_as
@@ -38,6 +38,11 @@ _LONGEST_KEY = 100
 _LONGEST_TYPING = 30.0
 _FRESH = 24 * 3600.0
 """Seconds from when something was said until it counts as replayed."""
+_LATE, _TOO_LATE = 300.0, 7 * 24 * 3600.0
+"""So many seconds after it was said what is told bears in Matrix the time at which it was said.
+Before that it merely waited a moment, or a network's clock is not ours. After it that may be a
+mistake, and some homeservers would seem to have had it for longer than what crosses to another
+network (``intake.routes``)."""
 _SHORT = 100
 """Characters of a changed message that clients show which know no edits."""
 
@@ -115,15 +120,15 @@ class Arrivals:
         else:
             what, link, first = "message", LinkKind.MESSAGE, event.part
             about = event.reply_to or RemoteMessageId("")
-        said_at = event.at.timestamp()
-        is_replayed = self._house.clock.now().timestamp() - said_at > _FRESH
+        said_at = int(event.at.timestamp() * 1000)
+        ago = self._house.clock.now().timestamp() - said_at / 1000
         await self._put([
             Outgoing(
                 room=self._portal.room,
                 user=self._voice(event.sender),
                 kind=SendKind.EVENT,
                 type="m.room.message",
-                content={**content, SAID_AT: int(said_at * 1000)},
+                content={**content, SAID_AT: said_at},
                 transaction_id=self._id(what, event.id, first, piece, ghost),
                 portal=self._portal.id,
                 remote_id=event.id,
@@ -132,7 +137,8 @@ class Arrivals:
                 double=self._speaker(event.sender),
                 about="" if piece else about,
                 link=link,
-                replayed=is_replayed,
+                replayed=ago > _FRESH,
+                said_at=said_at if _LATE < ago <= _TOO_LATE else None,
             )
             for piece, content in enumerate(contents)
         ], event.sender)  # fmt: skip

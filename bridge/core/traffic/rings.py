@@ -6,7 +6,8 @@ from typing import Any
 
 from bridge.core.outbox.outgoing import notice
 from bridge.core.rooms.house import House
-from bridge.core.traffic.rounds import SAID_AT, Rounds
+from bridge.core.traffic.rounds import Rounds
+from bridge.matrix.dates import SAID_AT
 from bridge.matrix.html import without_quote
 from bridge.model import Portal
 

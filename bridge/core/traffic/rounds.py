@@ -5,9 +5,6 @@ from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
-SAID_AT = "org.trestle.said_at"
-"""In the content of what our ghosts say: when it was said on its network, in ms since 1970."""
-
 _SECONDS = 300.0
 """So long a text is known again that comes back."""
 _ROUNDS = 2
