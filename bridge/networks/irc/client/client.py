@@ -418,7 +418,7 @@ class IrcClient(Presence):
             if self._doorman is not None:
                 await self._doorman.optouts.follow(heard.event)
             await self._receive(heard.event)
-        is_in = self._is_puppet or self._memberships.find(heard.chat) is not None
+        is_in = self._is_puppet or self._memberships.is_wanted(heard.chat)
         if heard.mark is not None and is_in:
             (self._marks or self._alone).note(heard.chat, heard.mark)
 
