@@ -26,6 +26,7 @@ from bridge.networks.irc.network.keepsakes import AUTOCOMMAND, AWAY
 from bridge.networks.irc.network.network import Network
 from bridge.networks.irc.private.desk import Desk
 from bridge.networks.irc.private.private import Doorman
+from bridge.networks.irc.protocol.acts import TAGS
 from bridge.networks.irc.protocol.endings import DismissedError
 from bridge.networks.irc.wire import Line, line
 from bridge.sdk.errors import (
@@ -323,8 +324,11 @@ class IrcClient(Presence):
                 tasks.create_task(inbox.work())
                 self.link.up(connection, channels, inquiries)
                 others = [tasks.create_task(self._settle(connection, channels, inbox))]
-                if self._is_puppet and "message-tags" in connection.capabilities:
-                    self._typist = Typist(connection.answer, asyncio.get_running_loop().time)
+                if self._is_puppet and TAGS in connection.capabilities:
+                    self._typist = Typist(
+                        lambda one: TAGS in connection.capabilities and connection.answer(one),
+                        asyncio.get_running_loop().time,
+                    )
                     others.append(tasks.create_task(self._typist.run()))
                 if not self._is_puppet:
                     others.append(tasks.create_task(self._serve(inbox, inquiries)))
