@@ -139,7 +139,8 @@ class IrcClient(Presence):
         """
         with self._spoken(message), self._voice.stoppable(message.event_id) as stop:
             connection, chat = await self._enter(message.chat)
-            self.guard_secret(chat.name, message.body)
+            if not connection.isupport.is_channel(chat.name):
+                self.guard_secret(chat.name, message.body)
             if self._typist is not None:
                 self._typist.spoke(chat.name)
             return await self._voice.say(connection, chat, message, stop)
