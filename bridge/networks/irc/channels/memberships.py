@@ -215,8 +215,8 @@ class Memberships:
         if self._returns:
             self._end_return(chat)
 
-    def kicked_from(self, name: str, fold: Callable[[str], str]) -> None:
-        """Take note that we were kicked from a channel."""
+    def put_out_of(self, name: str, fold: Callable[[str], str]) -> None:
+        """Take note that we were kicked from a channel, or made to leave it."""
         for chat in [one for one in self.chats if fold(one.name) == fold(name)]:
             if not self._returns:
                 # A puppet comes back when its owner speaks again, not before.

@@ -255,6 +255,9 @@ class Handshake:
             self._choose(message.param(1).split(","))
         if command in replies.SASL_DONE:
             return self._on_sasl_done()
+        if command == replies.SASL_ABORTED and self._sasl:
+            # Services went, or took too long: nobody has looked at the account.
+            raise ModuleNotReady(f"{self._server} broke off signing in to {self._account}: {said}")
         if command in replies.SASL_REFUSED:
             return self._try_next(said)
         if command == "464":
