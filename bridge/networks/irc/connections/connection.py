@@ -268,9 +268,8 @@ class Connection:
         packed = multiline.pack(lines, self.multiline, self._flood.burst)
         parts = packed if len(parcel) > 1 else [parcel]
         sending.total += len(parts) - 1
-        if TAGS in self.capabilities:
-            return parts
-        return [[without_client_tags(one) for one in part] for part in parts]
+        has_tags = TAGS in self.capabilities
+        return parts if has_tags else [[*map(without_client_tags, part)] for part in parts]
 
     def _ask_in_turn(self) -> None:
         """Have the server asked when flood control has room; what is written till then counts.
@@ -475,6 +474,7 @@ class Connection:
                 self.write(one)
             self.awaited = handshake.awaited
             self.own = Source(handshake.nick)
+        self._read_before = iter(handshake.unheard)
         self._offers = handshake.offers
         self._deliveries.use(Means.of(self.capabilities))
         self._signed_in = True
