@@ -1,19 +1,21 @@
 """A server that takes away what a message counts on, while the message waits to be written."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from bridge.sdk.errors import PermanentFailure
-from bridge.sdk.events import Receipt
+from bridge.sdk.events import Receipt, Sender, Typing
+from bridge.sdk.ids import RemoteChatId
 from tests.irc.echoes import ME, entered, outcome
-from tests.irc.stage import message, synced
+from tests.irc.stage import message, synced, user_id
 from tests.rigs.scripted_irc import Peer
 
 ECHO = "batch message-tags echo-message draft/multiline=max-bytes=4000,max-lines=4"
 LABELS = f"{ECHO} labeled-response"
 # Four lines and the frame of a group are a burst; the join has taken one place of it.
-PACE = {"flood_burst": 6, "flood_rate": 4}
+PACE: dict[str, Any] = {"flood_burst": 6, "flood_rate": 4}
 LINES = ["one", "two", "three", "four"]
 
 
@@ -95,3 +97,16 @@ async def test_what_waits_while_tags_go_is_said_without_them(text: str) -> None:
         assert "draft/reply" not in (said := await peer.read())
         assert said.startswith("PRIVMSG #room :one" if text == "one" else "BATCH +")
         assert isinstance(await sending, Receipt)
+
+
+async def test_nobody_is_shown_as_writing_once_tags_are_gone() -> None:
+    async with entered("message-tags") as (alice, peer, _, _):
+        writes = Typing(
+            chat=RemoteChatId("#room"), is_typing=True,
+            sender=Sender(user_id=user_id("Alice"), name="Alice"),
+        )  # fmt: skip
+        revoke(peer, "message-tags")
+        await synced(peer)
+        await alice.send_typing(writes)
+        await synced(peer)
+        assert not any("TAGMSG" in one for one in peer.heard)

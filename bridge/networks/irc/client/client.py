@@ -326,10 +326,7 @@ class IrcClient(Presence):
                 self.link.up(connection, channels, inquiries)
                 others = [tasks.create_task(self._settle(connection, channels, inbox))]
                 if self._is_puppet and TAGS in connection.capabilities:
-                    self._typist = Typist(
-                        lambda one: TAGS in connection.capabilities and connection.answer(one),
-                        asyncio.get_running_loop().time,
-                    )
+                    self._typist = _typist_on(connection)
                     others.append(tasks.create_task(self._typist.run()))
                 if not self._is_puppet:
                     others.append(tasks.create_task(self._serve(inbox, inquiries)))
@@ -480,3 +477,11 @@ class IrcClient(Presence):
     def _complain(self, error: DeliveryError) -> None:
         self._host.log.warning("%s", error, extra={"event": "irc_refused"})
         self._host.report(LoginState.CONNECTED, str(error))
+
+
+def _typist_on(connection: Connection) -> Typist:
+    def say(one: Line) -> None:
+        if TAGS in connection.capabilities:  # The server may take them away.
+            connection.answer(one)
+
+    return Typist(say, asyncio.get_running_loop().time)
