@@ -60,7 +60,7 @@ async def test_what_is_said_in_our_first_absence_from_a_quiet_channel_is_told() 
             assert asked == f"CHATHISTORY AFTER #room timestamp={at(10)} 3"
             peer.say(
                 ":irc.test BATCH +h chathistory #room",
-                said(9, "before there was a bridge", "m9", "h"),
+                *(said(one, "before there was a bridge", f"m{one}", "h") for one in (9, 10)),
                 *(said(one, f"missed {one}", f"m{one}", "h") for one in (11, 12, 13)),
                 ":irc.test BATCH -h",
             )

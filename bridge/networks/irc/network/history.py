@@ -214,8 +214,11 @@ class History:
             self._marks.setdefault(chat, since)
         mark = self._marks.get(chat)
         if mark is not None and chat not in self._asking:
+            # What was heard up to then, or was said before we came, may be of the same moment.
+            is_later = since is None and not mark.msgid
+            after = mark.at + timedelta(microseconds=1) if is_later else mark.at
             by_time = not self._knows_ids or since is not None
-            asking = _Asking(name, mark.at, by_time=by_time)
+            asking = _Asking(name, after, by_time=by_time)
             self._asking[chat] = asking
             self._new.add(asking)
             self._all_asked.clear()
