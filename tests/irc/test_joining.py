@@ -69,3 +69,31 @@ async def test_who_still_asks_for_bans_when_another_is_let_in_asks_for_no_second
         assert await peer.read() == "PRIVMSG #room :in"
         writer.close()
         await writer.wait_closed()
+
+
+async def test_where_the_network_puts_us_while_nickserv_is_asked_we_do_not_stay_unknown() -> None:
+    """Many networks have everybody who connects join a channel: a JOIN of ours to that one is
+    never answered."""
+    async with scripted_server() as server, asyncio.TaskGroup() as tasks:
+        settings = {"sasl_account": "acc", "sasl_password": "pw", "nickserv": "NickServ"}
+        relay, _ = Network(server.port, **settings).relay()
+        async with running(relay):
+            joining = tasks.create_task(relay.join(chat("#lobby")))
+            peer = await server.accept()
+            await peer.welcome()
+            await peer.expect("PRIVMSG NickServ :IDENTIFY acc pw")
+            peer.say(
+                ":{nick}!t@h JOIN #lobby", ":irc.test 353 {nick} = #lobby :{nick}",
+                ":irc.test 366 {nick} #lobby :End", ":{nick}!t@h JOIN #other",
+                ":NickServ!s@services NOTICE {nick} :You are now identified for acc.",
+            )  # fmt: skip
+            inside = {"#lobby", "#other"}
+            while not joining.done() or inside != {"#lobby"}:
+                verb, name, *_ = (await peer.read()).split()
+                if verb == "PART":
+                    inside.remove(name)
+                elif verb == "JOIN" and name not in inside:
+                    inside.add(name)
+                else:
+                    continue
+                peer.say(f":{{nick}}!t@h {verb} {name}", "PING :on")

@@ -228,6 +228,27 @@ async def test_who_is_kicked_in_the_moment_of_the_join_comes_back_in_its_time() 
             await joining
 
 
+async def test_who_is_made_to_leave_comes_back_as_after_a_kick() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port, rejoin_seconds=0.05)
+        async with listening(server, network) as (relay, _, peer, _):
+            peer.say(":{nick}!t@h PART #ROOM :made to leave")
+            assert await peer.admit() == "#room"
+            await synced(peer)
+            await relay.leave(chat("#room"), "unbridged")
+            await peer.expect("PART #room")
+            peer.say(":{nick}!t@h PART #room :unbridged")
+            await synced(peer)
+            assert not relay._memberships.wanted
+        async with speaking(server, network) as (puppet, _, peer, _), asyncio.TaskGroup() as tasks:
+            peer.say(":{nick}!a@h PART #room :made to leave")
+            await synced(peer)
+            assert not puppet._memberships.wanted
+            sending = tasks.create_task(puppet.send(message("#room", "back")))
+            assert await peer.admit() == "#room"
+            await sending
+
+
 async def test_a_kick_is_not_answered_by_the_long_pause_of_a_refusal_before_it() -> None:
     async with scripted_server() as server, asyncio.TaskGroup() as tasks:
         network = Network(server.port, rejoin_seconds=3600)

@@ -214,6 +214,17 @@ def test_a_certificate_signs_in_without_a_password() -> None:
         feed(handshake, ":s 904 * :no such")
 
 
+def test_what_is_broken_off_is_no_refusal_of_the_account() -> None:
+    """Services have left the network, or do not answer."""
+    handshake, _ = begin(identity(account="acc", account_password=Secret("pw")))
+    feed(handshake, ":s CAP * LS :sasl=PLAIN", ":s CAP * ACK :sasl", "AUTHENTICATE +")
+    with pytest.raises(ModuleNotReady, match="broke off signing in to the account acc: aborted"):
+        feed(handshake, ":s 906 * :aborted")
+    handshake, _ = begin(identity())
+    feed(handshake, ":s CAP * LS :sasl=PLAIN")
+    assert feed(handshake, "AUTHENTICATE +", ":s 906 * :aborted") == ["AUTHENTICATE *"]
+
+
 def persons(**changes: object) -> Identity:
     return identity(certificate=True, personal=True, **changes)
 

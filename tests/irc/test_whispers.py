@@ -19,7 +19,7 @@ from bridge.sdk.events import (
     Typing,
 )
 from bridge.sdk.ids import RemoteChatId
-from tests.irc.stage import Network, direct, message, speaking, synced, user_id
+from tests.irc.stage import Network, direct, message, running, speaking, synced, user_id
 from tests.rigs.scripted_irc import scripted_server
 
 
@@ -100,6 +100,24 @@ async def test_services_open_no_chat_and_are_told_no_password_from_one() -> None
         await synced(peer)
         assert direct(host) == [("nickserv", "notice", "bob is registered")]
     assert not any("hunter2" in one for one in peer.heard)
+
+
+@pytest.mark.parametrize("name", ["&x@services.test", "+x@services.test"])
+async def test_a_channel_is_no_service_whatever_sign_its_name_begins_with(name: str) -> None:
+    async with scripted_server() as server:
+        puppet, _ = Network(server.port).puppet("Alice")
+        async with running(puppet), asyncio.TaskGroup() as tasks:
+            sending = tasks.create_task(puppet.send(message(name, "register hunter2 a@b.c")))
+            peer = await server.accept()
+            await peer.welcome("CHANTYPES=#&+")
+            assert await peer.admit() == name
+            await peer.expect(f"PRIVMSG {name} :register hunter2")
+            await sending
+            # Where names of channels do not begin so, it is a person's.
+            peer.say(":irc.test 005 {nick} CHANTYPES=# :are supported", f":{{nick}} PART {name}")
+            await synced(peer)
+            with pytest.raises(PermanentFailure, match="say login test"):
+                await puppet.send(message(name, "register hunter2 a@b.c"))
 
 
 async def test_who_takes_the_nick_of_another_partner_is_told_apart_from_them() -> None:

@@ -153,6 +153,10 @@ def test_what_others_say_in_channels_can_be_passed_over_unread() -> None:
     assert is_chatter(b"@+typing=active :you!u@h TAGMSG #room", "me")
     assert is_chatter(b"@time=now;msgid=1 " + said, "me")
     assert not is_chatter(said, "You")
+    assert not is_chatter(b":you@h PRIVMSG #room :hello", "You")
+    for own in ("\xc9lan", "\xe9lan"):
+        for charset in ("utf-8", "cp1252"):
+            assert not is_chatter(f":{own}!u@h PRIVMSG #room :hello".encode(charset), own)
     assert not is_chatter(b":you!u@h PRIVMSG me :hello", "me")
     assert not is_chatter(b":you!u@h PRIVMSG @#room :to those with a rank", "me")
     assert not is_chatter(b":you!u@h KICK #room me :out", "me")

@@ -168,16 +168,17 @@ _CHANNEL_SIGNS = frozenset({b"#", b"&"})
 def is_chatter(raw: bytes, own: str) -> bool:
     """Whether a line is what somebody else says in a channel, told without reading all of it.
 
-    In doubt it is not. ``own`` is our nick. With hundreds of our connections in one channel each
-    line comes hundreds of times, and means nothing to those that do not listen.
+    In doubt it is not: so never where our nick, ``own``, is no ASCII, which servers write in more
+    than one way. With hundreds of our connections in one channel each line comes hundreds of
+    times, and means nothing to those that do not listen.
     """
     if raw[:1] == b"@":
         raw = raw.partition(b" ")[2]
     words = raw.split(b" ", 3)
-    if len(words) < 3 or raw[:1] != b":" or words[1] not in _CHATTER:
+    if len(words) < 3 or raw[:1] != b":" or words[1] not in _CHATTER or not own.isascii():
         return False
-    nick = words[0][1:].partition(b"!")[0]
-    is_named = nick[:1] not in {b"", b"@"}
+    nick = words[0][1:].partition(b"!")[0].partition(b"@")[0]
+    is_named = nick != b""
     return is_named and words[2][:1] in _CHANNEL_SIGNS and nick.lower() != own.lower().encode()
 
 

@@ -168,6 +168,11 @@ class Memberships:
         """The same, and those that it is on its way into."""
         return [*self.chats, *(way.chat for way in self._ways if not way.is_void)]
 
+    def is_wanted(self, chat: RemoteChatId) -> bool:
+        """Whether it is to be in the chat, or on its way into it."""
+        ways = (way for way in self._ways if way.chat.id == chat)
+        return chat in self._chats or any(not way.is_void for way in ways)
+
     @property
     def comes_back(self) -> bool:
         """Whether it comes back by itself to where it was kicked from or refused."""
@@ -210,8 +215,8 @@ class Memberships:
         if self._returns:
             self._end_return(chat)
 
-    def kicked_from(self, name: str, fold: Callable[[str], str]) -> None:
-        """Take note that we were kicked from a channel."""
+    def put_out_of(self, name: str, fold: Callable[[str], str]) -> None:
+        """Take note that we were kicked from a channel, or made to leave it."""
         for chat in [one for one in self.chats if fold(one.name) == fold(name)]:
             if not self._returns:
                 # A puppet comes back when its owner speaks again, not before.

@@ -26,6 +26,7 @@ from bridge.networks.irc.network.keepsakes import AUTOCOMMAND, AWAY
 from bridge.networks.irc.network.network import Network
 from bridge.networks.irc.private.desk import Desk
 from bridge.networks.irc.private.private import Doorman
+from bridge.networks.irc.protocol.acts import TAGS
 from bridge.networks.irc.protocol.endings import DismissedError
 from bridge.networks.irc.wire import Line, line
 from bridge.sdk.errors import (
@@ -138,7 +139,8 @@ class IrcClient(Presence):
         """
         with self._spoken(message), self._voice.stoppable(message.event_id) as stop:
             connection, chat = await self._enter(message.chat)
-            self.guard_secret(chat.name, message.body)
+            if not connection.isupport.is_channel(chat.name):
+                self.guard_secret(chat.name, message.body)
             if self._typist is not None:
                 self._typist.spoke(chat.name)
             return await self._voice.say(connection, chat, message, stop)
@@ -323,8 +325,8 @@ class IrcClient(Presence):
                 tasks.create_task(inbox.work())
                 self.link.up(connection, channels, inquiries)
                 others = [tasks.create_task(self._settle(connection, channels, inbox))]
-                if self._is_puppet and "message-tags" in connection.capabilities:
-                    self._typist = Typist(connection.answer, asyncio.get_running_loop().time)
+                if self._is_puppet and TAGS in connection.capabilities:
+                    self._typist = _typist_on(connection)
                     others.append(tasks.create_task(self._typist.run()))
                 if not self._is_puppet:
                     others.append(tasks.create_task(self._serve(inbox, inquiries)))
@@ -418,7 +420,7 @@ class IrcClient(Presence):
             if self._doorman is not None:
                 await self._doorman.optouts.follow(heard.event)
             await self._receive(heard.event)
-        is_in = self._is_puppet or self._memberships.find(heard.chat) is not None
+        is_in = self._is_puppet or self._memberships.is_wanted(heard.chat)
         if heard.mark is not None and is_in:
             (self._marks or self._alone).note(heard.chat, heard.mark)
 
@@ -475,3 +477,11 @@ class IrcClient(Presence):
     def _complain(self, error: DeliveryError) -> None:
         self._host.log.warning("%s", error, extra={"event": "irc_refused"})
         self._host.report(LoginState.CONNECTED, str(error))
+
+
+def _typist_on(connection: Connection) -> Typist:
+    def say(one: Line) -> None:
+        if TAGS in connection.capabilities:  # The server may take them away.
+            connection.answer(one)
+
+    return Typist(say, asyncio.get_running_loop().time)

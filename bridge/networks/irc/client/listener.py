@@ -73,16 +73,24 @@ class Listener:
             self.network.learn(connection.isupport)
         is_overheard = False
         if not message.is_replayed:
+            is_put_out = self._is_put_out(message)
             if not is_speech:
                 self.channels.handle(message)
-            if message.command == "KICK" and connection.is_own_nick(message.param(1)):
-                self.memberships.kicked_from(message.param(0), connection.isupport.fold)
+            if is_put_out:
+                self.memberships.put_out_of(message.param(0), connection.isupport.fold)
             self.keeper.handle(message)
             is_overheard = self.inquiries.handle(message)
         if not is_overheard:
             await self.inbox.put(*self.doorman.handle(message))
         if self.ears is not None and (heard := self.ears.hear(message)):
             await self.inbox.put(*heard)
+
+    def _is_put_out(self, message: Incoming) -> bool:
+        """Whether we are kicked, or made to leave a channel (``SAPART``, ``REMOVE``): one that we
+        leave ourselves we are out of as soon as that is written."""
+        if message.command == "PART" and self.connection.is_own(message.source):
+            return self.channels.is_in(message.param(0))
+        return message.command == "KICK" and self.connection.is_own_nick(message.param(1))
 
     def _pass_over(self, message: Incoming, why: DeliveryError) -> None:
         if not self._told:

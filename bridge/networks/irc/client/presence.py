@@ -179,8 +179,6 @@ class Presence:
     def guard_secret(self, person: str, said: Rich) -> None:
         """Raise ``PermanentFailure`` if it would tell services, or who has their name, what looks
         like a password."""
-        if person.startswith("#"):
-            return
         nick, _, server = person.partition("@")
         if may_be_service(Source(nick, host=server), self._settings.nickserv or ""):
             refuse_secret(to_plain(said), self._host.instance)

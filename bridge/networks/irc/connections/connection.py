@@ -10,8 +10,9 @@ from bridge.networks.irc.connections.delivery import RETRY_SECONDS, Deliveries
 from bridge.networks.irc.connections.flood import Flood
 from bridge.networks.irc.connections.lifeline import Lifeline
 from bridge.networks.irc.connections.reader import Reader, reason_of
-from bridge.networks.irc.connections.sending import Delivered, Means
+from bridge.networks.irc.connections.sending import Delivered, Means, Sending
 from bridge.networks.irc.protocol import endings, multiline, relaymsg, replies
+from bridge.networks.irc.protocol.acts import TAGS, without_client_tags
 from bridge.networks.irc.protocol.batches import Batches, is_playback
 from bridge.networks.irc.protocol.handshake import Handshake, Identity
 from bridge.networks.irc.protocol.isupport import Isupport
@@ -230,7 +231,7 @@ class Connection:
         """
         if not self.is_up:
             raise TemporaryFailure(f"{self.server} is not connected.", retry_after=RETRY_SECONDS)
-        parcels = self._pack(lines)
+        parcels = multiline.pack(lines, self.multiline, self._flood.burst)
         sending = self._deliveries.begin(self.isupport.fold(target), len(parcels))
         sent_at = None
         try:
@@ -246,9 +247,9 @@ class Connection:
                 if sending.refusal is not None or not self.is_up:
                     break
                 self._held = [] if self._held is None else self._held
-                first, *others = parcel
-                for one in (self._deliveries.speak(sending, first), *others):
-                    self.write(one)
+                for first, *others in self._as_taken_now(sending, parcel, lines):
+                    for one in (self._deliveries.speak(sending, first), *others):
+                        self.write(one)
                 sent_at = now()
         finally:
             # Also for one that was cancelled: a refusal of it must not fall on the next.
@@ -260,14 +261,15 @@ class Connection:
             raise failure
         return sending.delivered(sent_at)
 
-    def _pack(self, lines: Sequence[Line]) -> list[list[Line]]:
-        """Return what is to be written, as what is confirmed together."""
-        limits = self.multiline
-        # Nothing may come between the lines of a group, so it must fit into one burst.
-        fits = len(lines) + multiline.FRAME_LINES <= self._flood.burst
-        if limits is not None and fits and limits.allow(lines):
-            return [multiline.group(lines)]
-        return [[one] for one in multiline.separate(lines)]
+    def _as_taken_now(
+        self, sending: Sending, parcel: list[Line], lines: Sequence[Line]
+    ) -> list[list[Line]]:
+        """What is written of a parcel; what it needs may have been taken away while it waited."""
+        packed = multiline.pack(lines, self.multiline, self._flood.burst)
+        parts = packed if len(parcel) > 1 else [parcel]
+        sending.total += len(parts) - 1
+        has_tags = TAGS in self.capabilities
+        return parts if has_tags else [[*map(without_client_tags, part)] for part in parts]
 
     def _ask_in_turn(self) -> None:
         """Have the server asked when flood control has room; what is written till then counts.
@@ -472,6 +474,7 @@ class Connection:
                 self.write(one)
             self.awaited = handshake.awaited
             self.own = Source(handshake.nick)
+        self._read_before = iter(handshake.unheard)
         self._offers = handshake.offers
         self._deliveries.use(Means.of(self.capabilities))
         self._signed_in = True

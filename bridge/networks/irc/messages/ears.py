@@ -60,6 +60,7 @@ class Ears:
     def hear(self, message: Incoming) -> list[Heard]:
         """Follow one line; return what it means to the rooms, in their order."""
         heard = self._come_in(message)
+        heard += self._history.begun(message)
         heard += self._history.handle(message, self._find, self._connection.waited)
         whole = self._assembler.feed(message)
         if whole is None:
@@ -118,6 +119,8 @@ class Ears:
             self._history.enter(chat.id, chat.name, self._connection.waited)
         else:
             self._history.expect(chat.id)
+        if (told := read_past(message, self._now())) is not None:
+            self._history.begin(chat.id, told)
         return [Heard(RemoteShutOut(chat=chat.id), chat.id)]
 
     def forget(self, chat: RemoteChat) -> None:
@@ -148,6 +151,8 @@ class Ears:
             or history.PLAYBACK in self._connection.capabilities
         )
         mark = Mark(at, msgid) if msgid and told and is_kept else None
+        if not (msgid or message.is_replayed) and told:
+            mark = self._history.move(chat.id, told)
         if event is None and mark is None:
             return []
         return self._history.take(Heard(event, chat.id, mark), replayed=message.is_replayed)

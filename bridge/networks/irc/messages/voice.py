@@ -11,6 +11,7 @@ from bridge.networks.irc.messages.speech import compose
 from bridge.networks.irc.network.network import Network
 from bridge.networks.irc.protocol.acts import (
     REDACTION,
+    TAGS,
     answering,
     is_of_network,
     reacting,
@@ -96,7 +97,7 @@ class Voice:
             name_of=self._name_of,
             speaks_as=speaks_as,
         )
-        if message.reply_to and "message-tags" in connection.capabilities:
+        if message.reply_to and TAGS in connection.capabilities:
             lines[0] = answering(lines[0], message.reply_to)
         return lines
 
@@ -181,4 +182,4 @@ class Voice:
 
 
 def _can_react(connection: Connection) -> bool:
-    return "message-tags" in connection.capabilities and connection.isupport.allows_reactions
+    return TAGS in connection.capabilities and connection.isupport.allows_reactions

@@ -47,7 +47,7 @@ REMEMBERED = 1000
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """The last message heard in a channel."""
+    """The last message heard in a channel; without an id, when we came in and heard nothing."""
 
     at: datetime
     msgid: str
@@ -148,6 +148,10 @@ class History:
         kinds = isupport.tokens.get("MSGREFTYPES", "timestamp,msgid").lower()
         self._is_channel = isupport.is_channel
         self._knows_ids = "msgid" in kinds.split(",")
+        self._begun: dict[RemoteChatId, Mark] = {}
+        """When we came into channels of which nothing was ever heard."""
+        self._gives_ids = self._knows_ids and "MSGREFTYPES" in isupport.tokens
+        """Whether messages are known to have ids: without, what was heard would be told again."""
 
     async def keep_asking(
         self, say: Callable[[Line], Awaitable[None]], now: Callable[[], float]
@@ -210,7 +214,11 @@ class History:
             self._marks.setdefault(chat, since)
         mark = self._marks.get(chat)
         if mark is not None and chat not in self._asking:
-            asking = _Asking(name, mark.at, by_time=not (self._knows_ids and mark.msgid))
+            # What was heard up to then, or was said before we came, may be of the same moment.
+            is_later = since is None and not mark.msgid
+            after = mark.at + timedelta(microseconds=1) if is_later else mark.at
+            by_time = not self._knows_ids or since is not None
+            asking = _Asking(name, after, by_time=by_time)
             self._asking[chat] = asking
             self._new.add(asking)
             self._all_asked.clear()
@@ -222,6 +230,34 @@ class History:
         mark = self._marks.get(chat)
         if mark is not None:
             self._unasked[chat] = mark
+
+    def begin(self, chat: RemoteChatId, at: datetime) -> None:
+        """Take note of when, by the server's clock, we have come into a channel: where nothing
+        was ever heard there, our next absence is filled from then."""
+        if chat not in self._marks:
+            self._begun.setdefault(chat, Mark(at, ""))
+
+    def move(self, chat: RemoteChatId, at: datetime) -> Mark | None:
+        """Take note of something heard that has no id: it is known by its time alone, as the
+        beginning is. Return the new mark, if that is all that there is."""
+        if chat in self._begun:
+            self._begun[chat] = Mark(at, "")
+        known = self._marks.get(chat)
+        return Mark(at, "") if known is not None and not known.msgid else None
+
+    def begun(self, message: Incoming) -> list[Heard]:
+        """Return the beginnings that count, once a line shows that the server gives ids."""
+        self._gives_ids = self._gives_ids or bool(message.tags.get("msgid"))
+        if not (self._gives_ids and self._begun):
+            return []
+        heard = [
+            Heard(None, chat, mark) for chat, mark in self._begun.items()
+            if chat not in self._marks
+        ]  # fmt: skip
+        self._begun.clear()
+        for one in heard:
+            self._advance(one)
+        return heard
 
     def _ask_page(self, asking: _Asking, mark: Mark, now: float) -> None:
         asking.times = 0
@@ -243,6 +279,7 @@ class History:
         self._seen.pop(chat, None)
         self._asking.pop(chat, None)
         self._unasked.pop(chat, None)
+        self._begun.pop(chat, None)
 
     def is_wanted(self, chat: RemoteChatId, msgid: str, at: datetime) -> bool:
         """Whether a message out of the server's memory is of the gap, and was not heard before.
@@ -254,6 +291,8 @@ class History:
             after = asking.after
         elif unasked is None or msgid == unasked.msgid != "":
             return False
+        elif not unasked.msgid:  # What was said before we came may be of the same second.
+            return at > unasked.at and msgid not in self._seen.get(chat, ())
         else:  # Some of these servers know the second alone.
             after = unasked.at if at.microsecond else unasked.at.replace(microsecond=0)
         if at < after:
@@ -331,7 +370,7 @@ class History:
         if chat is None:
             return self._release_all()
         asking, mark = self._asking[chat], self._marks.get(chat)
-        if asking.by_time or mark is None:
+        if asking.by_time or mark is None or not mark.msgid:
             return self._release(chat)
         # The message that we know may be too old for the server's memory.
         asking.by_time = True

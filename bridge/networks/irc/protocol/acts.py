@@ -3,12 +3,15 @@
 import hashlib
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from bridge.networks.irc.format import strip_codes
 from bridge.networks.irc.wire import Incoming, Line, cut, line
 from bridge.sdk.events import RemoteReaction, RemoteRedaction, RemoteTyping, RemoteUser
 from bridge.sdk.ids import RemoteChatId, RemoteMessageId
 
+TAGS = "message-tags"
+"""With this a server takes tags of clients, and passes them on."""
 REDACTION = "draft/message-redaction"
 TYPING = "+typing"
 REPLY, REACT, UNREACT = "+draft/reply", "+draft/react", "+draft/unreact"
@@ -34,6 +37,14 @@ def answering(first: Line, message_id: str) -> Line:
     Clients that know the tag show what is answered; for all others the text says it.
     """
     return first.tagged(**{REPLY: message_id}) if is_of_network(message_id) else first
+
+
+def without_client_tags(one: Line) -> Line:
+    """Return a line that says the same to a server that takes no tags of clients."""
+    if one.command == "TAGMSG":
+        return one  # It says nothing else: let the server refuse it.
+    kept = tuple(tag for tag in one.tags if not tag[0].startswith("+"))
+    return one if kept == one.tags else replace(one, tags=kept)
 
 
 def reacting(channel: str, message_id: str, key: str) -> Line:

@@ -1,6 +1,7 @@
 """Signing in to a server, as a pure state machine: lines in, lines out."""
 
 import re
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
@@ -13,6 +14,7 @@ from bridge.sdk.errors import LoginRequired, ModuleNotReady
 from bridge.sdk.secret import Secret
 
 MOST_NICKS = 20
+MOST_UNHEARD = 1000
 MOST_REALNAME_BYTES = 400
 """Of what the line has room for; servers cut it far shorter."""
 
@@ -78,11 +80,15 @@ class Handshake:
         self._ways_tried: set[str] = set()
         self._challenge = sasl.Challenge()
         self._identifies = False
+        self._is_asking = False
+        """NickServ is told the password, and has not answered."""
         self.nick = ""
         self.awaited = "let us in"
         """What the server has still to do, in words."""
         self.welcomed = False
         self.done = False
+        self.unheard: deque[Incoming] = deque(maxlen=MOST_UNHEARD)
+        """What the server has said since we are in, while NickServ's answer was waited for."""
 
     def start(self) -> list[Line]:
         """Return what to say first."""
@@ -100,6 +106,8 @@ class Handshake:
         Raises ``LoginRequired`` when the password or account is refused or we are banned,
         ``ModuleNotReady`` when it may work later.
         """
+        if self._is_asking:
+            self.unheard.append(message)
         match message.command:
             case "CAP":
                 return self._on_cap(message)
@@ -230,6 +238,7 @@ class Handshake:
         if not (self._identifies and who.nickserv and who.account and secret):
             self.done = self.welcomed
             return []
+        self._is_asking = True
         self.awaited = f"pass on an answer from {who.nickserv}"
         return [line("PRIVMSG", who.nickserv, f"IDENTIFY {who.account} {secret.reveal()}")]
 
@@ -255,6 +264,9 @@ class Handshake:
             self._choose(message.param(1).split(","))
         if command in replies.SASL_DONE:
             return self._on_sasl_done()
+        if command == replies.SASL_ABORTED and self._sasl:
+            # Services went, or took too long: nobody has looked at the account.
+            raise ModuleNotReady(f"{self._server} broke off signing in to {self._account}: {said}")
         if command in replies.SASL_REFUSED:
             return self._try_next(said)
         if command == "464":

@@ -55,6 +55,18 @@ def group(lines: Sequence[Line]) -> list[Line]:
     return [first, *middle, line("BATCH", f"-{name}")]
 
 
+def pack(lines: Sequence[Line], limits: Limits | None, burst: int) -> list[list[Line]]:
+    """Return a message's lines as what is confirmed together: all, or each by itself.
+
+    ``limits``: None where the server takes no groups; ``burst``: the most that go out at once.
+    """
+    # Nothing may come between the lines of a group, so it must fit into one burst.
+    fits = len(lines) + FRAME_LINES <= burst
+    if limits is not None and fits and limits.allow(lines):
+        return [group(lines)]
+    return [[one] for one in separate(lines)]
+
+
 def going_on(one: Line) -> Line:
     """Return a line that is the rest of the one before: as one message they are one line."""
     return replace(one, tags=(*one.tags, *_GOES_ON))

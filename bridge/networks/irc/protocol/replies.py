@@ -144,7 +144,8 @@ NICK_TAKEN = frozenset({"433", "436", "437"})
 NICK_REFUSED = frozenset({"432"})
 
 SASL_DONE = frozenset({"903", "907"})
-SASL_REFUSED = frozenset({"902", "904", "905", "906"})
+SASL_REFUSED = frozenset({"902", "904", "905"})
+SASL_ABORTED = "906"
 SASL_MECHANISMS = "908"
 LOGGED_IN = "900"
 NO_SUCH_NICK, SERVICES_DOWN = "401", "440"
