@@ -289,7 +289,7 @@ async def test_a_copy_that_was_being_made_when_trestle_stopped_is_made_at_the_ne
             await own_data._copying.acquire()
             assert await own_data.show(chat.call("$data", text="data")) == "I am making it."
             # For so long somebody may wait for it.
-            (until,) = await app.parts.database.core.fetchrow(
+            until = await app.parts.database.core.fetchval(
                 "SELECT until FROM module_store WHERE key LIKE 'copy:%'"
             )
             life = until - app.parts.database.clock.now()
