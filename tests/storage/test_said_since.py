@@ -10,7 +10,6 @@ from bridge.core.logins.doublepuppets import DoublePuppets
 from bridge.core.logins.loginmeans import Means
 from bridge.core.logins.logins import Logins, record_of
 from bridge.core.permissions.permissions import Permissions
-from bridge.demo.matrix_user import PATIENCE
 from bridge.matrix.client import HomeserverClient
 from bridge.matrix.doubles import Doubles, Leave
 from bridge.matrix.namespaces import Namespaces
@@ -28,7 +27,7 @@ from bridge.storage.optouts import OptOutStore
 from bridge.storage.pool import Database
 from bridge.storage.portals import BotRooms, PortalStore
 from bridge.storage.vault import Vault
-from tests.rigs.cluster import WAITS, Cluster
+from tests.rigs.cluster import Cluster, until_one_waits
 from tests.storage.conftest import TurnedClock
 from tests.storage.everything import Full, put, write
 
@@ -182,9 +181,7 @@ async def test_who_takes_leave_back_is_noted_before_the_row_goes(
             await connection.execute("LOCK TABLE double_puppet IN SHARE MODE")
             async with asyncio.TaskGroup() as group:
                 cut = group.create_task(store.remove_puppet(alice))
-                async with asyncio.timeout(PATIENCE):
-                    while not await core.fetchval(WAITS):
-                        await asyncio.sleep(0.02)
+                await until_one_waits(core)
                 cut.cancel()
         again = DoublePuppetStore(database, folder)
         assert await again.puppets() == []
