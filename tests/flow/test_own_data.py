@@ -2,7 +2,6 @@
 
 import asyncio
 import io
-import json
 import re
 import zipfile
 from collections.abc import AsyncIterator, Mapping
@@ -31,6 +30,7 @@ from tests.flow.chats import Chat
 from tests.flow.rooms import BOT, bridge
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ircd import IrcServer
+from tests.rigs.own_data import rows_in
 from tests.rigs.scripted_homeserver import (
     Answer,
     Asked,
@@ -61,16 +61,6 @@ async def download(town: Town, person: MatrixUser, content: Mapping[str, Any]) -
     return data
 
 
-def rows_in(data: bytes) -> dict[str, list[dict[str, Any]]]:
-    """The rows of a copy, by table."""
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        manifest = json.loads(archive.read("manifest.json"))
-        return {
-            one["table"]: [json.loads(line) for line in archive.read(one["file"]).splitlines()]
-            for one in manifest["tables"]
-        }
-
-
 async def test_somebody_has_a_copy_of_what_is_kept_and_of_nobody_else(
     town: Town, app: App, irc: IrcServer
 ) -> None:
@@ -95,7 +85,7 @@ async def test_somebody_has_a_copy_of_what_is_kept_and_of_nobody_else(
         assert "59 days from the erasure, or shorter" in goes
         (file,) = files(alice, chat.room)
         data = await download(town, alice, file)
-        rows = rows_in(data)
+        rows = rows_in(io.BytesIO(data))
         assert [row["room"] for row in rows["portal"]] == [room]
         assert {row["sender"] for row in rows["message"]} == {alice.id}
         assert [row["key"] for row in rows["module_store"] if "nick:" in row["key"]] == [
