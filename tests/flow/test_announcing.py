@@ -29,8 +29,7 @@ RULES = "The rules, and whom to turn to: https://public.example/bridged"
 def settings_with(
     town: Town, irc: IrcServer, folder: Path, database: DatabaseSettings, **rules: Any
 ) -> Settings:
-    modules = make_modules(irc_module(irc))
-    modules[NEAR] = replace(modules[NEAR], rules=InstanceRules(**rules))
+    modules = make_modules(irc_module(irc), {NEAR: InstanceRules(**rules)})
     return town.settings_for(folder, database, modules=modules, web=WEB)
 
 

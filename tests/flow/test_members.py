@@ -1,6 +1,5 @@
 """Who of a channel is shown in a room: everybody, who has spoken, or nobody; by choice, live."""
 
-from dataclasses import replace
 from pathlib import Path
 
 from bridge.app import App
@@ -46,9 +45,8 @@ async def test_who_is_shown_is_chosen_for_each_room_and_changes_at_once(
     ):
         await carl.join("#who")
         await dora.join("#who")
-        modules = make_modules(irc_module(irc))
         # As it is where the settings say nothing.
-        modules[NEAR] = replace(modules[NEAR], rules=InstanceRules())
+        modules = make_modules(irc_module(irc), {NEAR: InstanceRules()})
         settings = town.settings_for(folder, database_settings, modules=modules)
         alice = await town.person("alice")
         async with running(settings):
