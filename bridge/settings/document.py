@@ -96,4 +96,6 @@ def _place(error: Exception) -> str:
 def _problem(error: Exception) -> str:
     # Only the parser's own words: its context would quote the file, tokens and all.
     problem = error.problem if isinstance(error, MarkedYAMLError) else None
+    if problem is None and not isinstance(error, YAMLError | UnicodeError):
+        return "it holds a number or a date that there cannot be"
     return problem or "it holds characters that YAML does not allow"

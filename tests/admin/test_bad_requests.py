@@ -6,31 +6,18 @@ from typing import Any
 
 import pytest_asyncio
 
-from bridge.demo.matrix_user import MatrixUser
 from bridge.settings.records import DatabaseSettings
+from tests.flow.rooms import BOT, enter
 from tests.rigs.inspircd import run_inspircd
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ircd import OPERATOR, OPERATOR_PASSWORD, IrcServer
 from tests.rigs.trestle import Town, make_modules, running
-
-BOT = "@trestle:test.example"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def irc() -> AsyncIterator[IrcServer]:
     async with run_inspircd() as started:
         yield started
-
-
-async def room_with_bot(person: MatrixUser) -> str:
-    room = await person.create_room(preset="public_chat")
-    await person.invite(room, BOT)
-    await person.wait_until(lambda: any(_is_bots_join(one, room) for one in person.events))
-    return room
-
-
-def _is_bots_join(event: dict[str, object], room: str) -> bool:
-    return event["room_id"] == room and event.get("state_key") == BOT and event["sender"] == BOT
 
 
 async def boss_of(irc: IrcServer, user: IrcUser, *orders: str) -> None:
@@ -54,7 +41,7 @@ async def test_what_cannot_be_done_is_said_where_it_was_asked(
         boss.say("MODE #closed +i")
         await boss.sync()
         alice = await town.person("alice")
-        room = await room_with_bot(alice)
+        room = await enter(alice)
 
         for said, answer in (
             ("brigde near #talk", "I do not know 'brigde'. Did you mean bridge?"),
@@ -86,7 +73,7 @@ async def test_a_nick_that_the_network_refuses_is_told_to_its_owner_and_holds_up
         await boss_of(irc, watcher, "QLINE forbidden* 0 :reserved for nobody")
         await watcher.join("#talk")
         bea, forbidden = await town.person("bea"), await town.person("forbidden")
-        room = await room_with_bot(bea)
+        room = await enter(bea)
         await forbidden.join(room)
         await bea.say(room, "!trestle bridge near #talk")
         await bea.wait_for_text(room, "This room is bridged to #talk on near.")

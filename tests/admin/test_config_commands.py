@@ -203,11 +203,13 @@ def test_members_all_of_before_is_full_to_the_new_version_and_stays_as_it_is_wri
 def test_no_secret_is_shown_in_the_difference(folder: Path) -> None:
     config = old_file(folder)
     tokens = [load(config).appservice.as_token, *load(config).appservice.hs_tokens]
-    text = config.read_text().replace(
-        "irc.example.org\n", f"irc.example.org\n    password: {PASSWORD}\n"
+    config.write_text(
+        config.read_text().replace("  libera:\n", f"  libera:\n    password: {PASSWORD}\n")
     )
-    config.write_text(text.replace("  # What we show", "  # changed\n  # What we show"))
     shown = trestle("config", "upgrade", "-c", config, "--diff")
+    assert shown.code == 0, shown.said
+    for name in ("as_token", "hs_token", "password"):
+        assert f" {name}: [hidden]\n" in shown.output
     for secret in (*(token.reveal() for token in tokens), PASSWORD):
         assert secret not in shown.said
 

@@ -209,9 +209,11 @@ def test_a_command_makes_no_file_where_another_user_has_the_state(folder: Path) 
 
 def test_a_reset_is_asked_about(folder: Path) -> None:
     init(folder)
+    before = (folder / "state" / "keys" / "master").read_bytes()
     refused = trestle("keys", "reset", "-c", folder / "config.yaml", answers="n\n")
     assert "Everybody must sign in again." in refused.output
     assert refused.code == 130
+    assert (folder / "state" / "keys" / "master").read_bytes() == before
 
 
 def test_a_new_key_is_one_that_the_environment_may_hold(

@@ -19,10 +19,19 @@ from bridge.doors.ops import OpsServer
 from bridge.model import SystemClock
 from bridge.sdk.errors import ConfigError
 from bridge.settings.records import Address, DatabaseSettings, OpsSettings
+from bridge.storage.backup import back_up, last_backup
 from bridge.storage.pool import Database
 from bridge.telemetry import Telemetry
 from tests.admin.watcher import Labels, Watcher
-from tests.conformance.stage import ALICE, DICE, ROOM, Play, ask, settings_for
+from tests.conformance.stage import (
+    ALICE,
+    DICE,
+    ROOM,
+    Play,
+    ask,
+    said_by_dice,
+    settings_for,
+)
 from tests.rigs.cluster import Cluster
 from tests.rigs.scripted_homeserver import Answer, Asked, refuse, scripted_homeserver
 from tests.rigs.service_manager import told_to
@@ -149,21 +158,42 @@ async def _away(cluster: Cluster, settings: DatabaseSettings) -> AsyncIterator[N
 
 
 async def test_a_homeserver_that_is_away_is_a_number_and_no_reason_to_start_again(
+    watched: tuple[Play, Watcher],
+) -> None:
+    play, watcher = watched
+    await watcher.wait_for_value("trestle_homeserver_up", 1)
+    play.homeserver.rules.append(lambda asked: refuse(502, "M_UNKNOWN"))
+    await play.app.parts.sender.put([said_by_dice("tea")])
+    await watcher.wait_for_value("trestle_homeserver_up", 0)
+    assert (await watcher.ask("/ready"))[0] == 200
+    assert (await watcher.ask("/live"))[0] == 200
+    play.homeserver.rules.clear()
+    await watcher.wait_for_value("trestle_homeserver_up", 1)
+    assert play.homeserver.texts(ROOM) == ["tea"]
+
+
+async def test_when_the_newest_backup_was_made_is_a_number(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:
-    port = free_port()
+    state, clock, port = folder / "state", SystemClock(), free_port()
+    async with Database.open(database_settings, state, clock):
+        pass
+    for name in ("first", "second"):
+        began = clock.now()
+        await back_up(
+            folder / name, database_settings, state, clock=clock, server_name="test.example"
+        )
+    made = last_backup(state)
+    assert made is not None
+    assert began < made < clock.now()
     async with scripted_homeserver() as homeserver, aiohttp.ClientSession() as session:
-        homeserver.rules.append(lambda asked: refuse(502, "M_UNKNOWN"))
         settings = replace(
             settings_for(homeserver, database_settings, folder),
             ops=OpsSettings(listen=Address("127.0.0.1", port)),
         )
         async with running(settings):
-            await homeserver.wait_until(lambda: bool(homeserver.asked))
             watcher = Watcher(session, port)
-            assert (await watcher.values())["trestle_homeserver_up", frozenset()] == 0
-            assert (await watcher.ask("/ready"))[0] == 200
-            assert (await watcher.ask("/live"))[0] == 200
+            await watcher.wait_for_value("trestle_backup_timestamp_seconds", made.timestamp())
 
 
 async def test_a_homeserver_that_takes_what_we_send_and_does_not_reach_us_is_a_number_of_its_own(

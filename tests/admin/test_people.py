@@ -3,9 +3,7 @@
 import asyncio
 import json
 import os
-import zipfile
 from pathlib import Path
-from typing import Any
 
 from bridge.core.oversight.aside import HERE
 from bridge.model import SystemClock
@@ -19,6 +17,7 @@ from bridge.storage.portals import BotRooms
 from bridge.storage.vault import Vault
 from tests.admin.commands import Outcome, config_in, run_program, trestle
 from tests.flow.rooms import BOT
+from tests.rigs.own_data import rows_in
 from tests.rigs.program import trestle_program
 from tests.rigs.small_disk import no_room_beyond
 from tests.rigs.trestle import make_settings
@@ -77,16 +76,6 @@ def install_keeper(place: Path, code: str) -> Path:
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: trestle-keeper\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[trestle.bots]\nkeeper = trestle_keeper:Keeper\n")
     return place
-
-
-def rows_in(file: Path) -> dict[str, list[dict[str, Any]]]:
-    """The rows of a copy, by table, of those that have any."""
-    with zipfile.ZipFile(file) as archive:
-        return {
-            name.removesuffix(".jsonl"): [json.loads(line) for line in lines.splitlines()]
-            for name in archive.namelist()
-            if name.endswith(".jsonl") and (lines := archive.read(name))
-        }
 
 
 async def people(config: Path, *words: object) -> Outcome:

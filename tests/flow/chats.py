@@ -97,3 +97,10 @@ async def hear(reader: MatrixUser, room: str, number: int, before: int) -> list[
     """The next answers of the bot: it gives one for each command, in their order."""
     await reader.wait_until(lambda: len(answers(reader, room)) >= before + number)
     return answers(reader, room)[before:]
+
+
+async def answer(person: MatrixUser, room: str, said: str) -> str:
+    """Say a command where others read; give what the bot answers."""
+    before = len(answers(person, room))
+    await person.say(room, f"!trestle {said}")
+    return (await hear(person, room, 1, before))[0]

@@ -130,6 +130,12 @@ async def react(user: MatrixUser, room: str, event: str, key: str) -> str:
     return await user.send(room, {"m.relates_to": relation}, "m.reaction")
 
 
+async def reply(user: MatrixUser, room: str, event: str, text: str) -> str:
+    """Answer an event, whether the user may see it or not; give the answer's id."""
+    relation = {"m.in_reply_to": {"event_id": event}}
+    return await user.send(room, {"msgtype": "m.text", "body": text, "m.relates_to": relation})
+
+
 async def edit(user: MatrixUser, room: str, event: str, text: str) -> str:
     """Change what an event says; give the change's id."""
     return await user.send(

@@ -17,7 +17,7 @@ from bridge.sdk.rich import Link
 from bridge.sdk.testing import check_connector
 from bridge.settings.records import Address, DatabaseSettings, Settings, WebSettings
 from tests.flow.networks import Modules
-from tests.flow.rooms import bridge, edit, react, redact, wait_for_typing
+from tests.flow.rooms import bridge, edit, react, redact, reply, wait_for_typing
 from tests.rigs.trestle import Town, make_modules, running, wait_until
 from tests.rigs.vivid_bridge import Vivid, VividConnector, person
 
@@ -29,11 +29,6 @@ HALL = sdk.RemoteChatId("hall")
 def modules(vivid: Vivid) -> Modules:
     """The network that can do all there is."""
     return {"near": ("vivid", {})}
-
-
-async def answer(user: MatrixUser, room: str, event: str, text: str) -> str:
-    relation = {"m.in_reply_to": {"event_id": event}}
-    return await user.send(room, {"msgtype": "m.text", "body": text, "m.relates_to": relation})
 
 
 async def event_of(user: MatrixUser, room: str, text: str) -> str:
@@ -51,8 +46,10 @@ async def test_what_is_done_to_messages_crosses_both_ways_once_by_the_networks_o
     room = await bridge(alice, "hall")
     await _what_alice_does_reaches_the_network(alice, room, vivid)
     await _what_bob_does_is_done_in_the_room(alice, room, vivid)
-    # Nothing of that came back.
-    assert len(vivid.done) == 6
+    # Nothing of that came back: it would stand before this.
+    await alice.say(room, "so much for that")
+    await vivid.wait_until(lambda network: network.texts()[-1:] == ["so much for that"])
+    assert len(vivid.done) == 7
     await _writing_is_shown_both_ways(alice, room, vivid)
 
 
@@ -60,7 +57,7 @@ async def _what_alice_does_reaches_the_network(alice: MatrixUser, room: str, viv
     first = await alice.say(room, "I like teh cat")
     await edit(alice, room, first, "I like the cat")
     reaction = await react(alice, room, first, "👍")
-    await answer(alice, room, first, "me too")
+    await reply(alice, room, first, "me too")
     # What is taken back before its turn came would not be said.
     await vivid.wait_until(lambda network: len(network.done) == 4)
     await redact(alice, room, reaction)
@@ -164,15 +161,15 @@ async def test_what_a_network_has_no_means_for_is_said_in_words(
     await edit(alice, room, first, "I like the cat")
     await react(alice, room, cats, "👍")
     await react(alice, room, first, "❓")
-    await answer(alice, room, cats, "yours")
+    await reply(alice, room, cats, "yours")
     # After so many seconds an answer quotes, and so it does not for the last that was said.
     await vivid.wait_until(lambda network: len(network.done) == 5)
     vivid.limits = {"quote_after": 0}
-    await answer(alice, room, cats, "not mine")
+    await reply(alice, room, cats, "not mine")
     await vivid.wait_until(lambda network: len(network.done) == 6)
     await vivid.receive(vivid.message("Bob", "b2", "the last word"))
     last = await event_of(alice, room, "the last word")
-    await answer(alice, room, last, "no, mine")
+    await reply(alice, room, last, "no, mine")
     gone = await alice.say(room, "secret")
     await vivid.wait_until(lambda network: network.texts()[-1:] == ["secret"])
     await redact(alice, room, gone)
@@ -207,7 +204,7 @@ async def test_what_a_network_has_no_means_for_is_said_in_words(
     await vivid.receive(vivid.message("Bob", "b3", "between us"))
     between = await event_of(alice, room, "between us")
     await alice.say(room, "well")
-    await answer(alice, room, between, "sure")
+    await reply(alice, room, between, "sure")
     await vivid.wait_until(lambda network: network.texts()[-1:] == ["Bob: sure"])
 
 

@@ -22,7 +22,7 @@ from bridge.sdk.events import MessageKind
 from bridge.settings.records import Address, WebSettings
 from tests.flow.channels import read_texts
 from tests.flow.networks import irc_module
-from tests.flow.rooms import BOT, bridge, edit, react, redact
+from tests.flow.rooms import BOT, bridge, edit, react, redact, reply
 from tests.irc.stage import message
 from tests.rigs.cluster import Cluster
 from tests.rigs.irc_user import IrcUser, irc_user
@@ -161,12 +161,6 @@ def test_cve_2025_27146_no_text_for_the_server_holds_a_line_break(cut: str) -> N
         assert raw.count(b"\r") == raw.count(b"\n") == 1
 
 
-async def answer(person: MatrixUser, room: str, event: str, text: str) -> None:
-    """Reply to an event, whether one may see it or not."""
-    relates = {"m.in_reply_to": {"event_id": event}}
-    await person.send(room, {"msgtype": "m.text", "body": text, "m.relates_to": relates})
-
-
 async def heard_before(stage: Stage, mark: str) -> Sequence[str]:
     """What was said in the channels, up to a mark and with it."""
     found: list[str] = []
@@ -178,7 +172,7 @@ async def heard_before(stage: Stage, mark: str) -> Sequence[str]:
 async def test_cve_2023_38700_a_reply_quotes_nothing_of_another_room(stage: Stage) -> None:
     secret = await stage.alice.say(stage.two, "the safe stands open")
     await stage.carl.expect("PRIVMSG #two", "safe stands open")
-    await answer(stage.alice, stage.one, secret, "across rooms")
+    await reply(stage.alice, stage.one, secret, "across rooms")
     said = await heard_before(stage, "across rooms")
     assert said == ["across rooms"]
 
@@ -191,7 +185,7 @@ async def test_cve_2024_32000_a_reply_quotes_nothing_that_its_sender_cannot_see(
     secret = await alice.say(stage.one, "the safe stands open")
     await stage.carl.expect("PRIVMSG #one", "safe stands open")
     await bea.join(stage.one)
-    await answer(bea, stage.one, secret, "before my time")
+    await reply(bea, stage.one, secret, "before my time")
     assert "safe" not in " ".join(await heard_before(stage, "before my time"))
 
 
@@ -232,7 +226,7 @@ async def test_what_was_taken_back_is_quoted_by_no_answer_reaction_or_edit(stage
     for event in (said, theirs):
         await redact(alice, stage.two, event)
     for event in (said, theirs, kept):
-        await answer(alice, stage.two, event, "how so?")
+        await reply(alice, stage.two, event, "how so?")
         await react(alice, stage.two, event, "\N{THUMBS UP SIGN}")
     await edit(alice, stage.two, said, "the cellar is open")
     await alice.say(stage.two, "the end of it")
@@ -254,7 +248,7 @@ async def test_what_was_said_while_the_past_was_hidden_is_not_quoted_later(stage
     since = await alice.say(stage.one, "the fence is new")
     await new.join(stage.one)
     for event in (secret, since):
-        await answer(new, stage.one, event, "is it?")
+        await reply(new, stage.one, event, "is it?")
     await react(new, stage.one, secret, "\N{THUMBS UP SIGN}")
     await alice.say(stage.one, "enough of fences")
     said = " ".join(await heard_before(stage, "enough of fences"))

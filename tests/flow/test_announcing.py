@@ -13,7 +13,7 @@ from bridge.settings.records import Address, DatabaseSettings, Settings, WebSett
 from bridge.web.places import read_more
 from tests.flow.networks import NEAR, irc_module
 from tests.flow.rooms import bridge
-from tests.rigs.cluster import WAITS
+from tests.rigs.cluster import until_one_waits
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ircd import IrcServer
 from tests.rigs.ngircd import run_ngircd
@@ -29,8 +29,7 @@ RULES = "The rules, and whom to turn to: https://public.example/bridged"
 def settings_with(
     town: Town, irc: IrcServer, folder: Path, database: DatabaseSettings, **rules: Any
 ) -> Settings:
-    modules = make_modules(irc_module(irc))
-    modules[NEAR] = replace(modules[NEAR], rules=InstanceRules(**rules))
+    modules = make_modules(irc_module(irc), {NEAR: InstanceRules(**rules)})
     return town.settings_for(folder, database, modules=modules, web=WEB)
 
 
@@ -54,9 +53,7 @@ async def test_no_puppet_is_made_before_it_is_noted_that_its_owner_was_told(
             async with core.acquire() as connection, connection.transaction():
                 await connection.execute("LOCK TABLE told IN SHARE MODE")
                 await alice.say(room, "hello")
-                async with asyncio.timeout(PATIENCE):
-                    while not await core.fetchval(WAITS):
-                        await asyncio.sleep(0.02)
+                await until_one_waits(core)
                 assert not has_puppet(app, alice.id)
             await carl.expect(":hello")
             told = await alice.wait_for_text(room, "from a connection of your own")

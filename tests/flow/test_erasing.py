@@ -359,6 +359,39 @@ async def test_a_ghost_is_nobody_who_is_erased_and_one_person_is_erased_once_at_
         assert await near.session_of(alice, "alice")
 
 
+class Slow(Failing):
+    """What knows what is kept about people, where erasing takes until it may end."""
+
+    def __init__(self, personal: Any) -> None:
+        super().__init__(personal)
+        self.may_end = asyncio.Event()
+
+    async def erase(self, person: UserId) -> Mapping[str, int]:
+        await self.may_end.wait()
+        return await super().erase(person)
+
+
+async def test_what_is_said_by_somebody_who_is_being_erased_waits_and_crosses_afterwards(
+    town: Town, irc: IrcServer, settings: Settings
+) -> None:
+    async with running(settings) as app, scene(town, app, irc, "wait") as found:
+        who, erasure = UserId(found.alice.id), app.parts.erasure
+        slow = Slow(erasure._personal)
+        erasure._personal = cast(Any, slow)
+        (door,) = app.parts.portals.in_room(RoomId(found.room))
+        chat = await Chat.begun_by(found.alice)
+        await chat.say("forget me")
+        await chat.expect("say forget me yes within ten minutes")
+        await chat.say("forget me yes")
+        await wait_until(lambda: not app.parts.logins.of(who))
+        await found.alice.say(found.room, "said meanwhile")
+        await wait_until(lambda: "is being erased just now" in door.waits_because)
+        assert not any("said meanwhile" in line for line in found.carl.heard)
+        slow.may_end.set()
+        await chat.expect("It is done.")
+        await found.carl.expect("said meanwhile")
+
+
 async def test_who_is_not_in_a_restored_backup_keeps_what_they_have_when_they_come_back(
     town: Town, irc: IrcServer, settings: Settings, cluster: Cluster, folder: Path
 ) -> None:

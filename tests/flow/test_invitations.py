@@ -6,14 +6,13 @@ from pathlib import Path
 import pytest
 
 from bridge.core.intake.watch import watch_name
-from bridge.demo.matrix_user import PATIENCE
 from bridge.model import Permission
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.settings.records import DatabaseSettings
 from tests.conformance.stage import ALICE, DICE, ROOM, ask, play, settings_for
 from tests.flow.networks import irc_module
 from tests.flow.scripted import BEA, invite
-from tests.rigs.cluster import WAITS
+from tests.rigs.cluster import until_one_waits
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.scripted_homeserver import SERVER, Answer, Asked, refuse, scripted_homeserver
 from tests.rigs.trestle import running, wait_until
@@ -206,9 +205,7 @@ async def test_a_direct_chat_stays_one_though_the_news_that_the_bot_is_there_com
                 assert await stage.put(joins) == 200
             else:
                 group.create_task(parts.stage_bots())
-            async with asyncio.timeout(PATIENCE):
-                while not await core.fetchval(WAITS):
-                    await asyncio.sleep(0.02)
+            await until_one_waits(core)
             await connection.execute(
                 "INSERT INTO bot_room (user_id, room, direct_with, since) "
                 "VALUES ($1, $2, $3, now())", bot, chat, BEA,

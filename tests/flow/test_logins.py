@@ -1,7 +1,6 @@
 """People link accounts of their own: by chat, with real services behind a real IRC server."""
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -41,8 +40,7 @@ async def services() -> AsyncIterator[IrcServer]:
 def settings_with(
     town: Town, irc: IrcServer, folder: Path, database: DatabaseSettings, **rules: Any
 ) -> Settings:
-    modules = make_modules(irc_module(irc))
-    modules[NEAR] = replace(modules[NEAR], rules=InstanceRules(**rules))
+    modules = make_modules(irc_module(irc), {NEAR: InstanceRules(**rules)})
     return town.settings_for(folder, database, modules=modules)
 
 

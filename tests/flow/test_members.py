@@ -1,6 +1,5 @@
 """Who of a channel is shown in a room: everybody, who has spoken, or nobody; by choice, live."""
 
-from dataclasses import replace
 from pathlib import Path
 
 from bridge.app import App
@@ -27,7 +26,7 @@ async def choose(person: MatrixUser, room: str, members: str) -> None:
     await person.wait_until(lambda: answers() > before)
 
 
-def joins_of(events: list[Event], room: str, nick: str) -> int:
+def joins_of(events: list[Event], nick: str) -> int:
     """How many times a ghost came in."""
     return sum(
         one["type"] == "m.room.member" and one["content"]["membership"] == "join"
@@ -46,9 +45,8 @@ async def test_who_is_shown_is_chosen_for_each_room_and_changes_at_once(
     ):
         await carl.join("#who")
         await dora.join("#who")
-        modules = make_modules(irc_module(irc))
         # As it is where the settings say nothing.
-        modules[NEAR] = replace(modules[NEAR], rules=InstanceRules())
+        modules = make_modules(irc_module(irc), {NEAR: InstanceRules()})
         settings = town.settings_for(folder, database_settings, modules=modules)
         alice = await town.person("alice")
         async with running(settings):
@@ -66,14 +64,14 @@ async def test_who_is_shown_is_chosen_for_each_room_and_changes_at_once(
             await alice.wait_until(lambda: joined(alice, room) == {"dora"})
             await choose(alice, room, "full")
             await alice.wait_until(lambda: joined(alice, room) == {"carl", "dora"})
-            before = [joins_of(await alice.messages(room), room, one) for one in ("carl", "dora")]
+            before = [joins_of(await alice.messages(room), one) for one in ("carl", "dora")]
         # Who is in there does not come in once more.
         async with running(settings) as app:
             dora.say("PART #who")
             await alice.wait_until(lambda: joined(alice, room) == {"carl"})
             (door,) = app.parts.portals.all
             assert door.arrivals.attendance.waiting == 0
-            after = [joins_of(await alice.messages(room), room, one) for one in ("carl", "dora")]
+            after = [joins_of(await alice.messages(room), one) for one in ("carl", "dora")]
             assert after == before
             await _many(app, alice, room, door)
 

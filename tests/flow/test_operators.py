@@ -20,7 +20,7 @@ from tests.flow.networks import NEAR, Run, connected, irc_module, on_each_server
 from tests.flow.rooms import BOT
 from tests.flow.scripted import follow_a_list
 from tests.rigs import vivid_bridge
-from tests.rigs.cluster import WAITS
+from tests.rigs.cluster import until_one_waits
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.scripted_homeserver import SERVER, Answer, Asked, refuse
 from tests.rigs.trestle import wait_until
@@ -120,8 +120,7 @@ async def test_who_has_a_bridge_go_on_at_the_same_moment_does_not_overtake_what_
             ):  # fmt: skip
                 await connection.execute("LOCK TABLE portal IN SHARE MODE")
                 group.create_task(parts.portals.set_paused(door, False, UserId(ALICE)))
-                while not await core.fetchval(WAITS):
-                    await asyncio.sleep(0.02)
+                await until_one_waits(core)
                 group.create_task(parts.consents.withdraw(door, BOT, "enough"))
                 while await store.find(NEAR, door.portal.chat) is None:
                     await asyncio.sleep(0.02)

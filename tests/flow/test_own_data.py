@@ -2,21 +2,27 @@
 
 import asyncio
 import io
-import json
+import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bridge.app import App
-from bridge.core.commands.owndata import COPY_STARTS
-from bridge.demo.matrix_user import MatrixUser
+from bridge.core.commands.owndata import COPY_STARTS, OwnData
+from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from bridge.matrix.medialinks import read_mxc
+from bridge.model import SystemClock
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
-from bridge.sdk.ids import UserId
-from bridge.settings.records import DatabaseSettings
+from bridge.sdk.ids import InstanceId, UserId
+from bridge.settings.records import DatabaseSettings, Settings
+from bridge.storage.modulestore import InstanceStore
+from bridge.storage.pool import Database
 from tests.conformance.stage import Play, play, settings_for
 from tests.core.loginchats import ALICE
 from tests.core.loginchats import Chat as PrivateChat
@@ -24,7 +30,15 @@ from tests.flow.chats import Chat
 from tests.flow.rooms import BOT, bridge
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ircd import IrcServer
-from tests.rigs.scripted_homeserver import Answer, Asked, refuse, scripted_homeserver
+from tests.rigs.own_data import rows_in
+from tests.rigs.scripted_homeserver import (
+    Answer,
+    Asked,
+    Rule,
+    ScriptedHomeserver,
+    refuse,
+    scripted_homeserver,
+)
 from tests.rigs.trestle import Town, running
 
 
@@ -45,16 +59,6 @@ async def download(town: Town, person: MatrixUser, content: Mapping[str, Any]) -
         data = await reply.read()
     assert len(data) == content["info"]["size"]
     return data
-
-
-def rows_in(data: bytes) -> dict[str, list[dict[str, Any]]]:
-    """The rows of a copy, by table."""
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        manifest = json.loads(archive.read("manifest.json"))
-        return {
-            one["table"]: [json.loads(line) for line in archive.read(one["file"]).splitlines()]
-            for one in manifest["tables"]
-        }
 
 
 async def test_somebody_has_a_copy_of_what_is_kept_and_of_nobody_else(
@@ -81,7 +85,7 @@ async def test_somebody_has_a_copy_of_what_is_kept_and_of_nobody_else(
         assert "59 days from the erasure, or shorter" in goes
         (file,) = files(alice, chat.room)
         data = await download(town, alice, file)
-        rows = rows_in(data)
+        rows = rows_in(io.BytesIO(data))
         assert [row["room"] for row in rows["portal"]] == [room]
         assert {row["sender"] for row in rows["message"]} == {alice.id}
         assert [row["key"] for row in rows["module_store"] if "nick:" in row["key"]] == [
@@ -92,7 +96,9 @@ async def test_somebody_has_a_copy_of_what_is_kept_and_of_nobody_else(
         assert bea.id not in said
         assert "hello" not in said
         await chat.say("data")
-        await chat.expect("you have just asked for a copy")
+        refused = await chat.expect("you have just asked for a copy")
+        (seconds,) = re.findall(r"a new one in (\d+) seconds", refused)
+        assert 240 < int(seconds) <= 300
         assert len(files(alice, chat.room)) == 1
 
 
@@ -206,12 +212,62 @@ async def test_what_could_not_be_done_for_the_moment_may_be_asked_for_again_at_o
         assert "being done" in await own_data.forget(chat.call("$yes4", text=""), ["me", "yes"])
 
 
+async def test_a_yes_counts_for_ten_minutes(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async with play(database_settings, folder) as stage:
+        chat, now = await PrivateChat(stage).open(), asyncio.get_running_loop().time
+        own_data = stage.app.parts.main_bot.own_data
+        await own_data.forget(chat.call("$forget", text="forget me"), ["me"])
+        asked = own_data._asked_by(ALICE)
+        assert 590 < asked.yes_until - now() <= 600
+        asked.yes_until = now()
+        with pytest.raises(PermanentFailure, match="say forget me first"):
+            await own_data.forget(chat.call("$late", text=""), ["me", "yes"])
+        assert not await stage.app.parts.erasure._personal.erased_at()
+
+
 def take_files(asked: Asked) -> Answer | None:
     """A rule: the homeserver stores what it is given."""
     return Answer(content={"content_uri": "mxc://hs/x"}) if "upload" in asked.path else None
 
 
-async def test_a_copy_that_was_being_made_when_trestle_stopped_is_made_at_the_next_start(
+@dataclass(slots=True)
+class Stopped:
+    """Trestle was stopped while Alice waited for a copy, and may be started again."""
+
+    homeserver: ScriptedHomeserver
+    settings: Settings
+    chat: PrivateChat
+
+    @asynccontextmanager
+    async def started(self) -> AsyncIterator[OwnData]:
+        """Run it; the chat is one with what runs."""
+        async with running(self.settings) as app:
+            self.chat.stage = Play(self.homeserver, self.settings, app)
+            yield app.parts.main_bot.own_data
+
+    def files(self, room: str = "") -> list[str]:
+        """The copies that were given, by name."""
+        texts = self.homeserver.texts(room or self.chat.room)
+        return [text for text in texts if text.startswith("my-data-")]
+
+
+@asynccontextmanager
+async def stopped(
+    database: DatabaseSettings, folder: Path, *rules: Rule, starts: int = 1
+) -> AsyncIterator[Stopped]:
+    """``starts``: so often the copy was begun. ``rules`` come before that files are taken."""
+    async with scripted_homeserver() as homeserver:
+        homeserver.rules += [*rules, take_files]
+        settings = settings_for(homeserver, database, folder)
+        async with running(settings) as app:
+            chat = await PrivateChat(Play(homeserver, settings, app)).open()
+            await app.parts.main_bot.own_data._note(ALICE, chat.room, "$data", starts=starts)
+        yield Stopped(homeserver, settings, chat)
+
+
+async def test_a_copy_that_was_being_made_when_trestle_stopped_is_made_at_the_next_start_and_once(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:
     async with scripted_homeserver() as homeserver:
@@ -222,69 +278,64 @@ async def test_a_copy_that_was_being_made_when_trestle_stopped_is_made_at_the_ne
             own_data = app.parts.main_bot.own_data
             await own_data._copying.acquire()
             assert await own_data.show(chat.call("$data", text="data")) == "I am making it."
-        for _ in range(2):  # And only once.
-            async with running(settings) as app:
+            # For so long somebody may wait for it.
+            until = await app.parts.database.core.fetchval(
+                "SELECT until FROM module_store WHERE key LIKE 'copy:%'"
+            )
+            life = until - app.parts.database.clock.now()
+            assert timedelta(hours=23) < life <= timedelta(days=1)
+        here = Stopped(homeserver, settings, chat)
+        for _ in range(2):
+            async with here.started() as own_data:
                 await chat.expect("What I keep about you", 1)
-                store = app.parts.main_bot.own_data._store
-                async with asyncio.timeout(30):
-                    while await store.find("copy:"):
+                async with asyncio.timeout(PATIENCE):
+                    while await own_data._store.find("copy:"):
                         await asyncio.sleep(0.02)
+        assert len(here.files()) == 1
         said = homeserver.texts(chat.room)
-        assert len([text for text in said if text.startswith("my-data-")]) == 1
         assert len([text for text in said if "What I keep about you" in text]) == 1
 
 
 async def test_a_copy_that_ends_every_start_is_given_up_and_that_is_said(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:
-    async with scripted_homeserver() as homeserver:
-        homeserver.rules.append(take_files)
-        settings = settings_for(homeserver, database_settings, folder)
-        async with running(settings) as app:
-            chat = await PrivateChat(Play(homeserver, settings, app)).open()
-            own_data = app.parts.main_bot.own_data
-            await own_data._note(ALICE, chat.room, "$data", starts=COPY_STARTS)
-        async with running(settings) as app:
-            await chat.expect("To try once more, say data", 1)
-            chat.stage = Play(homeserver, settings, app)
-            own_data = app.parts.main_bot.own_data
-            assert await own_data.show(chat.call("$again", text="data")) == "I am making it."
-            await chat.expect("What I keep about you", 1)
+    async with (
+        stopped(database_settings, folder, starts=COPY_STARTS) as here,
+        here.started() as own_data,
+    ):
+        await here.chat.expect("To try once more, say data", 1)
+        assert not here.files()
+        call = here.chat.call("$again", text="data")
+        assert await own_data.show(call) == "I am making it."
+        await here.chat.expect("What I keep about you", 1)
 
 
 async def test_a_copy_that_is_taken_up_is_given_where_nobody_else_came_in_meanwhile(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:
-    async with scripted_homeserver() as homeserver:
-        homeserver.rules.append(take_files)
-        settings = settings_for(homeserver, database_settings, folder)
-        async with running(settings) as app:
-            chat = await PrivateChat(Play(homeserver, settings, app)).open()
-            await app.parts.main_bot.own_data._note(ALICE, chat.room, "$data", starts=1)
-        homeserver.rooms[chat.room].add("@carol:test.example")
-        before = set(homeserver.rooms)
-        async with running(settings):
-            await homeserver.wait_until(lambda: bool(homeserver.rooms.keys() - before))
-            (other,) = homeserver.rooms.keys() - before
-            await chat.expect("What I keep about you", room=other)
-        assert any(text.startswith("my-data-") for text in homeserver.texts(other))
-        assert not homeserver.texts(chat.room)
+    async with stopped(database_settings, folder) as here:
+        rooms, room = here.homeserver.rooms, here.chat.room
+        rooms[room].add("@carol:test.example")
+        before = set(rooms)
+        async with here.started():
+            await here.homeserver.wait_until(lambda: bool(rooms.keys() - before))
+            (other,) = rooms.keys() - before
+            await here.chat.expect("What I keep about you", room=other)
+        assert here.files(other)
+        assert not here.homeserver.texts(room)
 
 
 async def test_a_copy_that_cannot_be_taken_up_keeps_no_other_back(
     database_settings: DatabaseSettings, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     bad = UserId("@aaron:test.example")
-    async with scripted_homeserver() as homeserver:
-        homeserver.rules.append(take_files)
-        settings = settings_for(homeserver, database_settings, folder)
-        async with running(settings) as app:
-            chat = await PrivateChat(Play(homeserver, settings, app)).open()
-            own_data = app.parts.main_bot.own_data
-            await own_data._store.put(f"copy:{bad}", b"nothing that we wrote", subject=bad)
-            await own_data._note(ALICE, chat.room, "$data", starts=1)
-        async with running(settings):
-            await chat.expect("What I keep about you")
+    async with stopped(database_settings, folder) as here:
+        async with Database.open(database_settings, here.settings.state_dir, SystemClock()) as at:
+            store = InstanceStore(at, InstanceId(""))
+            assert list(await store.find("copy:")) == [f"copy:{ALICE}"]
+            await store.put(f"copy:{bad}", b"nothing that we wrote", subject=bad)
+        async with here.started():
+            await here.chat.expect("What I keep about you")
     assert [one.getMessage() for one in caplog.records if "copy_failed" in vars(one).values()] == [
         "a copy is not taken up"
     ]
@@ -301,13 +352,8 @@ async def test_a_copy_that_is_taken_up_waits_for_a_homeserver_that_comes_later(
         asked_for.append(asked.path)
         return refuse(502, "M_UNKNOWN")
 
-    async with scripted_homeserver() as homeserver:
-        homeserver.rules += [come_late, take_files]
-        settings = settings_for(homeserver, database_settings, folder)
-        async with running(settings) as app:
-            chat = await PrivateChat(Play(homeserver, settings, app)).open()
-            await app.parts.main_bot.own_data._note(ALICE, chat.room, "$data", starts=1)
-        async with running(settings):
-            await chat.expect("What I keep about you")
+    async with stopped(database_settings, folder, come_late) as here:
+        async with here.started():
+            await here.chat.expect("What I keep about you")
         assert asked_for
-        assert len(homeserver.texts(chat.room)) == 2
+        assert len(here.homeserver.texts(here.chat.room)) == 2

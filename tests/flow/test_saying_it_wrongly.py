@@ -3,23 +3,15 @@
 from dataclasses import replace
 from pathlib import Path
 
-from bridge.demo.matrix_user import MatrixUser
 from bridge.model import InstanceRules, Permission
 from bridge.sdk.ids import InstanceId
 from bridge.settings.records import DatabaseSettings
-from tests.flow.chats import Chat, answers, hear
+from tests.flow.chats import Chat, answer
 from tests.flow.networks import irc_module
 from tests.flow.rooms import enter
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ircd import IrcServer
 from tests.rigs.trestle import Town, make_modules, running
-
-
-async def answer(person: MatrixUser, room: str, said: str) -> str:
-    """Say a command; return what the bot answers."""
-    before = len(answers(person, room))
-    await person.say(room, f"!trestle {said}")
-    return (await hear(person, room, 1, before))[0]
 
 
 async def test_help_finds_a_word_wherever_it_is_known_and_says_what_may_be_meant(

@@ -4,20 +4,13 @@ import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from bridge.demo.matrix_user import PATIENCE, MatrixUser
+from bridge.demo.matrix_user import PATIENCE
 from bridge.settings.records import DatabaseSettings
-from tests.flow.chats import answers, hear
+from tests.flow.chats import answer
 from tests.flow.networks import irc_module
 from tests.flow.rooms import enter
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.trestle import Town, make_modules, running
-
-
-async def answer(person: MatrixUser, room: str, said: str) -> str:
-    """Say a command; return what the bot answers."""
-    before = len(answers(person, room))
-    await person.say(room, f"!trestle {said}")
-    return (await hear(person, room, 1, before))[0]
 
 
 async def test_a_room_reads_why_its_network_is_away(

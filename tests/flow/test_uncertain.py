@@ -8,7 +8,7 @@ from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from bridge.failpoint import VARIABLE
 from bridge.settings.records import DatabaseSettings
 from tests.flow.networks import irc_module
-from tests.flow.rooms import bridge
+from tests.flow.rooms import bridge, reply
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.program import TrestleProgram, trestle_program
@@ -76,14 +76,14 @@ async def test_who_said_it_can_ask_where_it_is(
             async with asyncio.timeout(PATIENCE):
                 while "confirmed" not in await trestle.ask("trace", event, "--json"):
                     pass
-            await _reply(alice, room, event, "!trestle where")
+            await reply(alice, room, event, "!trestle where")
             answer = (await alice.wait_for_text(room, " confirmed: "))["content"]["body"]
             assert [line.split()[2].rstrip(":") for line in answer.splitlines()] == [
                 "received", "laned", "sent", "confirmed",
             ]  # fmt: skip
             assert "#where on near" in answer
             # With the quotation that older clients write, and of another's message.
-            await _reply(bea, room, event, f"> <{alice.id}> find me\n\n!trestle where")
+            await reply(bea, room, event, f"> <{alice.id}> find me\n\n!trestle where")
             await alice.wait_for_text(room, "you need the power to change this room's settings")
             await alice.say(room, "!trestle where")
             await alice.wait_for_text(room, "say it as a reply")
@@ -112,10 +112,3 @@ async def _killed_on(trestle: TrestleProgram, alice: MatrixUser, room: str, text
 def _reactions(person: MatrixUser, event: str) -> list[str]:
     found = [e["content"]["m.relates_to"] for e in person.events if e["type"] == "m.reaction"]
     return [one["key"] for one in found if one["event_id"] == event]
-
-
-async def _reply(person: MatrixUser, room: str, event: str, text: str) -> None:
-    await person.send(room, {
-        "msgtype": "m.text", "body": text,
-        "m.relates_to": {"m.in_reply_to": {"event_id": event}},
-    })  # fmt: skip

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -92,9 +92,10 @@ async def stage(town: Town, cluster: Cluster, tmp_path_factory: Any) -> AsyncIte
     people = [await town.person(name) for name in ("admin", "relayed", "outsider", "stranger")]
     admin, relayed, outsider, stranger = people
     async with run_ngircd() as irc:
-        modules = make_modules({**irc_module(irc), "dice": ("dice", {})})
         levels = {relayed.id: Permission.RELAY, outsider.id: Permission.USER}
-        modules[NEAR] = replace(modules[NEAR], rules=InstanceRules(permissions=levels))
+        modules = make_modules(
+            {**irc_module(irc), "dice": ("dice", {})}, {NEAR: InstanceRules(permissions=levels)}
+        )
         folder = tmp_path_factory.mktemp("who")
         settings = town.settings_for(
             folder, await cluster.fresh(), modules=modules,

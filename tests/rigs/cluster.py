@@ -1,5 +1,6 @@
 """One real Postgres a test run, and a fresh database in it for each test."""
 
+import asyncio
 import itertools
 import shutil
 import tempfile
@@ -7,9 +8,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import asyncpg
 
+from bridge.demo.matrix_user import PATIENCE
 from bridge.demo.processes import free_port
 from bridge.settings.records import DatabaseSettings
 from bridge.storage.postgres import EmbeddedPostgres
@@ -19,6 +22,19 @@ WAITS = (
     "WHERE NOT l.granted AND d.datname = current_database())"
 )
 """Whether a statement waits for a lock in this database."""
+
+
+class Asked(Protocol):
+    """A connection, or a pool of them."""
+
+    async def fetchval(self, query: str, /) -> object: ...
+
+
+async def until_one_waits(database: Asked) -> None:
+    """Return when a statement waits for a lock in this database."""
+    async with asyncio.timeout(PATIENCE):
+        while not await database.fetchval(WAITS):
+            await asyncio.sleep(0.01)
 
 
 @dataclass(frozen=True, slots=True)

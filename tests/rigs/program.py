@@ -47,6 +47,7 @@ class TrestleProgram:
 
     def _document(self, extra: Mapping[str, Any]) -> dict[str, Any]:
         appservice = self.settings.appservice
+        names = ("hs_token", "hs_token_old")
         return {
             "homeserver": {
                 "url": self.settings.homeserver.url,
@@ -55,8 +56,11 @@ class TrestleProgram:
             "appservice": {
                 "listen": str(appservice.listen),
                 "as_token": appservice.as_token.reveal(),
-                "hs_token": appservice.hs_tokens[0].reveal(),
                 "sender_localpart": appservice.sender_localpart,
+                **{
+                    name: token.reveal()
+                    for name, token in zip(names, appservice.hs_tokens, strict=False)
+                },
             },
             "database": {"url": self.settings.database.url},
             "state_dir": str(self.settings.state_dir),

@@ -90,7 +90,7 @@ def test_root_is_led_by_no_link_of_who_owns_the_state_and_gives_them_what_is_the
 
     (theirs / "night.trestle").symlink_to(ours / "x.sh")
     (theirs / "deeper").symlink_to(ours)
-    for led in (theirs / "night.trestle", theirs / "deeper" / "x.sh"):
+    for led in (theirs / "night.trestle", theirs / "deeper" / "y.sh"):
         if is_root:
             with pytest.raises(TrestleError, match="is a link in a folder that is not root's"):
                 make(led)

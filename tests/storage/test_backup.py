@@ -27,7 +27,7 @@ from bridge.storage.restore import SESSIONS
 from bridge.storage.retention import Retention
 from bridge.storage.rotation import Rotation
 from bridge.storage.vault import Vault
-from tests.rigs.cluster import WAITS, Cluster
+from tests.rigs.cluster import WAITS, Cluster, until_one_waits
 from tests.rigs.scale import chance, scaled
 from tests.storage.admin import admin_runs_what_is_printed, plain_role
 from tests.storage.conftest import TurnedClock
@@ -189,6 +189,7 @@ async def half_made(
         )
         while not making.done() and not await admin.fetchval(WAITS):
             await asyncio.sleep(0.02)
+        assert not making.done()
         yield
 
 
@@ -215,9 +216,7 @@ async def test_a_backup_of_a_database_that_ends_with_trestle_leaves_nothing_and_
             group.create_task(
                 back_up(backups / "x", embedded, state, clock=clock, server_name="hs")
             )
-            async with asyncio.timeout(30):
-                while not await owner.fetchval(WAITS):
-                    await asyncio.sleep(0.02)
+            await until_one_waits(owner)
             assert database._server is not None
             await database._server.stop()
     assert not list(backups.iterdir())

@@ -153,10 +153,14 @@ async def test_the_lock_of_a_dead_machine_is_free_after_eleven_seconds(
     cluster: Cluster, migrated_settings: DatabaseSettings, folder: Path
 ) -> None:
     settings = cluster.by_tcp(migrated_settings)
-    async with Database.open(settings, folder, SystemClock()), asyncio.timeout(30):
-        # The server's kernel asks after five seconds, and three times in six more.
+    async with Database.open(settings, folder, SystemClock()) as database, asyncio.timeout(30):
         while not any(seconds <= 5 for seconds in keepalive_seconds(cluster.port)):
             await asyncio.sleep(0.02)
+        # The server's kernel asks after five seconds, and three times in six more.
+        asks = await database._lock._held().fetch(
+            "SELECT setting FROM pg_settings WHERE name LIKE 'tcp_keepalives_%' ORDER BY name"
+        )
+    assert [one["setting"] for one in asks] == ["3", "5", "2"]  # Count, idle, interval.
 
 
 def keepalive_seconds(port: int) -> list[float]:

@@ -9,7 +9,6 @@ from datetime import timedelta
 import pytest
 import pytest_asyncio
 
-from bridge.demo.matrix_user import PATIENCE
 from bridge.model import Outgoing, ParkReason, QueuedOutgoing
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import EventId, RoomId, UserId
@@ -18,6 +17,7 @@ from bridge.storage.outbox import Outbox
 from bridge.storage.pool import Database
 from bridge.storage.portals import PortalStore
 from bridge.storage.shelf import Shelf
+from tests.rigs.cluster import until_one_waits
 from tests.storage.conftest import TurnedClock
 from tests.storage.rows import entry, left_in, sent
 
@@ -42,19 +42,9 @@ async def reopened(database: Database, day_keys: DayKeys) -> Outbox:
     return outbox
 
 
-async def until_blocked(database: Database) -> None:
-    """Return when a statement waits for a lock."""
-    async with asyncio.timeout(PATIENCE):
-        while not await database.core.fetchval(
-            "SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database "
-            "WHERE NOT l.granted AND d.datname = current_database())"
-        ):
-            await asyncio.sleep(0.01)
-
-
 async def cut_what_waits(database: Database) -> None:
     """Have the answer to the statement that waits for a lock be lost."""
-    await until_blocked(database)
+    await until_one_waits(database.core)
     (waits,) = await database.core.fetch("SELECT pid FROM pg_locks WHERE NOT granted")
     for holder in database.core._holders:  # type: ignore[attr-defined]
         if holder._con is not None and holder._con.get_server_pid() == waits["pid"]:
@@ -127,7 +117,7 @@ async def test_who_adds_again_at_once_does_not_return_before_those_who_wait(
 
     async with asyncio.TaskGroup() as tasks, nothing_written(database):
         tasks.create_task(add("a0", "a1"))
-        await until_blocked(database)
+        await until_one_waits(database.core)
         for name in ("b", "c"):
             tasks.create_task(add(name))
     assert returned == ["a0", "b", "c", "a1"]
@@ -143,13 +133,13 @@ async def test_those_who_wait_behind_a_writer_that_is_cancelled_return_in_their_
 
     async with asyncio.TaskGroup() as tasks, nothing_written(database):
         writer = tasks.create_task(add("a"))
-        await until_blocked(database)
+        await until_one_waits(database.core)
         for name in "bcd":
             tasks.create_task(add(name))
         await asyncio.sleep(0)
         writer.cancel()
         await asyncio.wait([writer])
-        await until_blocked(database)
+        await until_one_waits(database.core)
     assert returned == [["a", "b"], ["c"], ["d"]]
 
 
@@ -283,7 +273,7 @@ async def test_an_entry_that_cannot_be_stored_costs_no_neighbour(
 ) -> None:
     async with asyncio.TaskGroup() as group, nothing_written(database):
         first = group.create_task(ids_given(outbox, entry("first")))
-        await until_blocked(database)
+        await until_one_waits(database.core)
         # These three share a statement.
         before = group.create_task(ids_given(outbox, entry("before")))
         poisoned = group.create_task(ids_given(outbox, entry("poison", **poison)))
@@ -302,7 +292,7 @@ async def test_a_writer_that_is_cancelled_leaves_all_entries_to_the_next(
     async with asyncio.TaskGroup() as group, nothing_written(database):
         writer = group.create_task(outbox.add([entry("writer")]))
         others = [group.create_task(outbox.add([entry(f"other {n}")])) for n in range(3)]
-        await until_blocked(database)
+        await until_one_waits(database.core)
         writer.cancel()
         await asyncio.wait([writer])
     # Its own may be stored, so it goes out too.
@@ -317,13 +307,13 @@ async def test_a_caller_that_is_cancelled_while_another_writes_for_it_leaves_it_
 ) -> None:
     async with asyncio.TaskGroup() as group, nothing_written(database):
         first = group.create_task(outbox.add([entry("first")]))
-        await until_blocked(database)
+        await until_one_waits(database.core)
         writer = group.create_task(outbox.add([entry("writer")]))
         gone = group.create_task(outbox.add([entry("gone")]))
         await asyncio.sleep(0)
         first.cancel()
         await asyncio.wait([first])
-        await until_blocked(database)
+        await until_one_waits(database.core)
         gone.cancel()
         await asyncio.wait([gone])
     assert ids_of(writer.result()) == ["first", "writer"]
@@ -336,7 +326,7 @@ async def test_what_a_cancelled_caller_says_again_is_its_own(
 ) -> None:
     async with asyncio.TaskGroup() as group, nothing_written(database):
         writer = group.create_task(outbox.add([entry("again")]))
-        await until_blocked(database)
+        await until_one_waits(database.core)
         writer.cancel()
         await asyncio.wait([writer])
     assert ids_of(await outbox.add([entry("again")])) == ["again"]
@@ -348,7 +338,7 @@ async def test_a_caller_that_is_cancelled_before_anybody_writes_leaves_nothing(
 ) -> None:
     async with asyncio.TaskGroup() as group, nothing_written(database):
         first = group.create_task(outbox.add([entry("first")]))
-        await until_blocked(database)
+        await until_one_waits(database.core)
         gone = group.create_task(outbox.add([entry("gone")]))
         await asyncio.sleep(0)
         gone.cancel()

@@ -1,6 +1,8 @@
 """What people said no to since a backup, they said no to after it is restored."""
 
 import asyncio
+import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,7 +12,6 @@ from bridge.core.logins.doublepuppets import DoublePuppets
 from bridge.core.logins.loginmeans import Means
 from bridge.core.logins.logins import Logins, record_of
 from bridge.core.permissions.permissions import Permissions
-from bridge.demo.matrix_user import PATIENCE
 from bridge.matrix.client import HomeserverClient
 from bridge.matrix.doubles import Doubles, Leave
 from bridge.matrix.namespaces import Namespaces
@@ -23,14 +24,24 @@ from bridge.storage.accounts import Accounts
 from bridge.storage.audit import Audit
 from bridge.storage.doublepuppets import DoublePuppetStore
 from bridge.storage.endedlogins import EndedLogins
-from bridge.storage.keys import DayKeys
+from bridge.storage.erasednotes import ErasedPeople
+from bridge.storage.files import make_folder, make_state_dir, write_private
+from bridge.storage.keys import DayKeys, KeyLost
 from bridge.storage.optouts import OptOutStore
 from bridge.storage.pool import Database
 from bridge.storage.portals import BotRooms, PortalStore
+from bridge.storage.tokens import UsedOpenIds
 from bridge.storage.vault import Vault
-from tests.rigs.cluster import WAITS, Cluster
+from tests.rigs.cluster import Cluster, until_one_waits
 from tests.storage.conftest import TurnedClock
 from tests.storage.everything import Full, put, write
+
+PAGE = Path(__file__).parents[2] / "docs/how-to/restore.md"
+COPIED = re.findall(
+    r"`(keys/[a-z-]+)`", PAGE.read_text().partition("directory can still be read, copy")[2]
+    .partition("before you restore")[0],
+)  # fmt: skip
+"""What the page says to copy from an old state."""
 
 
 async def test_who_opted_out_since_the_backup_has_so_afterwards(
@@ -171,6 +182,42 @@ async def test_a_login_that_was_ended_since_the_backup_stays_ended(
         assert not EndedLogins(state).cover(row)
 
 
+async def test_what_was_copied_from_an_old_state_counts_on_a_new_machine(
+    cluster: Cluster, folder: Path, clock: TurnedClock
+) -> None:
+    source, embedded, file = await cluster.fresh(), DatabaseSettings(), folder / "older.trestle"
+    old, new, near = folder / "old", folder / "new", InstanceId("near")
+    alice, bea = UserId("@alice:hs"), UserId("@bea:hs")
+    until = clock.now() + timedelta(days=30)
+    async with Database.open(source, old, clock) as database:
+        vault, puppets = await Vault.at(database, old), DoublePuppetStore(database, old)
+        await vault.put(bea, near, "a record", b"hers")
+        await puppets.set_puppet(alice, "appservice")
+        row = await Accounts(database).link_login(near, alice, "ended")
+        await write(Full(source, old, file), file, clock)
+        await OptOutStore(database, old).add(alice, 0)
+        await puppets.remove_puppet(alice)
+        await EndedLogins(old).add(alice, near, "ended")
+        await vault.erase(bea)
+        await ErasedPeople(old).note(bea, clock.now(), 0)
+        assert await UsedOpenIds(database, old).note(b"h" * 32, until)
+    make_state_dir(new)
+    for name in COPIED:
+        make_folder((new / name).parent)
+        write_private(new / name, (old / name).read_bytes())
+    await put(file, embedded, new, clock)
+    async with Database.open(embedded, new, clock) as database:
+        outs = OptOutStore(database, new)
+        assert await outs.all() == set()
+        assert outs.may_take_back(alice, 0)
+        assert await DoublePuppetStore(database, new).taken_back() == [alice]
+        assert EndedLogins(new).cover(row)
+        with pytest.raises(KeyLost, match="erased, and it came back from a copy"):
+            await (await Vault.at(database, new)).find(bea, near, "a record")
+        assert set(ErasedPeople(new).find([alice, bea])) == {bea}
+        assert not await UsedOpenIds(database, new).note(b"h" * 32, until)
+
+
 async def test_who_takes_leave_back_is_noted_before_the_row_goes(
     database_settings: DatabaseSettings, folder: Path, clock: TurnedClock
 ) -> None:
@@ -182,9 +229,7 @@ async def test_who_takes_leave_back_is_noted_before_the_row_goes(
             await connection.execute("LOCK TABLE double_puppet IN SHARE MODE")
             async with asyncio.TaskGroup() as group:
                 cut = group.create_task(store.remove_puppet(alice))
-                async with asyncio.timeout(PATIENCE):
-                    while not await core.fetchval(WAITS):
-                        await asyncio.sleep(0.02)
+                await until_one_waits(core)
                 cut.cancel()
         again = DoublePuppetStore(database, folder)
         assert await again.puppets() == []

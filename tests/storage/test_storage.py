@@ -7,7 +7,6 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from bridge.demo.matrix_user import PATIENCE
 from bridge.model import (
     ItemId,
     Mark,
@@ -33,17 +32,11 @@ from bridge.storage.pool import Database
 from bridge.storage.portals import PortalStore
 from bridge.storage.schema import CORE
 from bridge.storage.shelf import Shelf
+from tests.rigs.cluster import until_one_waits
 from tests.storage.conftest import TurnedClock
 from tests.storage.rows import left_in, queued_in, sent
 
 KEY = b"k" * 16
-
-
-async def until_somebody_waits(admin: asyncpg.Connection) -> None:
-    """Return when a statement waits for a lock."""
-    async with asyncio.timeout(PATIENCE):
-        while not await admin.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
-            await asyncio.sleep(0.01)
 
 
 async def test_a_landed_row_is_read_back_whole_until_it_is_done(
@@ -128,7 +121,7 @@ async def test_a_row_of_which_nobody_knows_is_taken_back_before_the_next(
         await admin.execute("LOCK TABLE journal IN ACCESS EXCLUSIVE MODE")
         async with asyncio.TaskGroup() as group:
             blocked = group.create_task(land(b"cut off"))
-            await until_somebody_waits(admin)
+            await until_one_waits(admin)
             blocked.cancel()
     assert blocked.cancelled()
     third = await land(b"third")
@@ -205,7 +198,7 @@ async def test_a_row_of_which_nobody_knows_is_gone_with_its_day(
         await admin.execute("LOCK TABLE journal IN ACCESS EXCLUSIVE MODE")
         async with asyncio.TaskGroup() as group:
             blocked = group.create_task(land())
-            await until_somebody_waits(admin)
+            await until_one_waits(admin)
             blocked.cancel()
     clock.ahead = timedelta(days=20)
     await drop_partition(admin, "journal", first.day)
@@ -233,7 +226,7 @@ async def test_a_replaced_instance_takes_no_row_of_its_successor_back(
         await admin.execute("LOCK TABLE journal IN ACCESS EXCLUSIVE MODE")
         async with asyncio.TaskGroup() as group:
             blocked = group.create_task(land(old))
-            await until_somebody_waits(admin)
+            await until_one_waits(admin)
             blocked.cancel()
             await admin.execute("UPDATE lease SET epoch = epoch + 1")
     database._lock.epoch += 1

@@ -20,6 +20,7 @@ from bridge.storage.masterkeys import (
     MasterKeys,
     random_master_key,
 )
+from bridge.storage.modulestore import InstanceStore
 from bridge.storage.pool import Database
 from bridge.storage.schema import Connection
 from bridge.storage.vault import MOST_BYTES, Vault, to_bytes, to_secret
@@ -29,6 +30,7 @@ from tests.storage.everything import files_with
 ALICE, BEA = UserId("@alice:hs"), UserId("@bea:hs")
 NEAR, FAR = InstanceId("near"), InstanceId("far")
 CANARY = b"canary-of-the-vault-9d1f"
+PLAIN = b"control-of-the-vault-4ac2"
 MOVES = (
     "subject = '@bea:hs'", "subject = NULL", "instance = 'far'", "record = 'other'",
     "version = version + 1", "version = 0", "key_version = key_version + 1",
@@ -120,12 +122,15 @@ async def test_writers_at_the_same_time_lose_nothing(vault: Vault) -> None:
 
 
 async def test_what_is_kept_is_nowhere_in_clear(
-    vault: Vault, admin: Connection, folder: Path
+    vault: Vault, database: Database, admin: Connection, folder: Path
 ) -> None:
     await vault.put(ALICE, NEAR, "password", CANARY)
     await vault.put(None, NEAR, "password", CANARY)
+    # Not the vault's: it shows that the search would find something.
+    await InstanceStore(database, NEAR).put("key", PLAIN)
     await admin.execute("CHECKPOINT")
     data = Path(await admin.fetchval("SHOW data_directory"))
+    assert await files_with(PLAIN, data) != []
     for place in (data.parent, folder):
         assert await files_with(CANARY, place) == []
 
