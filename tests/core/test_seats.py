@@ -30,7 +30,9 @@ def event(room: RoomId, kind: str = "m.room.message", **content: Any) -> dict[st
 @pytest_asyncio.fixture
 async def parts(database_settings: DatabaseSettings, folder: Path) -> AsyncIterator[Parts]:
     """Of a bridge whose main bot is in a room of several people, and in a direct chat."""
-    async with play(database_settings, folder, modules={"net": ("irc", IRC), "dice": ("dice", {})}) as stage:
+    async with play(
+        database_settings, folder, modules={"net": ("irc", IRC), "dice": ("dice", {})}
+    ) as stage:
         parts = stage.app.parts
         parts.seat(parts.namespaces.bot, SHARED, None)
         parts.seat(parts.namespaces.bot, ALONE, ANN)
