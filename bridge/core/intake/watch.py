@@ -13,7 +13,6 @@ from bridge.core.permissions.permissions import Permissions
 from bridge.core.portals.directchats import DirectChats
 from bridge.core.portals.invitations import Invitations
 from bridge.matrix.cache import Recent
-from bridge.matrix.client import MatrixError, failure_of
 from bridge.matrix.intents import Intents
 from bridge.matrix.namespaces import Namespaces
 from bridge.model import ParkReason, Permission
@@ -48,12 +47,7 @@ class Watch:
     async def handle(self, item: Item) -> None:
         """Act on a membership or encryption event; what was said or done meanwhile goes on."""
         if self._watcher.wants(item.event):
-            try:
-                await self._watcher.handle(item.event)
-            except MatrixError as error:
-                if error.is_of_token:  # That says nothing of the room.
-                    raise failure_of(error) from error
-                raise
+            await self._watcher.handle(item.event)
         elif self._taken_back.get(item.event["event_id"]):
             item.drop()
         else:
