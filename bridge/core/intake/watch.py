@@ -191,6 +191,8 @@ class Watcher:
         self._on_join(user, room, direct_with)
         if await self.encryption.look(room, user):
             await self._private_chats.offer(user, inviter, room, direct=direct)
+        elif direct and user == self._namespaces.bot:
+            await self._private_chats.greet(user, inviter, room)
 
     async def _come_in(self, user: UserId, room: RoomId, direct_with: UserId | None) -> bool:
         """Bring the bot into the room; False if that cannot be. Raises ``TemporaryFailure``."""
