@@ -32,7 +32,7 @@ async def come(
     await wait_until(lambda: stage.app.parts.sender.waiting == 0)
 
 
-def said(homeserver: ScriptedHomeserver) -> dict[RoomId, int]:
+def said(homeserver: ScriptedHomeserver) -> dict[str, int]:
     return {one: len(homeserver.texts(one)) for one in homeserver.rooms if homeserver.texts(one)}
 
 

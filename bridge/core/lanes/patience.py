@@ -60,8 +60,9 @@ async def persistently(
 def meant_by(error: Exception) -> Exception:
     """What an error means for what was tried: a homeserver that does not know our token just now
     has said nothing of it, and is as good as away."""
-    is_of_token = isinstance(error, MatrixError) and error.is_of_token
-    return failure_of(error) if is_of_token else error
+    if isinstance(error, MatrixError) and error.is_of_token:
+        return failure_of(error)
+    return error
 
 
 def asked_for(failure: BaseException, otherwise: float = 0.0) -> float:
