@@ -111,6 +111,34 @@ class Unreachable(Listener):
         raise self.failures[message.room].pop(0)
 
 
+class Impatient(Listener):
+    """Fails at once in the slow room, and asks for no pause, until the fast one is heard."""
+
+    most = 5000
+    tries = 0
+
+    async def on_message(self, message: RoomMessage, call: Call) -> None:
+        """Fail, or note it."""
+        if message.room == SLOW and not self.heard[FAST] and self.tries < self.most:
+            self.tries += 1
+            raise TemporaryFailure("not yet", retry_after=0)
+        self.heard[message.room].append(call.text)
+
+
+async def test_what_is_tried_again_without_a_pause_leaves_others_their_turn(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    settings = make_settings(
+        folder / "state", database=database_settings, permissions={"*": Permission.USER}
+    )
+    async with running(settings) as app:
+        bot = Impatient()
+        _seat(app, bot)
+        await app.parts.intake.accept(parse_transaction(_transaction(1, [SLOW, FAST]), "1"))
+        await wait_until(lambda: all(bot.heard.values()))
+        assert bot.tries < bot.most
+
+
 async def test_only_what_may_have_had_an_effect_is_a_suspect_of_the_next_start(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:

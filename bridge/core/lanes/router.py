@@ -326,8 +326,8 @@ class Router:
                     await asyncio.sleep(0)
             elif lane.closed:
                 self._settle(lane, item.row, item.index, Outcome.DROPPED)
-            elif delay > 0:
-                await asyncio.sleep(delay)
+            else:
+                await asyncio.sleep(delay)  # Also for none at all: others have their turn.
 
     def _ask_for_more(self, lane: Lane) -> None:
         if lane.beyond and len(lane.queue) <= LONGEST // 2:
