@@ -1,4 +1,4 @@
-"""Writes a file whole or not at all: the one way to put new contents in the place of old ones."""
+"""Writes a file whole or not at all, new or in the place of an old one."""
 
 import contextlib
 import errno
@@ -10,15 +10,25 @@ _NO_SYNC = {errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOTSUP}
 """Where a folder may not be read, or its disk syncs none, the file is there all the same."""
 
 
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}
+"""What disks say that know no second name for a file, as those of cameras and phones."""
+
+
 def write_whole(
-    path: Path, data: bytes, *, mode: int = 0o600, owner: os.stat_result | None = None
+    path: Path,
+    data: bytes,
+    *,
+    mode: int = 0o600,
+    owner: os.stat_result | None = None,
+    only_new: bool = False,
 ) -> None:
     """Have the data in the file, on disk when it returns, however the machine ends meanwhile.
 
     Nobody but us reads it before it has its mode. ``owner`` is whose it is to be, where we may
     give it away; elsewhere its group, which is ours then, gets no more than all others. No link
-    is followed: one at the path is replaced. Raises ``OSError``; then all is as it was, unless
-    the disk itself fails over the folder.
+    is followed: one at the path is replaced. With ``only_new`` nothing is: ``FileExistsError``
+    if anything is there by then. Raises ``OSError``; then all is as it was, unless the disk
+    itself fails over the folder.
     """
     _refuse_special(path)
     new = path.with_name(f"{path.name}.new")
@@ -32,7 +42,10 @@ def write_whole(
             file.write(data)
             file.flush()
             os.fsync(descriptor)
-        new.replace(path)
+        if only_new:
+            _put_where_nothing_is(new, path)
+        else:
+            new.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
             new.unlink()
@@ -59,6 +72,20 @@ def _refuse_special(path: Path) -> None:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):
             raise OSError(errno.EEXIST, "it is there and no file", str(path))
+
+
+def _put_where_nothing_is(new: Path, path: Path) -> None:
+    """Give the file its name, if nothing has it; ``FileExistsError`` else."""
+    try:
+        path.hardlink_to(new)  # A move would replace what came there meanwhile.
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from error
+        new.replace(path)
+    else:
+        new.unlink()
 
 
 def _given(descriptor: int, owner: os.stat_result) -> bool:

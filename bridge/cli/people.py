@@ -1,7 +1,6 @@
 """What is kept about one person: ``trestle export``, ``trestle erase``."""
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
@@ -31,6 +30,7 @@ from bridge.storage.audit import Audit
 from bridge.storage.keys import DayKeys
 from bridge.storage.personal import PersonalData
 from bridge.storage.reach import opened
+from bridge.wholefile import write_whole
 
 _SECONDS = 600.0
 """There may be many rows, and networks to be told of many logins."""
@@ -61,7 +61,11 @@ def export_person(person: str, file: Path | None, config: Path) -> None:
         return found if found is not None else await _alone(quietly(config), subject)
 
     data = finished(run_until_told(work))
-    _write_new(place, data)
+    try:
+        write_whole(place, data, only_new=True)
+    except FileExistsError:  # It came there while the rows were read.
+        _refuse_existing(place)
+        raise
     click.echo(f"{place} holds all that is kept about {subject}. It is for nobody else.")
 
 
@@ -105,21 +109,6 @@ def _file_name(person: UserId) -> str:
 def _refuse_existing(place: Path) -> None:
     if place.exists():
         raise TrestleError(f"{place} is there already; move it away, or name another file")
-
-
-def _write_new(place: Path, data: bytes) -> None:
-    """Have the data in a file that was not there, for us alone, or no file."""
-    with open(place, "xb", opener=_for_us_alone) as out:
-        try:
-            out.write(data)
-            out.flush()
-        except BaseException:
-            place.unlink()
-            raise
-
-
-def _for_us_alone(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 async def _alone(settings: Settings, person: UserId) -> bytes:

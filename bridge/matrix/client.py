@@ -301,6 +301,13 @@ def failure_of(error: MatrixError, reason: str = "") -> DeliveryError:
     return PermanentFailure(f"the homeserver refused it: {error.message or error.errcode}")
 
 
+def heed_token(error: BaseException) -> None:
+    """Raise ``HomeserverAway`` for a refusal that is of our token and says nothing of what was
+    asked (:attr:`MatrixError.is_of_token`)."""
+    if isinstance(error, MatrixError) and error.is_of_token:
+        raise HomeserverAway(str(error)) from error
+
+
 def reason_of(error: Exception, host: str | None) -> str:
     """Why a request did not get through, in words for an admin."""
     match error:

@@ -10,7 +10,7 @@ import asyncpg
 from bridge.sdk.errors import ConfigError, NotNow
 from bridge.storage.door import AWAY, BUSY
 from bridge.storage.roles import Access, be_missed
-from bridge.storage.schema import APPLICATION, BACKUP, CORE, Connection
+from bridge.storage.schema import APPLICATION, BACKUP, CORE, OWNER, Connection
 
 log = logging.getLogger(__name__)
 
@@ -50,18 +50,11 @@ class InstanceLock:
         What a predecessor left is ended; with ``alone`` a backup too that is being made.
         """
         connection = await self._log_in()
+        names = (APPLICATION, *([BACKUP] if alone else []))
         try:
-            async with asyncio.timeout(_TAKE_LIMIT):
-                while not await self._try(connection):
-                    await asyncio.sleep(0.1)
-            await self._end(connection, APPLICATION, *([BACKUP] if alone else []))
-        except TimeoutError as error:
-            connection.terminate()
-            raise NotNow(
-                "another Trestle is at work on this database; stop it first, or give this one a "
-                "database of its own",
-                path="database.url",
-            ) from error
+            await self._wait_for_turn(connection)
+            await self._end(connection, *names)
+            await self._end_of_owner(*names)
         except BaseException:
             connection.terminate()
             raise
@@ -174,6 +167,18 @@ class InstanceLock:
             raise
         return connection
 
+    async def _wait_for_turn(self, connection: Connection) -> None:
+        try:
+            async with asyncio.timeout(_TAKE_LIMIT):
+                while not await self._try(connection):
+                    await asyncio.sleep(0.1)
+        except TimeoutError as error:
+            raise NotNow(
+                "another Trestle is at work on this database; stop it first, or give this one a "
+                "database of its own",
+                path="database.url",
+            ) from error
+
     async def _end(self, connection: Connection, *names: str) -> None:
         """End the sessions of these names: what an instance left that is gone, or cut off.
 
@@ -186,6 +191,17 @@ class InstanceLock:
             "AND application_name = ANY($1) AND pid <> pg_backend_pid()",
             names,
         )
+
+    async def _end_of_owner(self, *names: str) -> None:
+        """The same for a role of its own that owns the tables: no other may end its sessions."""
+        as_role = self._access.parameters
+        if not self._access.by_url or as_role[OWNER] == as_role[CORE]:
+            return
+        owner = await self._access.log_in(OWNER)
+        try:
+            await self._end(owner, *names)
+        finally:
+            owner.terminate()
 
     async def _try(self, connection: Connection) -> bool:
         return bool(await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK))

@@ -155,6 +155,12 @@ class Outbox:
                 "(SELECT outbox_seq FROM instance_state))"
             )
 
+    @property
+    def has_unclaimed(self) -> bool:
+        """Whether something may be stored that nobody has in hand: an :meth:`add` gives it, also
+        one of nothing."""
+        return bool(self._left or self._doubtful or self._gathered)
+
     async def add(self, outgoing: Sequence[Outgoing]) -> list[QueuedOutgoing]:
         """Store the entries in one commit, shared with whoever adds at the same time.
 

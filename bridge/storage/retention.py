@@ -60,6 +60,8 @@ class Retention:
         self._moved: tuple[datetime, float] | None = None
         """When it was seen that the clock was moved; both as in ``_began``."""
         self._forgotten = self._soon = 0
+        self._dropped: set[date] = set()
+        """Days that are dropped, and of which no caller was told: the run went no further."""
 
     def unfinished(self) -> Mapping[str, int]:
         """What was not delivered in time: ``forgotten`` since the start, and ``soon`` to be, if
@@ -67,7 +69,8 @@ class Retention:
         return {"forgotten": self._forgotten, "soon": self._soon}
 
     async def run_once(self) -> list[date]:
-        """Make partitions and keys ahead, drop what is over; return the days dropped.
+        """Make partitions and keys ahead, drop what is over; return the days dropped, with those
+        of earlier runs that failed after it.
 
         Drops nothing, and raises ``ConfigError``, when the database's clock and ours are more
         than an hour apart, or ours was moved by more than an hour less than a day ago. After a
@@ -101,7 +104,7 @@ class Retention:
         with at_the_door():
             owner = await self._database.owner()
             try:
-                dropped = await self._drop_days(owner, today)
+                await self._drop_days(owner, today)
             finally:
                 await owner.close()
             for table, keep in tables_by_moment().items():
@@ -109,6 +112,7 @@ class Retention:
             self._soon = await self._database.core.fetchval(
                 _SOON, today - timedelta(days=_LATE_DAYS)
             )
+        dropped, self._dropped = sorted(self._dropped), set()
         return dropped
 
     def _running(self) -> float:
@@ -140,27 +144,26 @@ class Retention:
         statement = f"DELETE FROM {table} WHERE {condition}"  # noqa: S608 - names of ours
         await self._database.core.execute(statement, moment)
 
-    async def _drop_days(self, owner: Connection, today: date) -> list[date]:
+    async def _drop_days(self, owner: Connection, today: date) -> None:
         over = [
             (table, day)
             for table, keep in tables_by_day().items()
             for day in await days_of(owner, table)
             if day < oldest_kept(today, keep.days)
         ]
-        dropped = await self._drop_tables(owner, over)
+        before = len(self._dropped)
+        await self._drop_tables(owner, over)
         for day in self._over(today):
             self._day_keys.destroy(day)
-            dropped.add(day)
+            self._dropped.add(day)
         first = oldest_kept(today, RECEIVED_DAYS)
         self._day_keys.destroy_aside(first)
         await self._database.core.execute(_FORGET_CUTS, first)
-        if dropped:
-            log.info("forgot %d days", len(dropped), extra={"event": "days_dropped"})
-        return sorted(dropped)
+        if number := len(self._dropped) - before:
+            log.info("forgot %d days", number, extra={"event": "days_dropped"})
 
-    async def _drop_tables(self, owner: Connection, over: Sequence[tuple[str, date]]) -> set[date]:
+    async def _drop_tables(self, owner: Connection, over: Sequence[tuple[str, date]]) -> None:
         """Drop days of tables; those of a table that somebody reads are left for another hour."""
-        dropped: set[date] = set()
         in_use: set[str] = set()
         await wait_briefly(owner)
         for table, day in over:
@@ -171,13 +174,12 @@ class Retention:
             except asyncpg.LockNotAvailableError:
                 in_use.add(table)
             else:
-                dropped.add(day)
+                self._dropped.add(day)
         if in_use:
             log.warning(
                 "somebody reads %s, for a backup say: what is over there is dropped later",
                 ", ".join(sorted(in_use)), extra={"event": "tables_in_use"},
             )  # fmt: skip
-        return dropped
 
     async def _drop_table(self, owner: Connection, table: str, day: date) -> None:
         account = None

@@ -4,11 +4,14 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from bridge.core.consent.privacy import Privacy
-from bridge.core.portals.choices import Wish, describe
+from bridge.core.portals.choices import Wish, change_all, describe
 from bridge.core.portals.portals import Portals
 from bridge.core.traffic.doorway import Doorway
 from bridge.model import InstanceRules, Members, Telling, Uncertain
+from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import InstanceId, LoginId
 from bridge.settings.records import DatabaseSettings
 from tests.conformance.stage import play
@@ -69,5 +72,34 @@ async def test_what_is_default_is_shown_as_it_holds_for_the_room(
         shown = describe(replace(many, portal=replace(portal, receiver=LoginId(1))))
         assert "members: default, here speakers (" in shown
         assert "privacy: default, here off (" in shown
+        direct = replace(many, portal=replace(portal, receiver=LoginId(1), members=Members.FULL))
+        assert "members: default, here speakers (whom it is with is shown" in describe(direct)
     # Of a network that is switched off nothing is said.
     assert ", here" not in describe(replace(many, instance=None))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("members", "full"),
+        ("members", "none"),
+        ("privacy", "on"),
+        ("puppets", "login"),
+        ("relay", "mine"),
+        ("relay_name", "{user}"),
+    ],
+)
+def test_what_changes_nothing_in_a_direct_chat_is_not_taken_there(key: str, value: str) -> None:
+    direct = replace(Ground().portal, receiver=LoginId(1))
+    said = Wish(portal=direct, person=ALICE, instance=None, rules=InstanceRules())
+    with pytest.raises(PermanentFailure, match="that changes nothing in a direct chat: "):
+        change_all({key: value}, said)
+
+
+def test_what_is_so_in_a_direct_chat_anyway_is_taken_there() -> None:
+    direct = replace(Ground().portal, receiver=LoginId(1), members=Members.FULL)
+    said = Wish(portal=direct, person=ALICE, instance=None, rules=InstanceRules())
+    for members in ("full", "speakers"):  # As it was left by an earlier version, too.
+        change_all({"members": members}, said)
+    as_is = {"members": "default", "privacy": "off", "relay": "bot", "follow": "topic"}
+    assert change_all(as_is, said).members is None

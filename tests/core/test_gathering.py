@@ -8,6 +8,7 @@ from bridge.sdk.errors import TemporaryFailure
 from tests.rigs.trestle import wait_until
 
 TURN = 0.01
+AWAY = TemporaryFailure("the database is away")
 
 
 @dataclass(eq=False)
@@ -17,12 +18,13 @@ class Room:
     waiting: int
     order: list["Room"]
     failures: int = 0
+    failure: Exception = AWAY
     portions: list[int] = field(default_factory=list)
 
     async def admit(self, most: int) -> int:
         if self.failures:
             self.failures -= 1
-            raise TemporaryFailure("the database is away")
+            raise self.failure
         number = min(most, self.waiting)
         self.waiting -= number
         self.portions.append(number)
@@ -68,3 +70,20 @@ async def test_a_room_whose_wish_is_taken_back_is_asked_once_more_and_then_left_
         await wait_until(lambda: not other.waiting)
         run.cancel()
     assert order.count(room) == asked
+
+
+async def test_what_nobody_foresaw_keeps_one_room_back_until_somebody_is_wanted_there_anew() -> (
+    None
+):
+    gathering, order = Gathering(TURN), list[Room]()
+    bad, good = Room(1, order, 1, RuntimeError("nobody foresaw it")), Room(1, order)
+    async with asyncio.TaskGroup() as tasks:
+        run = tasks.create_task(gathering.run())
+        gathering.want(bad)
+        await wait_until(lambda: not bad.failures)
+        gathering.want(good)
+        await wait_until(lambda: not good.waiting)
+        assert bad.waiting == 1
+        gathering.want(bad)
+        await wait_until(lambda: not bad.waiting)
+        run.cancel()

@@ -13,6 +13,7 @@ from bridge.core.lanes.inflight import InFlight
 from bridge.core.lanes.lane import LONGEST, Item
 from bridge.jsontext import decode, encode
 from bridge.matrix.body import parse_transaction
+from bridge.matrix.client import MatrixError
 from bridge.model import ParkReason, Permission
 from bridge.sdk import Call, Command, ModuleInfo, RoomMessage
 from bridge.sdk.errors import DeliveryUncertain, PermanentFailure, TemporaryFailure
@@ -110,6 +111,34 @@ class Unreachable(Listener):
         raise self.failures[message.room].pop(0)
 
 
+class Impatient(Listener):
+    """Fails at once in the slow room, and asks for no pause, until the fast one is heard."""
+
+    most = 5000
+    tries = 0
+
+    async def on_message(self, message: RoomMessage, call: Call) -> None:
+        """Fail, or note it."""
+        if message.room == SLOW and not self.heard[FAST] and self.tries < self.most:
+            self.tries += 1
+            raise TemporaryFailure("not yet", retry_after=0)
+        self.heard[message.room].append(call.text)
+
+
+async def test_what_is_tried_again_without_a_pause_leaves_others_their_turn(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    settings = make_settings(
+        folder / "state", database=database_settings, permissions={"*": Permission.USER}
+    )
+    async with running(settings) as app:
+        bot = Impatient()
+        _seat(app, bot)
+        await app.parts.intake.accept(parse_transaction(_transaction(1, [SLOW, FAST]), "1"))
+        await wait_until(lambda: all(bot.heard.values()))
+        assert bot.tries < bot.most
+
+
 async def test_only_what_may_have_had_an_effect_is_a_suspect_of_the_next_start(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:
@@ -124,6 +153,25 @@ async def test_only_what_may_have_had_an_effect_is_a_suspect_of_the_next_start(
         await wait_until(lambda: not any(bot.failures.values()))
         left = InFlight(settings.state_dir / "inflight").recover()
         assert {share.item.place for share in left.suspects} == {1}
+
+
+async def test_that_the_homeserver_does_not_know_us_just_now_is_no_try_of_an_item(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    settings = make_settings(
+        folder / "state", database=database_settings, permissions={"*": Permission.USER}
+    )  # fmt: skip
+    unknown = MatrixError(401, "M_UNKNOWN_TOKEN", "who are you?")
+    locked = MatrixError(401, "M_USER_LOCKED", "this account is locked")
+    async with running(settings) as app:
+        app.parts.router.set_tries(1)
+        bot = Unreachable({SLOW: [unknown, unknown, PermanentFailure("no")], FAST: [locked]})
+        _seat(app, bot)
+        await app.parts.intake.accept(parse_transaction(_transaction(1, [SLOW, FAST]), "1"))
+        await wait_until(lambda: not any(bot.failures.values()))
+        await wait_until(lambda: app.parts.intake.waiting == 0)
+        parked = await app.parts.items.count_parked()
+        assert parked == {ParkReason.REFUSED: 1, ParkReason.FAILED: 1}
 
 
 ODD = [

@@ -7,14 +7,16 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from bridge.core.lanes.lane import Item
 from bridge.core.lanes.progress import Row
-from bridge.model import RowId
+from bridge.model import Outcome, RowId
 from bridge.running.parts import Parts
-from bridge.sdk.ids import RoomId, UserId
+from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.settings.records import DatabaseSettings
 from tests.conformance.stage import play
 
 SHARED, ALONE = RoomId("!shared:test.example"), RoomId("!alone:test.example")
+DICE = RoomId("!dice:test.example")
 ANN = UserId("@ann:test.example")
 IRC = {"servers": [{"host": "127.0.0.1", "port": 9}]}
 EDIT = {"m.relates_to": {"rel_type": "m.replace", "event_id": "$0"}}
@@ -28,10 +30,13 @@ def event(room: RoomId, kind: str = "m.room.message", **content: Any) -> dict[st
 @pytest_asyncio.fixture
 async def parts(database_settings: DatabaseSettings, folder: Path) -> AsyncIterator[Parts]:
     """Of a bridge whose main bot is in a room of several people, and in a direct chat."""
-    async with play(database_settings, folder, modules={"net": ("irc", IRC)}) as stage:
+    async with play(
+        database_settings, folder, modules={"net": ("irc", IRC), "dice": ("dice", {})}
+    ) as stage:
         parts = stage.app.parts
         parts.seat(parts.namespaces.bot, SHARED, None)
         parts.seat(parts.namespaces.bot, ALONE, ANN)
+        parts.seat(parts.namespaces.bot_of(InstanceId("dice")), DICE, None)
         yield parts
 
 
@@ -89,3 +94,25 @@ async def test_what_was_said_before_may_lie_in_the_journal_alone(parts: Parts) -
     assert not lane.queue
     assert list(parts.routes(remark)) == [lane]
     lane.beyond.clear()
+
+
+@pytest.mark.parametrize(
+    ("room", "remark"),
+    [
+        (DICE, event(DICE, body="good morning")),
+        (DICE, event(DICE, "m.sticker", body="!roll")),
+        (SHARED, event(SHARED, body="good morning")),
+        (SHARED, event(SHARED, body=["!trestle help"])),
+        (SHARED, event(SHARED, "m.reaction")),
+        (ALONE, event(ALONE, body=5)),
+        (ALONE, event(ALONE, "m.sticker", body="!trestle help")),
+    ],
+)
+async def test_what_it_does_not_want_it_does_not_hear_though_it_waited_in_the_lane(
+    parts: Parts, room: RoomId, remark: dict[str, Any]
+) -> None:
+    (lane,) = parts.routes(event(room, body="!trestle help"))
+    row = Row(RowId(parts.database.clock.now().date(), 1), 1, landed_at=0.0)
+    item = Item(row, 0, remark, lane)
+    await lane.consumer.handle(item)
+    assert item.outcome is Outcome.DROPPED

@@ -6,6 +6,9 @@ from collections import Counter
 from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from tests.flow.rooms import BOT
 
+_UNASKED = ("from a connection of your own", "to bridge a room, invite me there")
+"""What the bot says by itself: before somebody has a connection, and in a new direct chat."""
+
 
 async def direct_chat(person: MatrixUser) -> str:
     """Begin a direct chat with the bot; give the room."""
@@ -75,7 +78,8 @@ def said_since(person: MatrixUser, room: str, event: str) -> list[str]:
     """What the bot has said in the room after an event, in order."""
     heard = person.heard(room)
     place = next((at for at, one in enumerate(heard) if one["event_id"] == event), len(heard))
-    return [str(one["content"].get("body")) for one in heard[place:] if one["sender"] == BOT]
+    said = [str(one["content"].get("body")) for one in heard[place:] if one["sender"] == BOT]
+    return [text for text in said if not any(one in text for one in _UNASKED)]
 
 
 async def order_among(person: MatrixUser, room: str, words: str, answer: str) -> str:
@@ -88,9 +92,9 @@ async def order_among(person: MatrixUser, room: str, words: str, answer: str) ->
 
 
 def answers(reader: MatrixUser, room: str) -> list[str]:
-    """What the bot has said in the room, in order, but for what people are told beforehand."""
+    """What the bot has said in the room, in order, but for what it says by itself."""
     said = [str(event["content"]["body"]) for event in reader.heard(room, BOT)]
-    return [text for text in said if "from a connection of your own" not in text]
+    return [text for text in said if not any(one in text for one in _UNASKED)]
 
 
 async def hear(reader: MatrixUser, room: str, number: int, before: int) -> list[str]:

@@ -57,6 +57,20 @@ class Rooms:
         return bool(self.parts.portals.in_room(NEW))
 
 
+class Unknown:
+    """Does not know us when it is asked for certain things, once each."""
+
+    def __init__(self, *places: tuple[str, ...]) -> None:
+        self.left = list(places)
+
+    def __call__(self, asked: Asked) -> Answer | None:
+        for place in self.left:
+            if asked.parts[: len(place)] == place:
+                self.left.remove(place)
+                return refuse(401, "M_UNKNOWN_TOKEN")
+        return None
+
+
 def published(homeserver: ScriptedHomeserver, room: str) -> list[str]:
     """Who asked for the bridge, by the states of the room; empty where it tells of none."""
     asked = homeserver.of("PUT", "rooms", room, "state", "m.bridge")
@@ -151,10 +165,13 @@ async def test_what_was_cut_off_is_done_whole_the_next_time(
         await homeserver.wait_until(lambda: "a ghost comes in" in homeserver.texts(OLD))
         tombstone = replace_old(rooms)
         rooms.fails = "joined_members"
+        unknown = Unknown(("rooms", OLD, "state", "m.room.tombstone"), ("join", NEW))
+        homeserver.rules.insert(0, unknown)
         assert await stage.put(tombstone) == 200
         moved = "The bridge to #pier on near has moved here."
         await homeserver.wait_until(lambda: moved in homeserver.texts(NEW))
         assert not rooms.fails
+        assert not unknown.left
         assert homeserver.texts(NEW) == [moved]
         assert not any("stays here" in text for text in homeserver.texts(OLD))
         await homeserver.wait_until(lambda: published(homeserver, OLD) == [ALICE, ""])

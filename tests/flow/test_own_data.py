@@ -341,6 +341,30 @@ async def test_a_copy_that_cannot_be_taken_up_keeps_no_other_back(
     ]
 
 
+async def test_a_copy_for_somebody_who_cannot_be_reached_keeps_no_other_back(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    aaron = UserId("@aaron:far.example")
+
+    def be_far(asked: Asked) -> Answer | None:
+        is_for_aaron = aaron in asked.content.get("invite", ())
+        return refuse(502, "M_UNKNOWN") if is_for_aaron else take_files(asked)
+
+    async with scripted_homeserver() as homeserver:
+        homeserver.rules.append(be_far)
+        settings = settings_for(homeserver, database_settings, folder)
+        async with running(settings) as app:
+            chat = await PrivateChat(Play(homeserver, settings, app)).open()
+            for person in (aaron, ALICE):
+                note = app.parts.main_bot.own_data._note
+                await note(person, chat.room, "$data", starts=1)
+        async with running(settings):
+            await chat.expect("What I keep about you")
+            assert any(
+                aaron in asked.content["invite"] for asked in homeserver.of("POST", "createRoom")
+            )
+
+
 async def test_a_copy_that_is_taken_up_waits_for_a_homeserver_that_comes_later(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:

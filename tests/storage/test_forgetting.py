@@ -14,6 +14,7 @@ from bridge.model import Forgotten, ItemId, Mark, ParkReason, RowId, Source
 from bridge.sdk.errors import ConfigError, PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId
 from bridge.storage.books import Books, Direction
+from bridge.storage.datamap import tables_by_moment
 from bridge.storage.items import Items
 from bridge.storage.journal import Journal
 from bridge.storage.keys import DayKeys, EventKeys
@@ -125,6 +126,34 @@ async def test_a_clock_that_was_set_right_is_believed_after_a_day(
     elapsed[0], clock.ahead = 24 * 3600.0, MONTH + timedelta(hours=24)
     assert row.day in await retention.run_once()
     await journal.close()
+
+
+FULL = """
+CREATE FUNCTION is_full() RETURNS trigger LANGUAGE plpgsql AS
+$$BEGIN RAISE EXCEPTION 'no room' USING ERRCODE = 'disk_full'; END$$;
+CREATE TRIGGER is_full BEFORE DELETE ON {} EXECUTE FUNCTION is_full()
+"""
+
+
+async def test_of_days_that_are_dropped_by_a_run_that_fails_the_next_one_tells(
+    database: Database, day_keys: DayKeys, clock: TurnedClock, admin: Connection
+) -> None:
+    day_keys.prepare()
+    elapsed, table = [0.0], next(iter(tables_by_moment()))
+    retention = Retention(database, day_keys, elapsed=lambda: elapsed[0])
+    clock.ahead = MONTH
+    assert await retention.run_once() == []
+    elapsed[0] = 3600.0
+    clock.ahead += timedelta(hours=1)
+    await admin.execute(FULL.format(table))
+    with pytest.raises(TemporaryFailure, match="no room"):
+        await retention.run_once()
+    gone = (clock.now() - clock.ahead).date()
+    assert gone not in day_keys.days()
+    await admin.execute(f"DROP TRIGGER is_full ON {table}")
+    # Whoever has something of them in memory lets it go by that.
+    assert gone in await retention.run_once()
+    assert await retention.run_once() == []
 
 
 async def test_after_a_start_several_days_are_dropped_an_hour_later_and_not_in_silence(

@@ -17,6 +17,7 @@ from bridge.storage.pool import Database
 from bridge.storage.portals import PortalStore
 from bridge.storage.retention import Retention
 from bridge.storage.schema import (
+    APPLICATION,
     OWNER,
     Connection,
     Migration,
@@ -216,7 +217,14 @@ async def test_two_roles_share_the_work_where_the_owner_is_another(
     await cluster.execute("CREATE ROLE weekly LOGIN PASSWORD 'made-up'")
     owner_url = daily.url.replace("daily:", "weekly:")
     await admin_runs_what_is_printed(cluster, url=daily.url, owner_url=owner_url)
-    await works(DatabaseSettings(url=daily.url, owner_url=owner_url), folder)
+    both = DatabaseSettings(url=daily.url, owner_url=owner_url)
+    await works(both, folder)
+    # What was killed as it changed the tables holds up nobody, whoever they belong to.
+    left = await asyncpg.connect(owner_url, server_settings={"application_name": APPLICATION})
+    await left.execute("BEGIN; SET ROLE trestle_owner; LOCK TABLE portal")
+    await works(both, folder)
+    with pytest.raises(AWAY):
+        await left.fetchval("SELECT 1")
     connection = await asyncpg.connect(daily.url)
     for statement in ("DROP TABLE vault", "SET ROLE trestle_owner"):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):

@@ -33,6 +33,34 @@ def test_what_cannot_be_written_leaves_what_was_there_and_nothing_beside(folder:
     assert [one.name for one in folder.iterdir()] == ["file"]
 
 
+def test_one_that_is_to_be_new_is_ours_alone_with_nothing_beside(folder: Path) -> None:
+    write_whole(folder / "file", b"words", only_new=True)
+    assert (folder / "file").read_bytes() == b"words"
+    assert stat.S_IMODE((folder / "file").stat().st_mode) == 0o600
+    assert [one.name for one in folder.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("there", ["a file", "a link to nothing"])
+def test_one_that_is_to_be_new_replaces_nothing(folder: Path, there: str) -> None:
+    path = folder / "file"
+    if there == "a file":
+        path.write_text("before")
+    else:
+        path.symlink_to(folder / "nothing")
+    before = path.lstat()
+    with pytest.raises(FileExistsError):
+        write_whole(path, b"words", only_new=True)
+    assert (path.lstat().st_ino, [one.name for one in folder.iterdir()]) == (
+        before.st_ino, ["file"],
+    )  # fmt: skip
+
+
+def test_one_that_is_to_be_new_is_not_there_if_it_cannot_be_written(folder: Path) -> None:
+    with no_room_beyond(100), pytest.raises(OSError, match="File too large"):
+        write_whole(folder / "file", b"x" * 1000, only_new=True)
+    assert not list(folder.iterdir())
+
+
 @pytest.mark.parametrize("special", ["a folder", "a pipe", "a link to a device"])
 def test_what_is_no_file_is_not_replaced(folder: Path, special: str) -> None:
     path = folder / "it"

@@ -33,10 +33,10 @@ class MainSeat(Seat):
         if event["type"] != "m.room.message" or self.direct_with is not None:
             return super().wants(event) or _is_edited(event)
         content = event["content"]
-        return (
-            PREFIX in str(content.get("body"))
-            or is_edit(content)
-            or self._bot.bare_orders.holds(self.room, content)
+        body = content.get("body")
+        return is_edit(content) or (
+            type(body) is str
+            and (PREFIX in body or self._bot.bare_orders.holds(self.room, content))
         )
 
     def handle(self, item: Item) -> Awaitable[None]:

@@ -35,6 +35,8 @@ COPY_STARTS = 3
 """A copy that was cut off is begun so often in all: a start must not end by it for ever."""
 COPY_PATIENCE = 3600.0
 """Seconds for which a copy that is taken up waits for the homeserver."""
+_AT_ONCE = 10
+"""Copies that are taken up side by side at a start. One at a time is written, as ever."""
 COPY_WAITS = timedelta(days=1)
 """For so long it is known that somebody waits for one."""
 TELL_AGAIN_SECONDS = 30.0
@@ -185,13 +187,22 @@ class OwnData:
     async def make_again(self) -> None:
         """Begin the copies anew that were being made when Trestle stopped. Call once, at a start.
 
-        It goes on until the last of them was given.
+        It goes on until the last of them was given, or given up.
         """
-        for key in await persistently(partial(self._store.find, _COPY), LONGEST_PAUSE):
-            try:
-                await self._take_up(key)
-            except Exception:  # The others have theirs nevertheless.
-                log.exception("a copy is not taken up", extra={"event": "copy_failed"})
+        # Whoever's homeserver is away, so that no chat with them can be made, holds up few.
+        slots = asyncio.Semaphore(_AT_ONCE)
+
+        async def take_up(key: str) -> None:
+            async with slots:
+                try:
+                    await self._take_up(key)
+                except Exception:  # The others have theirs nevertheless.
+                    log.exception("a copy is not taken up", extra={"event": "copy_failed"})
+
+        keys = await persistently(partial(self._store.find, _COPY), LONGEST_PAUSE)
+        async with asyncio.TaskGroup() as group:
+            for key in keys:
+                group.create_task(take_up(key), name="copy")
 
     async def _take_up(self, key: str) -> None:
         """Begin one of them anew, in a chat in which nobody else reads by now.

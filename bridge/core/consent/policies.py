@@ -16,7 +16,7 @@ from bridge.core.portals.declared import Residence
 from bridge.core.portals.portals import Portals
 from bridge.core.rooms.house import House
 from bridge.core.traffic.doorway import Doorway
-from bridge.matrix.client import MatrixError
+from bridge.matrix.client import MatrixError, failure_of, heed_token
 from bridge.model import AuditAction, ParkReason, Subscription
 from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
@@ -172,7 +172,7 @@ class Policies:
         try:
             found = await self._house.intents.states(room, KINDS)
         except MatrixError as error:
-            raise PermanentFailure(f"the list cannot be read: {error.message}") from error
+            raise failure_of(error, f"the list cannot be read: {error.message}") from error
         read = {place: read_rule(place[0], content) for place, content in found.items()}
         rules = self._rules[room] = {place: rule for place, rule in read.items() if rule}
         return rules
@@ -223,8 +223,10 @@ class Policies:
         if is_last and not self._portals.in_room(one.room):
             # First: if the homeserver is away, all of it is done again.
             bot = self._house.namespaces.bot
-            with suppress(MatrixError):
+            try:
                 await self._house.intents.leave(one.room, bot)
+            except MatrixError as error:
+                heed_token(error)
             await self.residence.move_out(bot, one.room)
         await self._store.remove(one.portal, one.room)
         self._followed.pop((one.portal, one.room), None)

@@ -204,31 +204,29 @@ class Seat:
         self.deadline = stage.deadline
 
     def wants(self, event: Mapping[str, Any]) -> bool:
-        """Whether an event of the room may be for the bot; others need not wait in its lane."""
+        """Whether an event of the room may be for the bot: an encrypted one, or a message with a
+        body that changes no other. Others need not wait in its lane."""
         kind, content = event["type"], event["content"]
         if kind == "m.room.message":
             return type(content.get("body")) is str and not is_edit(content)
         return bool(kind == "m.room.encrypted")
 
     def handle(self, item: Item) -> Awaitable[None]:
-        """Hear one event of the room."""
+        """Hear one event of the room, if it is wanted: not all that comes was asked for."""
         event = item.event
-        kind = event["type"]
-        if kind == "m.room.message":
+        if not self.wants(event):
+            item.drop()
+            return _nothing()
+        if event["type"] == "m.room.message":
             content = event["content"]
-            body = content.get("body")
-            if type(body) is str and not is_edit(content):
-                return self.hear(item, content, body)
-        elif kind == "m.room.encrypted":
-            person = UserId(event["sender"])
-            return self.stage.private_chats.offer(
-                self.user, person, self.room, direct=self.direct_with == person
-            )
-        item.drop()
-        return _nothing()
+            return self.hear(item, content, content["body"])
+        person = UserId(event["sender"])
+        return self.stage.private_chats.offer(
+            self.user, person, self.room, direct=self.direct_with == person
+        )
 
     async def hear(self, item: Item, content: dict[str, Any], body: str) -> None:
-        """Handle a message of the room."""
+        """Handle a message of the room that is wanted."""
         raise NotImplementedError
 
     async def parked(self, item: Item, reason: ParkReason, detail: str) -> None:

@@ -10,7 +10,7 @@ from bridge.core.outbox.outgoing import KeyOf, notice
 from bridge.core.outbox.sender import Sender
 from bridge.core.permissions.permissions import Permissions
 from bridge.matrix.cache import Recent
-from bridge.matrix.client import MatrixError
+from bridge.matrix.client import MatrixError, heed_token
 from bridge.matrix.intents import Intents
 from bridge.model import Permission
 from bridge.sdk.ids import RoomId, UserId
@@ -28,6 +28,11 @@ _NOT_THERE = (
     "network, and I hear no commands there. No room can be made unencrypted again: make another "
     "without encryption and invite me there. This chat is not encrypted: write help here to see "
     "what I can do."
+)
+
+_GREETING = (
+    "I bridge rooms to other networks and host bots. Write help here to see what I can do; to "
+    "bridge a room, invite me there."
 )
 
 _SEEN_SECONDS, _SEEN_MOST = 600.0, 1000
@@ -89,6 +94,27 @@ class PrivateChats:
         await self._told.note_told(person, here)
         log.info("told of an unencrypted direct chat", extra={"event": "private_chat"})
 
+    async def greet(self, bot: UserId, person: UserId, room: RoomId) -> None:
+        """Tell whoever invited the bot to a direct chat what to do next, if nobody else is there:
+        once, however often they invite it.
+
+        Raises ``TemporaryFailure``.
+        """
+        what = f"greeting of {bot}"
+        if await self._told.was_told(person, what):
+            return
+        try:
+            if not await self._are_alone(bot, person, room):
+                return
+        except MatrixError as error:
+            heed_token(error)  # Else they ask for help unbidden.
+            return
+        source = ("greeting", bot, person, room)
+        await self._sender.put([
+            notice(self._key_of, room=room, user=bot, text=_GREETING, source=source),
+        ])  # fmt: skip
+        await self._told.note_told(person, what)
+
     async def open(self, bot: UserId, person: UserId) -> RoomId:
         """A direct chat in which the bot may say what is for that person only, made if need be.
 
@@ -124,6 +150,13 @@ class PrivateChats:
 
         The person may be invited and not in there yet.
         """
+        return (
+            await self._are_alone(bot, person, room)
+            and not await self._intents.is_encrypted(room)
+            and await self._intents.can(room, bot, "redact")
+        )
+
+    async def _are_alone(self, bot: UserId, person: UserId, room: RoomId) -> bool:
         members = set(await self._intents.joined_members(room))
         if bot not in members or members - {bot, person}:
             return False
@@ -134,11 +167,7 @@ class PrivateChats:
         invited = {
             user for (_, user), content in states.items() if content.get("membership") == "invite"
         }
-        return (
-            members | invited == {bot, person}
-            and not await self._intents.is_encrypted(room)
-            and await self._intents.can(room, bot, "redact")
-        )
+        return members | invited == {bot, person}
 
     async def _make(self, bot: UserId, person: UserId) -> RoomId:
         chat = await self._intents.create_room(

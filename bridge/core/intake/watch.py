@@ -13,7 +13,6 @@ from bridge.core.permissions.permissions import Permissions
 from bridge.core.portals.directchats import DirectChats
 from bridge.core.portals.invitations import Invitations
 from bridge.matrix.cache import Recent
-from bridge.matrix.client import MatrixError, failure_of
 from bridge.matrix.intents import Intents
 from bridge.matrix.namespaces import Namespaces
 from bridge.model import ParkReason, Permission
@@ -48,12 +47,7 @@ class Watch:
     async def handle(self, item: Item) -> None:
         """Act on a membership or encryption event; what was said or done meanwhile goes on."""
         if self._watcher.wants(item.event):
-            try:
-                await self._watcher.handle(item.event)
-            except MatrixError as error:
-                if error.is_of_token:  # That says nothing of the room.
-                    raise failure_of(error) from error
-                raise
+            await self._watcher.handle(item.event)
         elif self._taken_back.get(item.event["event_id"]):
             item.drop()
         else:
@@ -197,6 +191,8 @@ class Watcher:
         self._on_join(user, room, direct_with)
         if await self.encryption.look(room, user):
             await self._private_chats.offer(user, inviter, room, direct=direct)
+        elif direct and user == self._namespaces.bot:
+            await self._private_chats.greet(user, inviter, room)
 
     async def _come_in(self, user: UserId, room: RoomId, direct_with: UserId | None) -> bool:
         """Bring the bot into the room; False if that cannot be. Raises ``TemporaryFailure``."""

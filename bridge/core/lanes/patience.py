@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import TypeVar
 
-from bridge.matrix.client import HomeserverAway
+from bridge.matrix.client import HomeserverAway, MatrixError, failure_of
 from bridge.sdk.errors import TemporaryFailure
 
 _T = TypeVar("_T")
@@ -41,20 +41,28 @@ async def persistently(
     """Do it, however long the database or the homeserver is away: the caller can only wait.
 
     The pauses grow to ``longest`` seconds, and are at least what is asked for, up to a minute.
-    What is no ``TemporaryFailure`` goes through, and what would be tried again after ``limit``
-    seconds.
+    What means no ``TemporaryFailure`` goes through (:func:`meant_by`), and what would be tried
+    again after ``limit`` seconds.
     """
     pause, now = _AGAIN_SECONDS, asyncio.get_running_loop().time
     until = now() + limit
     while True:
         try:
             return await action()
-        except TemporaryFailure as error:
+        except (TemporaryFailure, MatrixError) as error:
             wait = max(pause, min(asked_for(error), LONGEST_PAUSE))
-            if now() + wait > until:
+            if not isinstance(meant_by(error), TemporaryFailure) or now() + wait > until:
                 raise
             await asyncio.sleep(wait)
             pause = min(2 * pause, longest)
+
+
+def meant_by(error: Exception) -> Exception:
+    """What an error means for what was tried: a homeserver that does not know our token just now
+    has said nothing of it, and is as good as away."""
+    if isinstance(error, MatrixError) and error.is_of_token:
+        return failure_of(error)
+    return error
 
 
 def asked_for(failure: BaseException, otherwise: float = 0.0) -> float:

@@ -15,7 +15,7 @@ from typing import Any
 
 from bridge.core.lanes.inflight import InFlight, consumer_number
 from bridge.core.lanes.lane import LONGEST, Consumer, Item, Lane
-from bridge.core.lanes.patience import Patience, persistently
+from bridge.core.lanes.patience import Patience, meant_by, persistently
 from bridge.core.lanes.progress import Marker, Row
 from bridge.core.lanes.putaside import park, tell, tell_abandoned, tell_forgotten
 from bridge.failpoint import failpoint
@@ -326,8 +326,8 @@ class Router:
                     await asyncio.sleep(0)
             elif lane.closed:
                 self._settle(lane, item.row, item.index, Outcome.DROPPED)
-            elif delay > 0:
-                await asyncio.sleep(delay)
+            else:
+                await asyncio.sleep(delay)  # Also for none at all: others have their turn.
 
     def _ask_for_more(self, lane: Lane) -> None:
         if lane.beyond and len(lane.queue) <= LONGEST // 2:
@@ -350,7 +350,7 @@ class Router:
                 raise
             failure = _TooLong("it took too long") if lane.expired else error
         except Exception as error:  # noqa: BLE001 - A module is a stranger; told apart below.
-            failure = error
+            failure = meant_by(error)
         else:
             failpoint("handled")
             if lane.generation == generation:

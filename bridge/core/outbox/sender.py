@@ -5,16 +5,15 @@ import logging
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import date, datetime, timedelta
-from typing import Any
 
 from bridge.core.lanes.patience import persistently
 from bridge.core.lanes.putaside import tell_forgotten
 from bridge.core.outbox.encryption import Encryption
 from bridge.core.outbox.listings import Listings
 from bridge.core.outbox.roomlane import Pause, RoomLane
-from bridge.core.outbox.targets import aim
+from bridge.core.outbox.targets import aim, wordless
+from bridge.core.outbox.unclaimed import Unclaimed
 from bridge.core.outbox.unwritten import Unwritten
 from bridge.failpoint import failpoint
 from bridge.matrix.client import HomeserverAway
@@ -72,10 +71,6 @@ _DONE = frozenset({SendKind.LEAVE, SendKind.REDACT, SendKind.KICK, SendKind.BAN,
 """What is done at any time: only the reason is somebody's words."""
 
 
-def _wordless(content: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in content.items() if key != "reason"}
-
-
 async def _always(outgoing: Outgoing) -> bool:
     return True
 
@@ -114,6 +109,7 @@ class Sender:
         self._group: asyncio.TaskGroup | None = None
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._again = asyncio.Semaphore(_AGAIN_AT_ONCE)
+        self._unclaimed = Unclaimed(outbox, self._push)
         self._held = 0
         self.unwritten = Unwritten(outbox)
         self._away = False
@@ -168,7 +164,11 @@ class Sender:
         """
         if not outgoing:
             return
-        stored = await self._outbox.add(outgoing)
+        try:
+            stored = await self._outbox.add(outgoing)
+        except BaseException:
+            self._unclaimed.seek(self._group)
+            raise
         failpoint("queued")
         for queued in stored:
             self._push(queued)
@@ -347,7 +347,7 @@ class Sender:
                         if outgoing.kind not in _DONE:
                             await self._drop(queued)
                             return None
-                        aimed = [replace(one, content=_wordless(one.content)) for one in aimed]
+                        aimed = [wordless(one) for one in aimed]
                     failpoint("sending")
                     lane.tried = True
                     for one in aimed:

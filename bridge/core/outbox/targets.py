@@ -41,6 +41,12 @@ def aim(
     return [_related(outgoing, {"m.in_reply_to": {"event_id": said[0].event_id}})]
 
 
+def wordless(outgoing: Outgoing) -> Outgoing:
+    """The same without the reason, which is somebody's words."""
+    content = {name: value for name, value in outgoing.content.items() if name != "reason"}
+    return replace(outgoing, content=content)
+
+
 def _related(outgoing: Outgoing, relation: dict[str, Any]) -> Outgoing:
     return replace(outgoing, content=outgoing.content | {"m.relates_to": relation})
 

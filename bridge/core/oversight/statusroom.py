@@ -71,6 +71,12 @@ class StatusRoom:
             except TrestleError as error:
                 log.info("the status room waits: %s", error, extra={"event": "status_waits"})
                 pause = pause_after(error)
+            except Exception:  # Nothing that is shown here may end what it tells of.
+                log.exception(
+                    "the status room could not be brought up to date; that is tried again in a "
+                    "minute", extra={"event": "status_failed"},
+                )  # fmt: skip
+                pause = LONGEST_PAUSE
             else:
                 pause = _EVERY
 

@@ -39,7 +39,8 @@ async def call_in(
     if is_left_out(house, portal.instance, user, portal.id):
         raise PermanentFailure("they want no part in the bridge")
     door.acts.check(inviter)
-    # Nothing is done there then: clients invite everybody into the room that replaces one.
+    # Nothing is done there then, and nothing of the inviter crosses: so an opt-out of theirs does
+    # not count. Clients invite everybody into the room that replaces one.
     if door.arrivals.attendance.has(person):
         return False
     if portal.follow is Follow.NOTHING:
@@ -60,6 +61,8 @@ async def call_in(
 
 
 def _who_may(instance: Instance, inviter: UserId, *, by_relay: bool) -> list[Session]:
+    # A login that is lent to the room lends its voice: by what its owner may do in the chat no
+    # other gets somebody in, as none kicks or sets the topic by it.
     asked = [instance.find_session(inviter), instance.relay if by_relay else None]
     return [one for one in asked if one is not None and one.supervisor.connected.is_set()]
 

@@ -14,6 +14,7 @@ DEFAULT = "default"
 """As the settings have it for the network."""
 MINE, _BOT = "mine", "bot"
 _ON, _OFF = "on", "off"
+_ALONE = "whoever it belongs to speaks from their own login, and nobody else does"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,8 @@ class Choice:
     """What the text is, where it takes any."""
     default: Callable[[Wish], str] | None = None
     """What ``default`` means for a room, where it is a value."""
+    in_direct: str = ""
+    """Why it changes nothing in a direct chat; empty: it does."""
 
     @property
     def takes(self) -> str:
@@ -50,11 +53,21 @@ class Choice:
 
     def describe(self, wish: Wish) -> str:
         """What is chosen, with what can be."""
-        chosen = self.show(wish.portal)
+        is_fixed = bool(self.in_direct) and _is_direct(wish)
+        is_default = is_fixed and self.default is not None
+        chosen = DEFAULT if is_default else self.show(wish.portal)
         # Of a network that is switched off it is not known.
         if chosen == DEFAULT and self.default is not None and wish.instance is not None:
             chosen = f"{DEFAULT}, here {self.default(wish)}"
-        return f"{chosen} ({self.takes}; {self.help})"
+        return f"{chosen} ({self.in_direct if is_fixed else f'{self.takes}; {self.help}'})"
+
+    def refuse_in_vain(self, wish: Wish, value: str) -> None:
+        """Raise ``PermanentFailure`` for what would change nothing where it is said."""
+        if not self.in_direct or not _is_direct(wish):
+            return
+        as_is = {DEFAULT, _BOT, self.show(wish.portal)}
+        if value not in as_is and not (self.default and value == self.default(wish)):
+            raise PermanentFailure(f"that changes nothing in a direct chat: {self.in_direct}")
 
 
 def read_typed(words: Sequence[str]) -> tuple[str, str]:
@@ -75,6 +88,7 @@ def change(key: str, value: str, wish: Wish) -> Portal:
         )
     if choice.values and value not in choice.values:
         raise PermanentFailure(f"{key} takes {choice.takes}")
+    choice.refuse_in_vain(wish, value)
     return choice.change(wish, value)
 
 
@@ -182,6 +196,7 @@ CHOICES: Mapping[str, Choice] = {
             wish.portal, members=None if value == DEFAULT else Members(value)
         ),
         default=_default_members,
+        in_direct="whom it is with is shown here, and nobody else is there",
     ),
     "privacy": Choice(
         values=(_ON, _OFF, DEFAULT),
@@ -189,6 +204,7 @@ CHOICES: Mapping[str, Choice] = {
         show=lambda portal: DEFAULT if portal.privacy is None else _ON if portal.privacy else _OFF,
         change=_set_privacy,
         default=lambda wish: _ON if wish.rules.privacy and not _is_direct(wish) else _OFF,
+        in_direct="nobody there sees who reads here",
     ),
     "puppets": Choice(
         values=(*Puppets, DEFAULT),
@@ -196,6 +212,7 @@ CHOICES: Mapping[str, Choice] = {
         show=lambda portal: portal.puppets.value if portal.puppets else DEFAULT,
         change=_set_puppets,
         default=_default_puppets,
+        in_direct=_ALONE,
     ),
     "relay_name": Choice(
         text=f"a text with {{name}}, {{user}}, {{localpart}} or {{server}}, or {DEFAULT}",
@@ -203,11 +220,13 @@ CHOICES: Mapping[str, Choice] = {
         show=lambda portal: portal.relay_name or DEFAULT,
         change=_set_relay_name,
         default=lambda wish: wish.rules.relay_name,
+        in_direct=_ALONE,
     ),
     "relay": Choice(
         values=(MINE, _BOT),
         help="whose login speaks for those who have none",
         show=lambda portal: _BOT if portal.relay is None else f"login {portal.relay}",
         change=_set_relay,
+        in_direct=_ALONE,
     ),
 }

@@ -10,7 +10,7 @@ from typing import Protocol
 from bridge.core.portals.plumbing import Plumbing
 from bridge.core.portals.portals import Portals
 from bridge.core.traffic.doorway import Doorway
-from bridge.matrix.client import MatrixError
+from bridge.matrix.client import MatrixError, heed_token
 from bridge.matrix.intents import Intents
 from bridge.matrix.namespaces import Namespaces
 from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure, TrestleError
@@ -263,6 +263,7 @@ class DeclaredRooms:
                 try:
                     await self._take_back(wanted, kind, name, json.loads(mark))
                 except (PermanentFailure, MatrixError) as error:
+                    heed_token(error)
                     log.warning("a room stays as it is: %s", error, extra={"event": "room_stays"})
                     continue
             await self._marks.delete(key)

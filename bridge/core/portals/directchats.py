@@ -22,7 +22,7 @@ from bridge.core.traffic.bothsides import say_here
 from bridge.core.traffic.doorway import Doorway
 from bridge.core.traffic.roomacts import refuse_late
 from bridge.matrix.cache import Recent
-from bridge.matrix.client import MatrixError, failure_of
+from bridge.matrix.client import MatrixError, failure_of, heed_token
 from bridge.model import LoginRow, Members, Outgoing, Permission, Portal, SendKind
 from bridge.sdk.errors import DeliveryUncertain, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat, RemoteMessage, RemoteRename, RemoteUser, Sender
@@ -125,9 +125,8 @@ class DirectChats:
         try:
             await self._invite_again(door, owner)
         except MatrixError as error:
-            raise PermanentFailure(
-                f"I cannot invite you to {door.portal.room}: {error.message}"
-            ) from error
+            refusal = f"I cannot invite you to {door.portal.room}: {error.message}"
+            raise failure_of(error, refusal) from error
         return f"You are invited to your direct chat with {user.name}: {door.portal.room}"
 
     async def invited(
@@ -148,8 +147,7 @@ class DirectChats:
         except PermanentFailure as error:
             reason = str(error)
         except MatrixError as error:
-            if error.is_of_token:  # That says nothing of the room.
-                raise failure_of(error) from error
+            heed_token(error)
             reason = f"the homeserver refuses it: {error.message}"
         if reason:
             await intents.ensure_registered(ghost)

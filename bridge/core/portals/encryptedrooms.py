@@ -14,7 +14,7 @@ from bridge.core.portals.portals import Portals
 from bridge.core.rooms.house import House
 from bridge.core.traffic.bothsides import say_there
 from bridge.core.traffic.doorway import Doorway
-from bridge.matrix.client import MatrixError
+from bridge.matrix.client import MatrixError, heed_token
 from bridge.model import Portal
 from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure, TrestleError
@@ -173,6 +173,7 @@ class EncryptedRooms:
                 async with self._slots:
                     await self._tell_person(door, portal, person)
             except (PermanentFailure, MatrixError) as error:
+                heed_token(error)
                 log.info("nobody is told of it: %s", error, extra={"event": "not_announced"})
         if portal.receiver is not None or instance is None:
             return

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable
 
 from bridge.matrix.cache import Recent
-from bridge.matrix.client import MatrixError, failure_of
+from bridge.matrix.client import MatrixError, heed_token
 from bridge.matrix.intents import Intents
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import RoomId, UserId
@@ -66,8 +66,7 @@ class Invitations:
         try:
             await self._intents.rooms_of(user)
         except MatrixError as error:
-            if error.is_of_token:
-                raise failure_of(error) from error
+            heed_token(error)
         now = asyncio.get_running_loop().time()
         since = self._failing.get((room, user))
         if since is None:

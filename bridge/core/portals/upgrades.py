@@ -11,7 +11,7 @@ from bridge.core.rooms.house import House
 from bridge.core.traffic.bothsides import say_on_both_sides
 from bridge.core.traffic.doorway import Doorway
 from bridge.core.traffic.telling import tell
-from bridge.matrix.client import MatrixError
+from bridge.matrix.client import MatrixError, failure_of, heed_token
 from bridge.model import Outgoing, SendKind
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import RoomId, UserId
@@ -80,6 +80,7 @@ class Upgrades:
         try:
             await self._check(door, room, sender)
         except (PermanentFailure, MatrixError) as error:
+            heed_token(error)
             reason = "the homeserver refuses it" if isinstance(error, MatrixError) else str(error)
             await tell(
                 self._house, portal, item, "upgrade",
@@ -107,7 +108,8 @@ class Upgrades:
                     or await self._plumbing.is_published(door, old)
                 )
             )
-        except (PermanentFailure, MatrixError):
+        except (PermanentFailure, MatrixError) as error:
+            heed_token(error)
             return False
 
     async def _replaces(self, room: RoomId, old: RoomId) -> bool:
@@ -130,8 +132,8 @@ class Upgrades:
         try:
             await house.intents.join_by(room, house.namespaces.bot, sender.partition(":")[2])
         except MatrixError as error:
-            raise PermanentFailure(
-                "I am not let into the new room; invite me there and bridge it"
+            raise failure_of(
+                error, "I am not let into the new room; invite me there and bridge it"
             ) from error
         if not await self._replaces(room, old):
             raise PermanentFailure("the new room does not say that it replaces this one")

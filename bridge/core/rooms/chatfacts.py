@@ -13,7 +13,7 @@ from bridge.core.rooms.house import House
 from bridge.core.rooms.ranks import POWERS
 from bridge.core.rooms.removals import Removals
 from bridge.core.rooms.shownroom import ShownRoom
-from bridge.matrix.client import HomeserverAway, MatrixError
+from bridge.matrix.client import HomeserverAway, MatrixError, heed_token
 from bridge.matrix.standing import level_of
 from bridge.model import Follow, Outgoing, Portal, Puppets, SendKind
 from bridge.sdk.errors import TemporaryFailure
@@ -470,9 +470,7 @@ def _leaving_refused() -> Iterator[None]:
     try:
         yield
     except MatrixError as error:
-        if error.is_of_token:
-            # It does not know us at all just now, which says nothing of the room.
-            raise HomeserverAway(str(error)) from error
+        heed_token(error)
         _tell_behind(error)
 
 

@@ -60,6 +60,11 @@ class Gathering:
         except TrestleError as error:
             log.info("nobody is let in just now: %s", error, extra={"event": "gathering_waits"})
             number = 1
+        except Exception:
+            # What nobody foresaw is this room's trouble, and no other's. It has its turn again
+            # when somebody is wanted there anew.
+            log.exception("nobody is let into a room", extra={"event": "gathering_failed"})
+            return 1
         if number:
             self._rooms[room] = None
         return number

@@ -11,7 +11,7 @@ from bridge.core.rooms.chatfacts import ChatFacts
 from bridge.core.rooms.house import House
 from bridge.core.rooms.ranks import POWERS
 from bridge.core.traffic.telling import tell
-from bridge.matrix.client import MatrixError
+from bridge.matrix.client import MatrixError, heed_token
 from bridge.matrix.htmltree import clean
 from bridge.model import Follow, Permission, Portal
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
@@ -153,7 +153,8 @@ class RoomActs:
             return None
         try:
             found = await self._house.intents.event(self._portal.room, replaced)
-        except MatrixError:
+        except MatrixError as error:
+            heed_token(error)
             return None
         content = (found or {}).get("content")
         return content if isinstance(content, dict) else None
