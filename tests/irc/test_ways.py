@@ -6,13 +6,10 @@ import struct
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import replace
-from ipaddress import IPv6Network
 from typing import Any
 
 import pytest
 import uvloop
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from bridge.demo.processes import free_port
@@ -20,9 +17,7 @@ from bridge.networks.irc.client.tries import Tries
 from bridge.networks.irc.connections import ident as ident_module
 from bridge.networks.irc.connections.dial import Way, open_server
 from bridge.networks.irc.connections.ident import Ident, listening
-from bridge.networks.irc.names.addresses import address_of
 from bridge.networks.irc.protocol.endings import BannedError
-from bridge.networks.irc.protocol.handshake import Gateway
 from bridge.networks.irc.settings import IrcSettings
 from bridge.sdk.errors import (
     DeliveryError,
@@ -33,66 +28,11 @@ from bridge.sdk.errors import (
     TemporaryFailure,
 )
 from bridge.sdk.events import RemoteMessage
-from bridge.sdk.ids import EventId, UserId
+from bridge.sdk.ids import EventId
 from bridge.sdk.login import LoginState
-from bridge.sdk.secret import Secret
-from tests.irc.handshakes import begin, identity
 from tests.irc.stage import Network, chat, message, running, speaking, synced
-from tests.rigs.inspircd import run_inspircd
-from tests.rigs.irc_user import irc_user
-from tests.rigs.scale import examples, scaled
+from tests.rigs.scale import scaled
 from tests.rigs.scripted_irc import Peer, scripted_server
-
-PREFIX = IPv6Network("2001:db8:1:2::/64")
-USERS = st.builds(
-    lambda name, server: UserId(f"@{name}:{server}"),
-    st.text(min_size=1, max_size=20),
-    st.sampled_from(["a.example", "b.example", "c.example:8448"]),
-)
-
-
-@examples(200)
-@given(st.lists(USERS, unique=True, max_size=30), st.integers(16, 96))
-def test_each_user_has_an_address_and_each_homeserver_a_block(
-    users: list[UserId], length: int
-) -> None:
-    prefix = IPv6Network(f"2001:db8:1:2::/{length}", strict=False)
-    block_length = length + (128 - length) // 2
-    blocks: dict[str, set[IPv6Network]] = {}
-    for user in users:
-        address = address_of(prefix, user)
-        assert address in prefix
-        assert address == address_of(prefix, user)
-        assert address not in {prefix.network_address, address_of(prefix, None)}
-        block = IPv6Network((int(address), block_length), strict=False)
-        blocks.setdefault(user.partition(":")[2], set()).add(block)
-    assert all(len(found) == 1 for found in blocks.values())
-
-
-def test_ten_thousand_users_share_no_address() -> None:
-    users = [UserId(f"@user{number}:example.org") for number in range(10_000)]
-    assert len({address_of(PREFIX, user) for user in users}) == 10_000
-
-
-def test_a_gateway_is_named_before_all_else() -> None:
-    gateway = Gateway(password=Secret("pw"), name="trestle", address=PREFIX[5])
-    _, first = begin(identity(gateway=gateway, password=Secret("door")))
-    assert first[0] == "WEBIRC pw trestle 2001:db8:1:2::5 2001:db8:1:2::5"
-    loop = Gateway(password=Secret("pw"), name="trestle", address=IPv6Network("::/96")[1])
-    assert loop.line().params[-1] == "0::1"
-
-
-async def test_a_server_that_trusts_us_shows_each_user_with_an_own_address() -> None:
-    async with run_inspircd(webirc="sesame") as server:
-        network = Network(
-            server.port, webirc={"password": "sesame"}, ipv6_prefix="2001:db8:1:2::/64"
-        )
-        alice, _ = network.puppet("Alice_W")
-        expected = address_of(PREFIX, UserId("@alice_w:example.org"))
-        async with irc_user(server.port, "watch") as watch, running(alice):
-            await watch.join("#web")
-            await alice.send(message("#web", "hello"))
-            assert f"@{expected}" in (await watch.expect("hello")).partition(" PRIVMSG")[0]
 
 
 @asynccontextmanager
