@@ -35,7 +35,18 @@ from bridge.sdk.events import (
 )
 from bridge.sdk.ids import EventId, RemoteMessageId
 from tests.irc.echoes import entered, labelled
-from tests.irc.stage import Host, Network, chat, listening, message, running, synced, user_id
+from tests.irc.loops import SkippingLoop, run_skipping
+from tests.irc.stage import (
+    Host,
+    Network,
+    chat,
+    listening,
+    message,
+    running,
+    speaking,
+    synced,
+    user_id,
+)
 from tests.rigs.inspircd import run_inspircd
 from tests.rigs.irc_user import irc_user
 from tests.rigs.scripted_irc import scripted_server
@@ -299,6 +310,63 @@ async def test_only_who_reacted_takes_the_reaction_back_by_the_tag() -> None:
         assert await sent is not None
         assert not any("REDACT" in one for one in peer.heard)
         assert "reacted:456" not in network.store.rows
+    # Whoever else may take it back does it as with any message, where the server has a way to.
+    async with entered(REDACTS) as (alice, peer, _, network), asyncio.TaskGroup() as tasks:
+        network.store.rows |= kept.rows
+        sent = tasks.create_task(alice.send_redaction(redaction("456", is_own=False)))
+        await peer.expect("REDACT #room 456")
+        peer.say(":{nick}!alice@client.test REDACT #room 456")
+        assert await sent is not None
+
+
+async def test_without_the_tag_that_takes_a_reaction_back_it_is_not_written() -> None:
+    async with entered("message-tags", redactions="text") as (alice, peer, _, network):
+        network.store.rows["reacted:456"] = b"123\0lol"
+        peer.say(":irc.test 005 {nick} CLIENTTAGDENY=draft/unreact :are supported")
+        await synced(peer)
+        with pytest.raises(Unsupported):
+            await alice.send_redaction(redaction("456"))
+
+
+@pytest.mark.parametrize("is_shown", [True, False])
+async def test_who_writes_is_shown_neither_way_where_the_settings_do_not_want_it(
+    is_shown: bool,
+) -> None:
+    async with scripted_server() as server:
+        network = Network(server.port, typing=is_shown)
+        async with (
+            listening(server, network, capabilities="message-tags") as (_, host, peer, _),
+            speaking(server, network, capabilities="message-tags") as (_, own_host, own, _),
+        ):
+            peer.say("@+typing=active :bob!b@h TAGMSG #room")
+            own.say("@+typing=active :bob!b@h TAGMSG Alice")
+            await synced(peer)
+            await synced(own)
+            told = [len(one.of(RemoteTyping)) for one in (host, own_host)]
+            assert told == [int(is_shown)] * 2
+            level = Level.FULL if is_shown else Level.DROP
+            able = network.connector.capabilities
+            assert able(chat("#room").id).typing is level
+            peer.say(":irc.test 005 {nick} CLIENTTAGDENY=*,-draft/react :are supported")
+            await synced(peer)
+            assert able(chat("#room").id).typing is Level.DROP
+
+
+def test_a_message_ends_that_its_author_is_shown_as_writing() -> None:
+    async def check(loop: SkippingLoop) -> None:
+        async with entered("message-tags") as (alice, peer, _, _):
+            await alice.send_typing(typing())
+            await peer.expect("@+typing=active TAGMSG #room")
+            await alice.send(message("#room", "hi"))
+            # A word that it is over would come after it, and is needless.
+            await alice.send_typing(typing(False))
+            loop.skipped += 2 * APART_SECONDS
+            await alice.send(message("#room", "end"))
+            await peer.expect("PRIVMSG #room :end")
+            await synced(peer)
+            assert sum("+typing" in one for one in peer.heard) == 1
+
+    run_skipping(check)
 
 
 @pytest.mark.parametrize("words", ["text", "nothing"])

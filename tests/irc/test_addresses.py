@@ -104,7 +104,8 @@ async def test_each_user_connects_from_an_own_address_of_a_prefix_that_is_routed
     )  # fmt: skip
     async with asyncio.timeout(PATIENCE):
         said, errors = await process.communicate()
-    alices, bobs, refused = said.decode().splitlines() or [errors.decode()]
+    assert process.returncode == 0, errors.decode()
+    alices, bobs, refused = said.decode().splitlines()
     assert [alices, bobs] == [
         str(address_of(PREFIX, UserId(f"@{name}:example.org"))) for name in ("alice", "bob")
     ]

@@ -199,6 +199,9 @@ async def test_what_is_not_for_the_room_stays_out_of_it() -> None:
         )
         await host.wait_for(RemoteMessage)
         assert host.texts == ["bob: heard"]
+        # Nor is a question to all of a channel answered.
+        await synced(peer)
+        assert not any(one.startswith("NOTICE") for one in peer.heard)
 
 
 async def test_private_messages_are_answered_once_and_questions_about_us_briefly() -> None:

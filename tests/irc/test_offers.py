@@ -28,7 +28,8 @@ def said(offers: Offers, text: str) -> list[str]:
 PROMISED = (
     "server-time message-tags echo-message labeled-response batch account-tag account-notify "
     "extended-join away-notify chghost setname multi-prefix userhost-in-names invite-notify "
-    "cap-notify draft/chathistory draft/multiline draft/message-redaction draft/relaymsg"
+    "cap-notify draft/chathistory draft/event-playback draft/multiline draft/message-redaction "
+    "draft/relaymsg extended-monitor standard-replies"
 )
 """What docs/reference/irc.md says that we use, written out: so none of it is lost unnoticed."""
 
