@@ -110,6 +110,23 @@ def test_what_is_sent_raw_is_what_is_known_to_do_no_harm() -> None:
             typed.read_raw(said, allowed=True)
 
 
+def test_what_is_done_on_each_connect_is_little_and_raw_only_where_it_is_allowed() -> None:
+    said = "msg carl  here I am\n\nAWAY at lunch\nraw MODE me +i"
+    made = typed.read_autocommands(said, allow_raw=True)
+    assert [(one.command, *one.params) for one in made] == [
+        ("PRIVMSG", "carl", "here I am"), ("AWAY", "at lunch"), ("MODE", "me", "+i"),
+    ]  # fmt: skip
+    for refused, why in (
+        (said, "do not let raw lines through"), ("away\n", "begins with msg, away or raw"),
+        ("msg carl", "a nick and a text"), ("away x\n" * 11, "at most 10"),
+        (f"away {'x' * 400}", "over 400 bytes"),
+    ):  # fmt: skip
+        with pytest.raises(PermanentFailure, match=why):
+            typed.read_autocommands(refused, allow_raw=False)
+    with pytest.raises(PermanentFailure, match="do not let raw lines through"):
+        typed.read_raw("INFO", allowed=False)
+
+
 async def test_services_are_told_no_password_from_a_room() -> None:
     network = Network(1)
     relay, _ = network.relay()

@@ -28,9 +28,9 @@ from bridge.sdk.errors import (
     TemporaryFailure,
 )
 from bridge.sdk.events import RemoteMessage
-from bridge.sdk.ids import EventId
-from bridge.sdk.login import LoginState
-from tests.irc.stage import Network, chat, message, running, speaking, synced
+from bridge.sdk.ids import EventId, LoginId
+from bridge.sdk.login import Login, LoginKind, LoginState
+from tests.irc.stage import Host, Network, chat, message, running, speaking, synced, user_id
 from tests.rigs.scale import scaled
 from tests.rigs.scripted_irc import Peer, scripted_server
 
@@ -147,6 +147,38 @@ async def test_a_silent_connection_rests_until_the_next_message() -> None:
             await again.expect("PRIVMSG #room :again")
             await sending
             assert not run.ended.is_set()
+
+
+@pytest.mark.parametrize(
+    ("kind", "chats", "rests"),
+    [
+        (LoginKind.AUTOMATIC, [], True), (LoginKind.AUTOMATIC, ["bob"], False),
+        (LoginKind.PERSON, [], False),
+    ],
+)  # fmt: skip
+async def test_who_is_in_no_channel_and_talks_to_nobody_rests_unless_an_account_is_linked(
+    kind: LoginKind, chats: list[str], rests: bool
+) -> None:
+    async with scripted_server() as server:
+        network = Network(server.port)
+        login = Login(
+            id=LoginId(7), kind=kind, owner=user_id("Alice"), name="Alice", secrets={}
+        )  # fmt: skip
+        alice = network.connector.connect(login, Host(network.store))
+        alice.watch_chats([chat(one) for one in chats])
+        async with running(alice), asyncio.TaskGroup() as tasks:
+            joining = tasks.create_task(alice.join(chat("#room")))
+            peer = await server.accept()
+            await peer.welcome()
+            await peer.admit()
+            await joining
+            await alice.leave(chat("#room"), "left the room")
+            await peer.expect("PART #room")
+            if rests:
+                await peer.expect("QUIT")
+            else:
+                await synced(peer)
+                assert not any(one.startswith("QUIT") for one in peer.heard)
 
 
 async def test_beyond_the_limit_who_was_silent_for_longest_goes() -> None:
@@ -407,30 +439,46 @@ def test_an_address_that_is_silent_keeps_nobody_from_the_next() -> None:
             assert runner.run(reach()) == good.getsockname()
 
 
-async def test_five_hundred_come_back_without_a_storm() -> None:
-    count = max(25, scaled(500))
+async def test_of_five_hundred_who_come_at_once_only_so_many_are_on_their_way() -> None:
+    count, at_once = max(25, scaled(500)), 5
     async with scripted_server() as server:
-        network = Network(server.port, connects_at_once=5, connect_rate=200.0)
+        network = Network(server.port, connects_at_once=at_once, connect_rate=200.0)
         clients = [network.puppet(f"User{number}")[0] for number in range(count)]
-        unwelcomed, most = 0, 0
-
-        async def serve() -> None:
-            nonlocal unwelcomed, most
-            async with asyncio.TaskGroup() as tasks:
-                for _ in range(count):
-                    peer = await server.accept()
-                    unwelcomed += 1
-                    most = max(most, unwelcomed)
-                    tasks.create_task(greet(peer))
 
         async def greet(peer: Peer) -> None:
-            nonlocal unwelcomed
             await peer.welcome()
-            unwelcomed -= 1
             await peer.admit()
 
         async with running(*clients), asyncio.timeout(60), asyncio.TaskGroup() as tasks:
-            tasks.create_task(serve())
             for client in clients:
                 tasks.create_task(client.join(chat("#room")))
-        assert most <= 6
+            waiting = [await server.accept() for _ in range(at_once)]
+            # Until one of them is let in nobody else comes, though many might by now.
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await server.accept()
+            for arrived in range(at_once, count + 1):
+                tasks.create_task(greet(waiting.pop()))
+                if arrived < count:
+                    waiting.append(await server.accept())
+            for peer in waiting:
+                tasks.create_task(greet(peer))
+        assert len(server.peers) == count
+
+
+async def test_a_server_that_was_away_or_silent_makes_room_for_the_next_until_that_fails() -> None:
+    async with scripted_server() as silent, scripted_server() as good:
+        ports = (free_port(), silent.port, good.port)
+        servers = [{"host": "127.0.0.1", "port": port, "tls": False} for port in ports]
+        network = Network(0, servers=servers, connect_seconds=1)
+        (relay, host), rotation = network.relay(), network.connector._network.rotation
+        async with running(relay) as run:
+            assert "did not let us in within 1 seconds" in str(await run.wait_for_error())
+        assert [one.port for one in rotation.in_turn()] == [ports[2], ports[0], ports[1]]
+        async with running(relay):
+            await (await good.accept()).welcome()
+            await host.wait_until_connected()
+        # What served last is first, and the others are not asked.
+        async with running(relay):
+            await (await good.accept()).expect("USER")
+        assert len(silent.peers) == 1
