@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable
 from itertools import pairwise
 from typing import Any
 
@@ -19,9 +18,9 @@ from bridge.networks.irc.protocol.acts import (
     redacting,
 )
 from bridge.networks.irc.protocol.isupport import Isupport
-from bridge.networks.irc.wire import Incoming, Line, parse
+from bridge.networks.irc.wire import Line
 from bridge.sdk.capabilities import Level
-from bridge.sdk.errors import PermanentFailure, Unsupported
+from bridge.sdk.errors import Unsupported
 from bridge.sdk.events import (
     Reaction,
     Receipt,
@@ -35,6 +34,7 @@ from bridge.sdk.events import (
 )
 from bridge.sdk.ids import EventId, RemoteMessageId
 from tests.irc.echoes import entered, labelled
+from tests.irc.lines import incoming
 from tests.irc.loops import SkippingLoop, run_skipping
 from tests.irc.stage import (
     Host,
@@ -42,6 +42,7 @@ from tests.irc.stage import (
     chat,
     listening,
     message,
+    refusal,
     running,
     speaking,
     synced,
@@ -85,12 +86,6 @@ def redaction(*targets: str, reason: str = "", **more: Any) -> Redaction:
 
 def typing(is_typing: bool = True) -> Typing:
     return Typing(chat=chat("#room").id, sender=ALICE, is_typing=is_typing)
-
-
-def incoming(text: str) -> Incoming:
-    found = parse(text.encode())
-    assert found is not None
-    return found
 
 
 # --- on a real server ---
@@ -250,12 +245,6 @@ async def test_a_deletion_that_is_refused_says_nothing_of_a_message_on_its_way()
         peer.say(":{nick}!a@client.test PRIVMSG #room :hello")
         assert isinstance(await sending, Receipt)
         assert "Not yours" in await refused
-
-
-async def refusal(sent: Awaitable[object]) -> str:
-    with pytest.raises(PermanentFailure) as raised:
-        await sent
-    return str(raised.value)
 
 
 def _any(sent: "asyncio.Task[Receipt | None]") -> Any:

@@ -19,11 +19,12 @@ from bridge.networks.irc.protocol.multiline import (
     group,
     separate,
 )
-from bridge.networks.irc.wire import Incoming, Line, Source, line, parse
+from bridge.networks.irc.wire import Incoming, Line, Source, line
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import Receipt, RemoteMessage
 from bridge.sdk.rich import LineBreak, Rich, Style, Styled, Text
 from tests.irc.echoes import ME, entered, outcome
+from tests.irc.lines import incoming
 from tests.irc.stage import Network, listening, message
 from tests.rigs.scale import examples
 from tests.rigs.scripted_irc import scripted_server
@@ -37,9 +38,7 @@ def feed(*texts: str) -> list[Incoming]:
     batches, assembler = Batches(), Assembler()
     made = []
     for text in texts:
-        read = parse(text.encode())
-        assert read is not None
-        whole = assembler.feed(batches.place(read))
+        whole = assembler.feed(batches.place(incoming(text)))
         if whole is not None:
             made.append(whole)
     return made
