@@ -393,12 +393,19 @@ async def test_showing_that_somebody_writes_confirms_nothing_and_connects_nobody
         peer.say("@msgid=1 :{nick}!alice@client.test PRIVMSG #room :hi")
         assert (await sent).remote_ids == ("1",)
     async with scripted_server() as server:
-        network = Network(server.port)
+        network = Network(server.port, connects_at_once=1)
         alice, host = network.puppet("Alice")
-        async with running(alice):
+        bob, _ = network.puppet("Bob")
+        async with running(alice, bob), asyncio.TaskGroup() as tasks:
             await host.wait_until(lambda one: bool(one.states))
             await alice.send_typing(typing())
-            assert not server.peers
+            # Were she to connect, she would come first.
+            joining = tasks.create_task(bob.join(chat("#room")))
+            peer = await server.accept()
+            await peer.welcome()
+            assert (await peer.admit(), peer.nick) == ("#room", "Bob")
+            await joining
+            assert len(server.peers) == 1
 
 
 # --- when it is said ---

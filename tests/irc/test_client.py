@@ -204,6 +204,19 @@ async def test_what_is_not_for_the_room_stays_out_of_it() -> None:
         assert not any(one.startswith("NOTICE") for one in peer.heard)
 
 
+async def test_what_another_relay_says_for_somebody_is_theirs_if_it_is_known_as_one() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port, relays=["Tele[gram"])
+        async with listening(server, network) as (_, host, peer, _):
+            for nick, text in (
+                ("tele{gram", "<Ann> hi"), ("tele{gram", "no name"), ("bob", "<Ann> hi"),
+            ):  # fmt: skip
+                peer.say(f":{nick}!b@h PRIVMSG #room :{text}")
+            said = await host.wait_for(RemoteMessage, 3)
+        assert [one.profile.name if one.profile else None for one in said] == ["Ann", None, None]
+        assert host.texts == ["tele{gram: hi", "tele{gram: no name", "bob: <Ann> hi"]
+
+
 async def test_private_messages_are_answered_once_and_questions_about_us_briefly() -> None:
     async with (
         scripted_server() as server,

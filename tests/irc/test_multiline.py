@@ -271,8 +271,10 @@ async def test_an_answer_names_what_it_answers_where_that_has_an_id() -> None:
         for reply_to, tag in (
             ("abc;1", "@+draft/reply=abc\\:1 "), ("0123456789abcdef-7", ""), ("x" * 300, ""),
         ):  # fmt: skip
-            one = message("#room", "hi")
+            one = message("#room", "hi\nthere")
             await alice.send(type(one)(**{
                 **{name: getattr(one, name) for name in one.__slots__}, "reply_to": reply_to
             }))  # fmt: skip
             assert await peer.expect(tag or "PRIVMSG") == f"{tag}PRIVMSG #room :hi"
+            # It is one answer, of however many lines.
+            assert await peer.read() == "PRIVMSG #room :there"

@@ -198,6 +198,18 @@ async def test_beyond_the_limit_who_was_silent_for_longest_goes() -> None:
             await bobs.expect("QUIT")
 
 
+async def test_beyond_the_limit_who_came_back_and_said_nothing_goes() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port, most_puppets=1)
+        login = Login(id=LoginId(7), kind=LoginKind.PERSON, owner=user_id("Ann"), name="Ann")
+        ann = network.connector.connect(login, Host(network.store))
+        async with running(ann):
+            anns = await server.accept()
+            await anns.welcome()
+            async with speaking(server, network, "Bob"):
+                await anns.expect("QUIT")
+
+
 async def test_after_an_operators_kill_a_puppet_waits_for_its_owners_next_message() -> None:
     async with scripted_server() as server:
         network = Network(server.port)
