@@ -311,13 +311,13 @@ async def outcome(client: IrcClient, channel: str, text: str) -> DeliveryError |
     return None
 
 
-def list_names(peer: Peer, names: str, **places: str) -> None:
+def list_names(peer: Peer, names: str, channel: str = "#room", **places: str) -> None:
     """Answer who is in the channel, and later where people are."""
     for nick, place in places.items():
         peer.answers[f"USERHOST {nick}"] = f":irc.test 302 {{nick}} :{nick}*=+{place}"
     peer.say(
-        f":irc.test 353 {{nick}} = #room :{{nick}} {names}",
-        ":irc.test 366 {nick} #room :End of names",
+        f":irc.test 353 {{nick}} = {channel} :{{nick}} {names}",
+        f":irc.test 366 {{nick}} {channel} :End of names",
     )
 
 

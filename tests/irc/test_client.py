@@ -34,6 +34,7 @@ from tests.irc.stage import (
     running,
     speaking,
     synced,
+    until,
     user_id,
 )
 from tests.rigs.scripted_irc import scripted_server
@@ -258,6 +259,22 @@ async def test_who_does_not_come_back_after_a_netsplit_goes_later() -> None:
             assert {one.user.id for one in leaves} == {"bob", "eve"}
             peer.say(":bob!u@h JOIN #room")
             await host.wait_for(RemoteJoin)
+
+
+async def test_whose_name_another_has_after_a_netsplit_goes_without_a_word() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port, netsplit_seconds=0.2)
+        async with listening(server, network, "bob eve dora carl") as (relay, host, peer, _):
+            for nick in ("bob", "dora"):
+                peer.say(f":{nick}!u@h QUIT :a.test b.test")
+            # The ghost in the room is the other's now.
+            peer.say(":eve!u@h NICK bob", ":carl!u@h QUIT :a.test b.test")
+            await synced(peer)
+            ears = relay._ears
+            assert ears is not None
+            assert len(ears.splits._held) == 2
+            await until(lambda: len(host.of(RemoteLeave)) >= 2 and not ears.splits._held)
+            assert {one.user.id for one in host.of(RemoteLeave)} == {"carl", "dora"}
 
 
 async def test_our_own_people_are_no_guests_of_the_room_whatever_they_do() -> None:
