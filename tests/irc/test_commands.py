@@ -322,3 +322,41 @@ async def test_what_is_done_on_each_connect_and_the_certificate_are_kept(
     assert client.keepsakes.read(AUTOCOMMAND) == "msg carl here I am"
     async with irc_user(server.port, "carl") as carl, running(client), client.at_hand():
         await carl.expect("Ann!", "here I am")
+
+
+async def test_what_a_person_chose_is_shown_and_taken_back(
+    server: IrcServer, channel: str
+) -> None:
+    secure = {"host": "127.0.0.1", "port": server.tls_port, "ca_file": str(server.authority)}
+    network = Network(0, servers=[secure])
+    relay, _ = network.relay()
+    una = Person(network, "Una", relay, channel)
+    async with running(una.client), irc_user(server.port, "rolf") as rolf:
+
+        async def is_away() -> bool:
+            rolf.heard.clear()
+            rolf.say("WHOIS Una")
+            await rolf.expect(" 318 ")
+            return any(" 301 rolf Una :at lunch" in one for one in rolf.heard)
+
+        await rolf.join(channel)
+        assert await una.say("away at  lunch") == "You are away: at lunch."
+        assert await is_away()
+        assert await una.say("away") == "You are here again."
+        assert not await is_away()
+
+        assert await una.say("autocommand") == "Nothing is done on connect."
+        await una.say("autocommand away at lunch")
+        assert await una.say("autocommand") == "On each connect:\naway at lunch"
+        assert await una.say("autocommand off") == "Nothing is done on connect any more."
+        await una.say("certfp new")
+        assert "certificate is forgotten" in await una.say("certfp off")
+        assert una.host.kept == {}
+        assert await una.say("nick") == "You are Una."
+        assert not await is_away()
+
+        assert "characters there" in await una.refused(f"nick {'n' * 31}")
+        # In a channel's room it is that channel, and all of it the reason.
+        await una.client.send(message(channel, "hello"))
+        assert f"You left {channel}." in await una.say("part off to bed")
+        assert "off to bed" in await rolf.expect(":Una!", " PART ")
