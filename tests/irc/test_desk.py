@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from bridge.networks.irc.private.desk import MOST_LINES
 from bridge.sdk.events import ConsentRequest, Wish
 from bridge.sdk.ids import UserId
 from tests.irc.stage import (
@@ -110,6 +111,24 @@ async def test_of_many_who_are_blocked_an_operator_hears_each() -> None:
         while not heard.endswith("."):
             heard += " " + (await peer.expect("NOTICE olga :")).removeprefix("NOTICE olga :")
     assert heard == f" {host.told}"
+
+
+async def test_an_answer_of_many_lines_ends_with_how_to_ask_for_less() -> None:
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port), "@olga") as (_, host, peer, _),
+    ):
+        host.told = "\n".join(f"line {number}" for number in range(40))
+        peer.say(":olga!o@h PRIVMSG {nick} :status")
+        await peer.expect("NAMES #room")
+        list_names(peer, "@olga", olga="o@h")
+        await peer.expect("NOTICE olga :There is more: name the channel.")
+        await synced(peer)
+        told = [one for one in peer.heard if one.startswith("NOTICE olga")]
+        assert len(told) == MOST_LINES
+        assert told[-2:] == [
+            "NOTICE olga :line 7", "NOTICE olga :There is more: name the channel."
+        ]  # fmt: skip
 
 
 async def test_a_notice_that_begins_with_a_wish_is_neither_taken_nor_answered() -> None:
