@@ -2,8 +2,8 @@
 
 from bridge.networks.irc.names.nicks import candidates
 from bridge.networks.irc.protocol.handshake import Handshake, Identity
-from bridge.networks.irc.wire import parse
 from bridge.sdk.secret import Secret
+from tests.irc.lines import incoming
 
 
 def identity(**changes: object) -> Identity:
@@ -25,9 +25,8 @@ def feed(handshake: Handshake, *texts: str) -> list[str]:
     """What is said on these lines of the server."""
     answers: list[str] = []
     for text in texts:
-        message = parse(text.encode())
-        assert message is not None
-        answers += [one.encode().decode().strip() for one in handshake.feed(message)]
+        said = handshake.feed(incoming(text))
+        answers += [one.encode().decode().strip() for one in said]
     return answers
 
 

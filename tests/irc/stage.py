@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -290,11 +290,16 @@ async def synced(peer: Peer) -> None:
     await peer.expect("PONG sync")
 
 
+async def refusal(doing: Awaitable[object]) -> str:
+    """Why what is done is refused for good."""
+    with pytest.raises(PermanentFailure) as caught:
+        await doing
+    return str(caught.value)
+
+
 async def refusal_of_join(client: IrcClient, name: str) -> str:
     """Why it may not join."""
-    with pytest.raises(PermanentFailure) as caught:
-        await client.join(chat(name))
-    return str(caught.value)
+    return await refusal(client.join(chat(name)))
 
 
 async def outcome(client: IrcClient, channel: str, text: str) -> DeliveryError | None:
@@ -306,13 +311,13 @@ async def outcome(client: IrcClient, channel: str, text: str) -> DeliveryError |
     return None
 
 
-def list_names(peer: Peer, names: str, **places: str) -> None:
+def list_names(peer: Peer, names: str, channel: str = "#room", **places: str) -> None:
     """Answer who is in the channel, and later where people are."""
     for nick, place in places.items():
         peer.answers[f"USERHOST {nick}"] = f":irc.test 302 {{nick}} :{nick}*=+{place}"
     peer.say(
-        f":irc.test 353 {{nick}} = #room :{{nick}} {names}",
-        ":irc.test 366 {nick} #room :End of names",
+        f":irc.test 353 {{nick}} = {channel} :{{nick}} {names}",
+        f":irc.test 366 {{nick}} {channel} :End of names",
     )
 
 

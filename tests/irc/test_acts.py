@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable
 from itertools import pairwise
 from typing import Any
 
@@ -19,9 +18,9 @@ from bridge.networks.irc.protocol.acts import (
     redacting,
 )
 from bridge.networks.irc.protocol.isupport import Isupport
-from bridge.networks.irc.wire import Incoming, Line, parse
+from bridge.networks.irc.wire import Line
 from bridge.sdk.capabilities import Level
-from bridge.sdk.errors import PermanentFailure, Unsupported
+from bridge.sdk.errors import Unsupported
 from bridge.sdk.events import (
     Reaction,
     Receipt,
@@ -35,7 +34,20 @@ from bridge.sdk.events import (
 )
 from bridge.sdk.ids import EventId, RemoteMessageId
 from tests.irc.echoes import entered, labelled
-from tests.irc.stage import Host, Network, chat, listening, message, running, synced, user_id
+from tests.irc.lines import incoming
+from tests.irc.loops import SkippingLoop, run_skipping
+from tests.irc.stage import (
+    Host,
+    Network,
+    chat,
+    listening,
+    message,
+    refusal,
+    running,
+    speaking,
+    synced,
+    user_id,
+)
 from tests.rigs.inspircd import run_inspircd
 from tests.rigs.irc_user import irc_user
 from tests.rigs.scripted_irc import scripted_server
@@ -74,12 +86,6 @@ def redaction(*targets: str, reason: str = "", **more: Any) -> Redaction:
 
 def typing(is_typing: bool = True) -> Typing:
     return Typing(chat=chat("#room").id, sender=ALICE, is_typing=is_typing)
-
-
-def incoming(text: str) -> Incoming:
-    found = parse(text.encode())
-    assert found is not None
-    return found
 
 
 # --- on a real server ---
@@ -241,12 +247,6 @@ async def test_a_deletion_that_is_refused_says_nothing_of_a_message_on_its_way()
         assert "Not yours" in await refused
 
 
-async def refusal(sent: Awaitable[object]) -> str:
-    with pytest.raises(PermanentFailure) as raised:
-        await sent
-    return str(raised.value)
-
-
 def _any(sent: "asyncio.Task[Receipt | None]") -> Any:
     receipt = sent.result()
     return receipt.sent_at if receipt else None
@@ -299,6 +299,63 @@ async def test_only_who_reacted_takes_the_reaction_back_by_the_tag() -> None:
         assert await sent is not None
         assert not any("REDACT" in one for one in peer.heard)
         assert "reacted:456" not in network.store.rows
+    # Whoever else may take it back does it as with any message, where the server has a way to.
+    async with entered(REDACTS) as (alice, peer, _, network), asyncio.TaskGroup() as tasks:
+        network.store.rows |= kept.rows
+        sent = tasks.create_task(alice.send_redaction(redaction("456", is_own=False)))
+        await peer.expect("REDACT #room 456")
+        peer.say(":{nick}!alice@client.test REDACT #room 456")
+        assert await sent is not None
+
+
+async def test_without_the_tag_that_takes_a_reaction_back_it_is_not_written() -> None:
+    async with entered("message-tags", redactions="text") as (alice, peer, _, network):
+        network.store.rows["reacted:456"] = b"123\0lol"
+        peer.say(":irc.test 005 {nick} CLIENTTAGDENY=draft/unreact :are supported")
+        await synced(peer)
+        with pytest.raises(Unsupported):
+            await alice.send_redaction(redaction("456"))
+
+
+@pytest.mark.parametrize("is_shown", [True, False])
+async def test_who_writes_is_shown_neither_way_where_the_settings_do_not_want_it(
+    is_shown: bool,
+) -> None:
+    async with scripted_server() as server:
+        network = Network(server.port, typing=is_shown)
+        async with (
+            listening(server, network, capabilities="message-tags") as (_, host, peer, _),
+            speaking(server, network, capabilities="message-tags") as (_, own_host, own, _),
+        ):
+            peer.say("@+typing=active :bob!b@h TAGMSG #room")
+            own.say("@+typing=active :bob!b@h TAGMSG Alice")
+            await synced(peer)
+            await synced(own)
+            told = [len(one.of(RemoteTyping)) for one in (host, own_host)]
+            assert told == [int(is_shown)] * 2
+            level = Level.FULL if is_shown else Level.DROP
+            able = network.connector.capabilities
+            assert able(chat("#room").id).typing is level
+            peer.say(":irc.test 005 {nick} CLIENTTAGDENY=*,-draft/react :are supported")
+            await synced(peer)
+            assert able(chat("#room").id).typing is Level.DROP
+
+
+def test_a_message_ends_that_its_author_is_shown_as_writing() -> None:
+    async def check(loop: SkippingLoop) -> None:
+        async with entered("message-tags") as (alice, peer, _, _):
+            await alice.send_typing(typing())
+            await peer.expect("@+typing=active TAGMSG #room")
+            await alice.send(message("#room", "hi"))
+            # A word that it is over would come after it, and is needless.
+            await alice.send_typing(typing(False))
+            loop.skipped += 2 * APART_SECONDS
+            await alice.send(message("#room", "end"))
+            await peer.expect("PRIVMSG #room :end")
+            await synced(peer)
+            assert sum("+typing" in one for one in peer.heard) == 1
+
+    run_skipping(check)
 
 
 @pytest.mark.parametrize("words", ["text", "nothing"])
@@ -336,12 +393,19 @@ async def test_showing_that_somebody_writes_confirms_nothing_and_connects_nobody
         peer.say("@msgid=1 :{nick}!alice@client.test PRIVMSG #room :hi")
         assert (await sent).remote_ids == ("1",)
     async with scripted_server() as server:
-        network = Network(server.port)
+        network = Network(server.port, connects_at_once=1)
         alice, host = network.puppet("Alice")
-        async with running(alice):
+        bob, _ = network.puppet("Bob")
+        async with running(alice, bob), asyncio.TaskGroup() as tasks:
             await host.wait_until(lambda one: bool(one.states))
             await alice.send_typing(typing())
-            assert not server.peers
+            # Were she to connect, she would come first.
+            joining = tasks.create_task(bob.join(chat("#room")))
+            peer = await server.accept()
+            await peer.welcome()
+            assert (await peer.admit(), peer.nick) == ("#room", "Bob")
+            await joining
+            assert len(server.peers) == 1
 
 
 # --- when it is said ---

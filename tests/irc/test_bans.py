@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable
 from datetime import timedelta
 from typing import Any
 
@@ -20,7 +19,7 @@ from bridge.networks.irc.wire import Source
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import Rank, RemoteChat, RemoteRemoval, Removal
 from bridge.sdk.ids import RemoteChatId, RemoteUserId
-from tests.irc.stage import NOW, Network, listening, speaking, synced, user_id
+from tests.irc.stage import NOW, Network, listening, refusal, speaking, synced, user_id
 from tests.irc.stores import MemoryStore
 from tests.rigs.scripted_irc import Peer, scripted_server
 
@@ -180,7 +179,7 @@ async def test_a_ban_of_the_bridge_is_lifted_after_a_restart_and_no_other() -> N
             lifting = tasks.create_task(relay.remove(room, carl, Removal.UNBAN, ""))
             await lists(peer, "*!*@evil.test", who="carl=+~c@near.test")
             await lifting
-            failing = tasks.create_task(refused(relay.remove(room, carl, Removal.UNBAN, "")))
+            failing = tasks.create_task(refusal(relay.remove(room, carl, Removal.UNBAN, "")))
             await lists(peer, "*!*@*.test")
             assert "none of the bans of #room is known to mean carl alone" in await failing
             banned = then.connector._network.banned
@@ -202,7 +201,7 @@ async def test_of_who_is_banned_only_the_kick_may_fail_for_not_being_there() -> 
         peer.say(":irc.test 441 {nick} carl #room :They aren't on that channel")
         await banning
         kicking = tasks.create_task(
-            refused(relay.remove(room, RemoteUserId("carl"), Removal.KICK, "x"))
+            refusal(relay.remove(room, RemoteUserId("carl"), Removal.KICK, "x"))
         )
         await peer.expect("KICK")
         peer.say(":irc.test 441 {nick} carl #room :They aren't on that channel")
@@ -377,12 +376,6 @@ async def test_a_ban_is_known_for_its_time_and_of_a_channel_only_so_many() -> No
 def ways(removals: list[RemoteRemoval]) -> list[Removal]:
     assert {one.user for one in removals} == {user_id("Alice")}
     return [one.how for one in removals]
-
-
-async def refused(doing: Awaitable[None]) -> str:
-    with pytest.raises(PermanentFailure) as refusal:
-        await doing
-    return str(refusal.value)
 
 
 async def test_what_is_noted_as_the_connection_breaks_is_written_over_the_next() -> None:

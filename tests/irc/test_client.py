@@ -34,6 +34,7 @@ from tests.irc.stage import (
     running,
     speaking,
     synced,
+    until,
     user_id,
 )
 from tests.rigs.scripted_irc import scripted_server
@@ -199,6 +200,22 @@ async def test_what_is_not_for_the_room_stays_out_of_it() -> None:
         )
         await host.wait_for(RemoteMessage)
         assert host.texts == ["bob: heard"]
+        # Nor is a question to all of a channel answered.
+        await synced(peer)
+        assert not any(one.startswith("NOTICE") for one in peer.heard)
+
+
+async def test_what_another_relay_says_for_somebody_is_theirs_if_it_is_known_as_one() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port, relays=["Tele[gram"])
+        async with listening(server, network) as (_, host, peer, _):
+            for nick, text in (
+                ("tele{gram", "<Ann> hi"), ("tele{gram", "no name"), ("bob", "<Ann> hi"),
+            ):  # fmt: skip
+                peer.say(f":{nick}!b@h PRIVMSG #room :{text}")
+            said = await host.wait_for(RemoteMessage, 3)
+        assert [one.profile.name if one.profile else None for one in said] == ["Ann", None, None]
+        assert host.texts == ["tele{gram: hi", "tele{gram: no name", "bob: <Ann> hi"]
 
 
 async def test_private_messages_are_answered_once_and_questions_about_us_briefly() -> None:
@@ -242,6 +259,22 @@ async def test_who_does_not_come_back_after_a_netsplit_goes_later() -> None:
             assert {one.user.id for one in leaves} == {"bob", "eve"}
             peer.say(":bob!u@h JOIN #room")
             await host.wait_for(RemoteJoin)
+
+
+async def test_whose_name_another_has_after_a_netsplit_goes_without_a_word() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port, netsplit_seconds=0.2)
+        async with listening(server, network, "bob eve dora carl") as (relay, host, peer, _):
+            for nick in ("bob", "dora"):
+                peer.say(f":{nick}!u@h QUIT :a.test b.test")
+            # The ghost in the room is the other's now.
+            peer.say(":eve!u@h NICK bob", ":carl!u@h QUIT :a.test b.test")
+            await synced(peer)
+            ears = relay._ears
+            assert ears is not None
+            assert len(ears.splits._held) == 2
+            await until(lambda: len(host.of(RemoteLeave)) >= 2 and not ears.splits._held)
+            assert {one.user.id for one in host.of(RemoteLeave)} == {"carl", "dora"}
 
 
 async def test_our_own_people_are_no_guests_of_the_room_whatever_they_do() -> None:

@@ -110,6 +110,23 @@ def test_what_is_sent_raw_is_what_is_known_to_do_no_harm() -> None:
             typed.read_raw(said, allowed=True)
 
 
+def test_what_is_done_on_each_connect_is_little_and_raw_only_where_it_is_allowed() -> None:
+    said = "msg carl  here I am\n\nAWAY at lunch\nraw MODE me +i"
+    made = typed.read_autocommands(said, allow_raw=True)
+    assert [(one.command, *one.params) for one in made] == [
+        ("PRIVMSG", "carl", "here I am"), ("AWAY", "at lunch"), ("MODE", "me", "+i"),
+    ]  # fmt: skip
+    for refused, why in (
+        (said, "do not let raw lines through"), ("away\n", "begins with msg, away or raw"),
+        ("msg carl", "a nick and a text"), ("away x\n" * 11, "at most 10"),
+        (f"away {'x' * 400}", "over 400 bytes"),
+    ):  # fmt: skip
+        with pytest.raises(PermanentFailure, match=why):
+            typed.read_autocommands(refused, allow_raw=False)
+    with pytest.raises(PermanentFailure, match="do not let raw lines through"):
+        typed.read_raw("INFO", allowed=False)
+
+
 async def test_services_are_told_no_password_from_a_room() -> None:
     network = Network(1)
     relay, _ = network.relay()
@@ -305,3 +322,41 @@ async def test_what_is_done_on_each_connect_and_the_certificate_are_kept(
     assert client.keepsakes.read(AUTOCOMMAND) == "msg carl here I am"
     async with irc_user(server.port, "carl") as carl, running(client), client.at_hand():
         await carl.expect("Ann!", "here I am")
+
+
+async def test_what_a_person_chose_is_shown_and_taken_back(
+    server: IrcServer, channel: str
+) -> None:
+    secure = {"host": "127.0.0.1", "port": server.tls_port, "ca_file": str(server.authority)}
+    network = Network(0, servers=[secure])
+    relay, _ = network.relay()
+    una = Person(network, "Una", relay, channel)
+    async with running(una.client), irc_user(server.port, "rolf") as rolf:
+
+        async def is_away() -> bool:
+            rolf.heard.clear()
+            rolf.say("WHOIS Una")
+            await rolf.expect(" 318 ")
+            return any(" 301 rolf Una :at lunch" in one for one in rolf.heard)
+
+        await rolf.join(channel)
+        assert await una.say("away at  lunch") == "You are away: at lunch."
+        assert await is_away()
+        assert await una.say("away") == "You are here again."
+        assert not await is_away()
+
+        assert await una.say("autocommand") == "Nothing is done on connect."
+        await una.say("autocommand away at lunch")
+        assert await una.say("autocommand") == "On each connect:\naway at lunch"
+        assert await una.say("autocommand off") == "Nothing is done on connect any more."
+        await una.say("certfp new")
+        assert "certificate is forgotten" in await una.say("certfp off")
+        assert una.host.kept == {}
+        assert await una.say("nick") == "You are Una."
+        assert not await is_away()
+
+        assert "characters there" in await una.refused(f"nick {'n' * 31}")
+        # In a channel's room it is that channel, and all of it the reason.
+        await una.client.send(message(channel, "hello"))
+        assert f"You left {channel}." in await una.say("part off to bed")
+        assert "off to bed" in await rolf.expect(":Una!", " PART ")

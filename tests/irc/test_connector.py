@@ -41,6 +41,21 @@ def test_the_mode_decides_whether_people_have_their_own_connections(
     assert not able.acknowledges
 
 
+@pytest.mark.parametrize(
+    ("server", "mode", "flows"),
+    [
+        ({"host": "irc.test"}, "puppets", ["sasl", "server_password"]),
+        ({"host": "127.0.0.1", "tls": False}, "puppets", ["sasl", "server_password"]),
+        ({"host": "irc.test", "tls": False}, "puppets", []), ({"host": "irc.test"}, "relay", []),
+    ],
+)  # fmt: skip
+def test_an_account_is_linked_where_each_has_a_connection_and_no_password_is_in_the_clear(
+    server: dict[str, object], mode: str, flows: list[str]
+) -> None:
+    connector = Network(0, servers=[{"host": "irc.test"}, server], mode=mode).connector
+    assert [one.id for one in connector.login_flows()] == flows
+
+
 def test_channels_of_others_need_their_consent_and_only_the_admin_waives_it() -> None:
     assert reached(own_network=False).needs_consent(chat("#x"))
     assert not reached().needs_consent(chat("#x"))

@@ -4,9 +4,19 @@ import asyncio
 
 import pytest
 
+from bridge.networks.irc.private.desk import MOST_LINES
 from bridge.sdk.events import ConsentRequest, Wish
 from bridge.sdk.ids import UserId
-from tests.irc.stage import Network, chat, list_names, listening, speaking, synced, user_id
+from tests.irc.stage import (
+    Network,
+    chat,
+    list_names,
+    listening,
+    refusal,
+    speaking,
+    synced,
+    user_id,
+)
 from tests.rigs.scripted_irc import scripted_server
 
 STRANGERS = 60
@@ -101,6 +111,24 @@ async def test_of_many_who_are_blocked_an_operator_hears_each() -> None:
         while not heard.endswith("."):
             heard += " " + (await peer.expect("NOTICE olga :")).removeprefix("NOTICE olga :")
     assert heard == f" {host.told}"
+
+
+async def test_an_answer_of_many_lines_ends_with_how_to_ask_for_less() -> None:
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port), "@olga") as (_, host, peer, _),
+    ):
+        host.told = "\n".join(f"line {number}" for number in range(40))
+        peer.say(":olga!o@h PRIVMSG {nick} :status")
+        await peer.expect("NAMES #room")
+        list_names(peer, "@olga", olga="o@h")
+        await peer.expect("NOTICE olga :There is more: name the channel.")
+        await synced(peer)
+        told = [one for one in peer.heard if one.startswith("NOTICE olga")]
+        assert len(told) == MOST_LINES
+        assert told[-2:] == [
+            "NOTICE olga :line 7", "NOTICE olga :There is more: name the channel."
+        ]  # fmt: skip
 
 
 async def test_a_notice_that_begins_with_a_wish_is_neither_taken_nor_answered() -> None:
@@ -238,3 +266,59 @@ async def test_an_operator_reads_what_to_say_however_long_the_channels_name_is()
     assert asked[0].endswith("people there could speak here.")
     for answer in (f"/msg {peer.nick} yes {channel}", f"/msg {peer.nick} no {channel}"):
         assert any(one.endswith(answer) for one in asked)
+
+
+async def test_at_most_five_operators_are_asked_none_of_ours_and_nobody_else() -> None:
+    request = ConsentRequest(chat=chat("#den"), room="R", minutes=5, asked_by=user_id("Alice"))
+    async with scripted_server() as server:
+        network = Network(server.port)
+        async with (
+            speaking(server, network),
+            listening(server, network) as (client, _, peer, _),
+            asyncio.TaskGroup() as tasks,
+        ):
+            peer.say(":irc.test 005 {nick} PREFIX=(qov)~@+ :are supported")
+            await synced(peer)
+            for names in ("@Alice +voiced bob", ""):
+                refused = tasks.create_task(refusal(client.ask(request)))
+                await peer.expect("NAMES #den")
+                list_names(peer, names, "#den")
+                assert "no operator of #den is to be seen from outside" in await refused
+            asking = tasks.create_task(client.ask(request))
+            await peer.expect("NAMES #den")
+            list_names(peer, "@Alice @o1 +voiced ~o2 @o3 bob @o4 @o5 @o6", "#den")
+            asked = [one.name for one in await asking]
+            assert asked == ["o1", "o2", "o3", "o4", "o5"]
+            await synced(peer)
+            told = {one.split()[1] for one in peer.heard if one.startswith("PRIVMSG")}
+            assert told == set(asked)
+
+
+async def test_who_runs_several_channels_sees_all_and_ends_the_one_that_is_named() -> None:
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port), "@olga") as (relay, host, peer, _),
+        asyncio.TaskGroup() as tasks,
+    ):
+        joining = tasks.create_task(relay.join(chat("#other")))
+        await peer.admit("@olga")
+        await joining
+        cannot = "That cannot be done:"
+        for said, answer in (
+            ("leave", f"{cannot} you run several channels here; name one: #room, #other"),
+            ("block bob", f"{cannot} you run several channels here; name one: "),
+            ("status", "status is done"), ("block", f"{cannot} say block and a nick"),
+            ("leave #other", "leave is done"),
+        ):  # fmt: skip
+            peer.say(f":olga!o@h PRIVMSG {{nick}} :{said}")
+            for name in ("#room", "#other") if said in {"leave", "status", "block bob"} else ():
+                await peer.expect(f"NAMES {name}")
+                list_names(peer, "@olga", name, olga="o@h")
+            if said == "leave #other":
+                await peer.expect("NAMES #other")
+                list_names(peer, "@olga", "#other", olga="o@h")
+            await peer.expect(f"NOTICE olga :{answer}")
+        await synced(peer)
+    assert [(one.wish, one.chat.name) for one in host.wishes] == [
+        (Wish.STATUS, "#room"), (Wish.STATUS, "#other"), (Wish.LEAVE, "#other"),
+    ]  # fmt: skip

@@ -10,7 +10,7 @@ from bridge.sdk.errors import DeliveryUncertain, PermanentFailure, TemporaryFail
 from bridge.sdk.events import RemoteMessage
 from tests.irc.commands import refused, say
 from tests.irc.questions import asked, pong, settled
-from tests.irc.stage import Network, chat, direct, listening, running, speaking, synced
+from tests.irc.stage import Network, chat, direct, listening, running, speaking, synced, user_id
 from tests.rigs.scripted_irc import Peer, scripted_server
 
 
@@ -284,6 +284,41 @@ async def test_a_reconnect_that_did_not_come_about_may_be_said_again_at_once() -
             await third.welcome()
             assert (await told).startswith("You are connected anew, as Alice on")
             assert "once a minute" in await refused("reconnect", relay, "", puppet)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "is_relays_turn"),
+    [
+        ("482 {nick} #room :You're not channel operator", True),
+        ("442 {nick} #room :You're not on that channel", True),
+        ("441 {nick} bob #room :They aren't on that channel", False),
+    ],
+)
+async def test_what_a_persons_own_connection_may_not_do_the_relay_does_and_nothing_else(
+    refusal: str, is_relays_turn: bool
+) -> None:
+    async with scripted_server() as server:
+        network = Network(server.port)
+        async with (
+            listening(server, network, "bob Alice") as (relay, _, relays, _),
+            speaking(server, network) as (alice, _, own, _),
+            asyncio.TaskGroup() as tasks,
+        ):
+            await synced(own)
+            own.answers["KICK #room bob loud"] = f":irc.test {refusal}"
+            told = tasks.create_task(
+                say("kick bob loud", relay, alice, "#room")
+                if is_relays_turn
+                else refused("kick bob loud", relay, "#room", alice)
+            )
+            await own.expect("KICK #room bob loud")
+            if is_relays_turn:
+                await relays.expect(f"KICK #room bob :loud ({user_id('Alice')})")
+                assert await told == "bob is out of #room."
+            else:
+                assert "aren't on that channel" in await told
+                await synced(relays)
+                assert not any(one.startswith("KICK") for one in relays.heard)
 
 
 def banned(peer: Peer, *hosts: str) -> None:

@@ -14,6 +14,7 @@ from bridge.sdk.secret import Secret
 from tests.irc.stage import Host, Network, chat, message, running
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ircd import IrcServer
+from tests.rigs.scripted_irc import scripted_server
 
 SESAME = Secret("sesame")
 
@@ -129,6 +130,20 @@ async def test_channels_with_and_without_a_key_are_joined_in_one_line(
                 tasks.create_task(relay.join(chat(name)))
         assert relay.link.channels is not None
         assert relay.link.channels.names == sorted(one.lower() for one in names)
+    async with scripted_server() as scripted:
+        again, _ = Network(scripted.port).relay(locked)
+        async with running(again), asyncio.TaskGroup() as tasks:
+            peer = await scripted.accept()
+            for name in names:
+                tasks.create_task(again.join(chat(name)))
+            await peer.welcome()
+            # A key is that of the channel at its place: those that have one come first.
+            said = (await peer.expect("JOIN ")).split()
+            assert sorted(said[1].split(",")) == sorted(names)
+            assert said[1].split(",")[:2] == names[1::2]
+            assert said[2] == ",".join(f"key-{one[1:]}" for one in names[1::2])
+            for name in names:
+                peer.say(f":{{nick}}!t@h JOIN {name}", f":irc.test 366 {{nick}} {name} :End")
 
 
 @pytest.mark.parametrize(

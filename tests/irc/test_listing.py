@@ -2,11 +2,13 @@
 
 import asyncio
 
-from bridge.networks.irc.commands.listing import MOST_DETAILED, show_names
+from bridge.networks.irc.commands.listing import MOST_DETAILED, Listing, show_names
 from bridge.networks.irc.connections.inquiry import MOST_LISTED
 from bridge.networks.irc.network.people import Person
+from bridge.networks.irc.protocol.isupport import Isupport
 from bridge.networks.irc.wire import Source
 from tests.irc.commands import refused, say
+from tests.irc.lines import incoming
 from tests.irc.questions import settled
 from tests.irc.stage import Network, chat, listening
 from tests.rigs.scripted_irc import Peer, scripted_server
@@ -30,6 +32,16 @@ def test_of_many_people_it_is_said_who_is_away() -> None:
     first, second = show_names("#room", many, "@%+", KNOWN.get).splitlines()
     assert first.startswith(f"{MOST_DETAILED + 1} in #room: n0, n1, ")
     assert second == "Away: n7"
+
+
+def test_of_many_channels_the_twenty_largest_are_said_and_how_many_more_there_are() -> None:
+    listing = Listing("", Isupport())
+    for size in (7, 1, *range(2, 7), *range(8, 26)):
+        entry = f":s 322 me #c{size} {size} :[+nt] about \x02{size}\x02"
+        listing.hear(incoming(entry))
+    *shown, last = listing.show().splitlines()
+    assert shown == [f"#c{size} ({size}): about {size}" for size in range(25, 5, -1)]
+    assert last == "and 5 smaller ones; a pattern finds them"
 
 
 def list_in_lines(peer: Peer, nicks: list[str], each: int) -> None:

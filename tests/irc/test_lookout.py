@@ -8,9 +8,10 @@ from bridge.networks.irc.private.lookout import Lookout
 from bridge.networks.irc.private.partners import MOST_PARTNERS, Partners
 from bridge.networks.irc.protocol.isupport import Isupport
 from bridge.networks.irc.settings import IrcSettings
-from bridge.networks.irc.wire import LINE_BYTES, parse
+from bridge.networks.irc.wire import LINE_BYTES
 from bridge.sdk.events import RemoteMessage, RemoteRemark, RemoteRename
 from bridge.sdk.ids import RemoteChatId
+from tests.irc.lines import incoming
 from tests.irc.stage import Network, chat, message, running, synced
 from tests.rigs.scripted_irc import scripted_server
 
@@ -47,9 +48,7 @@ class Post:
 
     def hear(self, text: str, seconds: float = 0) -> list[str]:
         """Have the server say something, and time pass; what is told."""
-        incoming = parse(f":irc.test {text}".encode())
-        assert incoming is not None
-        told: Sequence[RemoteRemark] = self.lookout.hear(incoming)
+        told: Sequence[RemoteRemark] = self.lookout.hear(incoming(f":irc.test {text}"))
         self.time += seconds
         return [f"{one.chat}: {one.text}" for one in (*told, *self.lookout.due())]
 

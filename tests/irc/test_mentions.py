@@ -8,7 +8,7 @@ from bridge.networks.irc.messages.mentions import MOST, Where, with_mentions
 from bridge.sdk.events import RemoteMessage
 from bridge.sdk.ids import RemoteUserId, UserId
 from bridge.sdk.rich import LineBreak, Link, Mention, Rich, Style, Styled, Text
-from tests.irc.stage import Network, listening
+from tests.irc.stage import Network, listening, message, speaking, synced, user_id
 from tests.rigs.scripted_irc import scripted_server
 
 PEOPLE = {
@@ -94,3 +94,38 @@ async def test_in_a_channel_a_nick_is_found_as_the_network_folds_it() -> None:
         await host.wait_for(RemoteMessage, 5)
         marks = [marked(one.body) for one in host.of(RemoteMessage)]
     assert marks == ["<B[ob>: hello", "ask <B[ob>", "ask b{ob", "b]ob: who?", "nobody"]
+
+
+@pytest.mark.parametrize(
+    ("where", "found"),
+    [
+        ("anywhere", ["<bob>: hi", "ask <bob>"]), ("start", ["<bob>: hi", "ask bob"]),
+        ("nowhere", ["bob: hi", "ask bob"]),
+    ],
+)  # fmt: skip
+async def test_the_settings_say_where_a_nick_is_a_mention(where: str, found: list[str]) -> None:
+    async with scripted_server() as server:
+        network = Network(server.port, mentions=where)
+        async with listening(server, network, "bob carl") as (_, host, peer, _):
+            peer.say(*(f":carl!c@h PRIVMSG #room :{text}" for text in ("bob: hi", "ask bob")))
+            await host.wait_for(RemoteMessage, 2)
+            assert [marked(one.body) for one in host.of(RemoteMessage)] == found
+
+
+async def test_a_mention_is_the_nick_that_the_person_has_and_not_what_its_link_shows() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port)
+        async with (
+            speaking(server, network, "Alice") as (alice, _, peer, _),
+            speaking(server, network, "Bob") as (_, _, bobs, _),
+        ):
+            bobs.say(":Bob!bob@client.test NICK Bobby")
+            await synced(bobs)
+            eve = Mention(UserId("@_trestle_eve:hs"), "carl", RemoteUserId("eve"))
+            bob = Mention(user_id("Bob"), "the boss")
+            await alice.send(message("#room", Rich((eve, Text(" and "), bob))))
+            await peer.expect("PRIVMSG #room :eve and Bobby")
+            # Spelled as people write it, where that is the same nick.
+            carl = Mention(UserId("@_trestle_ca{l:hs"), "Ca[l", RemoteUserId("ca{l"))
+            await alice.send(message("#room", Rich((carl,))))
+            await peer.expect("PRIVMSG #room :Ca[l")

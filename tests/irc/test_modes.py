@@ -4,11 +4,9 @@ import asyncio
 
 import pytest
 
-from bridge.networks.irc.client.client import IrcClient
 from bridge.networks.irc.protocol.isupport import Isupport
 from bridge.networks.irc.protocol.modes import Change, rank_of, read_changes
 from bridge.networks.irc.wire import Source
-from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import (
     Rank,
     RemoteAccess,
@@ -17,7 +15,7 @@ from bridge.sdk.events import (
     RemoteTopic,
     Removal,
 )
-from tests.irc.stage import Network, chat, listening, speaking, synced, user_id
+from tests.irc.stage import Network, chat, listening, refusal, speaking, synced, user_id
 from tests.rigs.scripted_irc import scripted_server
 
 LIMITS = Isupport({"PREFIX": "(qaohv)~&@%+", "CHANMODES": "beI,k,lH,imnpst"})
@@ -227,11 +225,6 @@ async def test_our_own_are_kicked_and_banned_by_others_and_what_we_do_is_no_news
         ]
 
 
-async def is_refused(client: IrcClient, topic: str) -> None:
-    with pytest.raises(PermanentFailure):
-        await client.set_topic(chat("#room"), topic)
-
-
 async def test_a_topic_that_one_of_us_sets_is_news_unless_the_room_has_set_it() -> None:
     async with scripted_server() as server:
         network = Network(server.port)
@@ -253,7 +246,7 @@ async def test_a_topic_that_one_of_us_sets_is_news_unless_the_room_has_set_it() 
             await host.wait_for(RemoteTopic, 5)
             peer.pong = None
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(is_refused(relay, "refused"))
+                tasks.create_task(refusal(relay.set_topic(chat("#room"), "refused")))
                 await peer.expect("TOPIC #room refused")
                 marker = (await peer.expect("PING ")).removeprefix("PING ")
                 peer.say(":irc.test 482 {nick} #room :No", f":irc.test PONG irc.test :{marker}")

@@ -6,29 +6,25 @@ import pytest
 
 from bridge.networks.irc.network.people import People
 from bridge.networks.irc.protocol.offers import WANTED, Offers
-from bridge.networks.irc.wire import Incoming, Source, parse
+from bridge.networks.irc.wire import Source
 from bridge.sdk.errors import DeliveryError
 from bridge.sdk.events import RemoteJoin, RemoteLeave, RemoteRemark
 from tests.irc.echoes import LABELS, entered, labelled, outcome
 from tests.irc.handshakes import begin, feed, identity, sasl
+from tests.irc.lines import incoming
 from tests.irc.stage import Network, chat, listening, synced
 from tests.rigs.scripted_irc import scripted_server
 
 
-def read(text: str) -> Incoming:
-    message = parse(text.encode())
-    assert message is not None
-    return message
-
-
 def said(offers: Offers, text: str) -> list[str]:
-    return [one.encode().decode().strip() for one in offers.follow(read(text))]
+    return [one.encode().decode().strip() for one in offers.follow(incoming(text))]
 
 
 PROMISED = (
     "server-time message-tags echo-message labeled-response batch account-tag account-notify "
     "extended-join away-notify chghost setname multi-prefix userhost-in-names invite-notify "
-    "cap-notify draft/chathistory draft/multiline draft/message-redaction draft/relaymsg"
+    "cap-notify draft/chathistory draft/event-playback draft/multiline draft/message-redaction "
+    "draft/relaymsg extended-monitor standard-replies"
 )
 """What docs/reference/irc.md says that we use, written out: so none of it is lost unnoticed."""
 
@@ -178,7 +174,7 @@ def people(*texts: str) -> People:
     known = People(str.lower)
     known.see(Source("bob", "b", "h"))
     for text in texts:
-        known.handle(read(text))
+        known.handle(incoming(text))
     return known
 
 

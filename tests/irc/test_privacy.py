@@ -22,11 +22,12 @@ from bridge.networks.irc.connections.flood import Flood
 from bridge.networks.irc.connections.reader import Reader
 from bridge.networks.irc.network.network import Network
 from bridge.networks.irc.settings import IrcSettings
-from bridge.networks.irc.wire import Source, parse
+from bridge.networks.irc.wire import Source
 from bridge.sdk.ids import EventId, RemoteChatId, RoomId, UserId
 from bridge.telemetry import Telemetry
 from tests.core.ground import NEAR, Ground
 from tests.core.instances import Line, at_work, network
+from tests.irc.lines import incoming
 from tests.irc.stage import chat
 from tests.rigs.scale import chance, scaled
 
@@ -150,9 +151,7 @@ class World:
         """Have the relay read lines."""
         for text in lines:
             self.log.append(text)
-            line = parse(text.encode())
-            assert line is not None
-            self.roster.handle(line)
+            self.roster.handle(incoming(text))
 
     # --- what may happen ---
 

@@ -13,7 +13,7 @@ from bridge.sdk.events import MessageKind, RemoteMessage
 from bridge.sdk.ids import EventId
 from bridge.sdk.rich import Rich
 from tests.irc.echoes import entered
-from tests.irc.stage import Network, listening, message, synced
+from tests.irc.stage import Network, listening, message, running, synced
 from tests.rigs.scale import examples
 from tests.rigs.scripted_irc import scripted_server
 
@@ -67,7 +67,7 @@ async def test_where_the_server_does_not_let_it_the_relay_names_who_wrote(refusa
     async with scripted_server() as server:
         network = Network(server.port, mode="relay")
         async with (
-            listening(server, network, capabilities=f"{RELAYS}=/") as (relay, _, peer, _),
+            listening(server, network, capabilities=f"{RELAYS}=/") as (relay, _, peer, run),
             asyncio.TaskGroup() as tasks,
         ):
             peer.pong = None
@@ -81,6 +81,25 @@ async def test_where_the_server_does_not_let_it_the_relay_names_who_wrote(refusa
             await relay.send(message("#room", "two", relayed=True))
             await peer.expect("PRIVMSG #room :<Alice> two")
             await synced(peer)
+            assert sum("RELAYMSG" in one for one in peer.heard) == 1
+            peer.reset()
+            await run.wait_for_error()
+            # The next connection may be let.
+            async with running(relay):
+                again = await server.accept()
+                await again.welcome(capabilities=f"{RELAYS}=/")
+                await again.admit()
+                sent = tasks.create_task(relay.send(message("#room", "three", relayed=True)))
+                await again.expect("RELAYMSG #room Alice/m :three")
+                await sent
+
+
+async def test_where_the_settings_want_no_names_of_others_the_relay_names_who_wrote() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port, mode="relay", relaymsg=False)
+        async with listening(server, network, capabilities=f"{RELAYS}=/") as (relay, _, peer, _):
+            await relay.send(message("#room", "one", relayed=True))
+            await peer.expect("PRIVMSG #room :<Alice> one")
 
 
 async def test_a_paste_is_stopped_after_the_lines_that_are_out() -> None:

@@ -103,3 +103,21 @@ async def test_who_ran_a_channel_is_not_known_any_more_from_another_connection()
                 await again.welcome()
                 await again.expect("JOIN #room")
                 assert not relay.network.ranks
+
+
+async def test_who_was_cut_off_by_a_netsplit_is_there_or_not_as_the_next_list_says() -> None:
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port), "bob carl") as (relay, host, peer, _),
+    ):
+        peer.say(":bob!b@h QUIT :a.test b.test")
+        await synced(peer)
+        ears = relay._ears
+        assert ears is not None
+        assert ears.splits._held
+        relay.list_again(chat("#room"))
+        list_names(peer, "carl")
+        members = (await host.wait_for(RemoteMembers, 2))[1]
+        assert [one.id for one in members.users] == ["carl"]
+        # The room is made like that: nobody's coming or going is held back any more.
+        assert not ears.splits._held

@@ -24,7 +24,6 @@ from bridge.sdk.events import (
 )
 from bridge.sdk.rich import Mention, Rich, Style, Styled, Text
 from tests.irc.stage import Host, Network, chat, message, running
-from tests.rigs.inspircd import run_inspircd
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ircd import OPERATOR, OPERATOR_PASSWORD, IrcServer
 
@@ -382,29 +381,3 @@ async def test_after_the_connection_is_killed_everything_comes_back(
             operator.say(f"PRIVMSG {channel} :after")
             await heard.wait_for(RemoteMessage, 2)
     assert heard.texts == ["oper_k: before", "oper_k: after"]
-
-
-async def test_a_ban_of_one_person_stops_that_person_and_nobody_else(channel: str) -> None:
-    async with run_inspircd() as server:
-        network = Network(server.port, nick="lawful")
-        (relay, heard), (carl, _) = network.relay(), network.puppet("Carl_B")
-        dora, _ = network.puppet("Dora_B")
-        async with irc_user(server.port, "oper_b") as operator, running(relay, dora):
-            operator.say(f"OPER {OPERATOR} {OPERATOR_PASSWORD}")
-            await operator.expect(" 381 ")
-            await operator.join(channel)
-            await listen(network, channel, relay, heard)
-            async with running(carl) as run:
-                await carl.send(message(channel, "spam"))
-                await operator.expect("spam")
-                operator.say("KLINE carl_b@* 60 :no spam")
-                error = await run.wait_for_error()
-            assert isinstance(error, LoginRequired)
-            assert "no spam" in str(error)
-            async with running(carl) as run:
-                with pytest.raises(PermanentFailure, match="no spam"):
-                    await carl.send(message(channel, "me again"))
-                assert isinstance(await run.wait_for_error(), LoginRequired)
-            await dora.send(message(channel, "a word of somebody else"))
-            await operator.expect("a word of somebody else")
-        assert not any("me again" in one for one in operator.heard)

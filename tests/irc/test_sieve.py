@@ -12,7 +12,10 @@ from bridge.networks.irc.connections.flood import Flood
 from bridge.networks.irc.connections.reader import Reader
 from bridge.networks.irc.settings import IrcSettings
 from bridge.networks.irc.wire import Incoming, Source
+from tests.irc import stage
 from tests.irc.loops import SteppedLoop, run_stepped
+from tests.irc.stage import Network
+from tests.rigs.scripted_irc import scripted_server
 
 SAID = b":bob!b@h PRIVMSG #room :hello\r\n"
 TO_US = b":bob!b@h PRIVMSG ann :psst\r\n"
@@ -122,3 +125,14 @@ def test_behind_a_new_nick_that_is_read_and_not_worked_on_nothing_is_left_out() 
         assert (await ground.connection.read()).param(1) == "an echo"
 
     run_stepped(check)
+
+
+async def test_each_persons_connection_only_speaks_and_the_relay_listens() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port)
+        async with (
+            stage.listening(server, network) as (relay, _, _, _),
+            stage.speaking(server, network) as (alice, _, _, _),
+        ):
+            found = [one.link.connection for one in (relay, alice)]
+            assert [one is not None and one.listens for one in found] == [True, False]

@@ -4,13 +4,14 @@ import asyncio
 
 import pytest
 
+from bridge.demo.processes import free_port
 from bridge.networks.irc.client.client import IrcClient
 from bridge.networks.irc.client.signin import SERVER_PASSWORD, IrcLogin
 from bridge.networks.irc.network.network import Network
 from bridge.networks.irc.protocol.isupport import Isupport
 from bridge.networks.irc.settings import IrcSettings
 from bridge.networks.irc.wire import Source
-from bridge.sdk.errors import LoginRequired, PermanentFailure
+from bridge.sdk.errors import LoginRequired, ModuleNotReady, PermanentFailure
 from bridge.sdk.ids import LoginId, UserId
 from bridge.sdk.login import Login, LoginKind
 from bridge.sdk.secret import Secret
@@ -100,6 +101,57 @@ async def test_a_ban_of_those_who_try_holds_others_back() -> None:
         with pytest.raises(LoginRequired, match="seems to ban the address"):
             await login.submit(answers("alix"))
         assert len(server.peers) == 2
+
+
+async def test_of_a_trial_too_the_server_may_ask_who_is_behind_it() -> None:
+    port = free_port()
+    async with scripted_server() as server, asyncio.TaskGroup() as tasks:
+        network = network_of(server, ident_listen=f"127.0.0.1:{port}")
+        login = IrcLogin(SERVER_PASSWORD.id, ALICE, network)
+        trial = tasks.create_task(login.submit(answers("alix")))
+        peer = await server.accept()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(f"{peer.address[1]}, {server.port}\r\n".encode())
+        assert (await reader.read()).endswith(b" : USERID : UNIX : alice\r\n")
+        writer.close()
+        await peer.welcome()
+        await trial
+
+
+async def test_what_a_server_says_at_the_end_of_a_trial_is_heeded_by_all() -> None:
+    async with scripted_server() as server, asyncio.TaskGroup() as tasks:
+        network = network_of(server, flood_burst=4, flood_rate=1000)
+        login = IrcLogin(SERVER_PASSWORD.id, ALICE, network)
+        trial = tasks.create_task(ended(login))
+        peer = await server.accept()
+        await peer.expect("USER ")
+        peer.say("ERROR :Closing Link: client.test (Excess Flood)")
+        peer.close()
+        assert "Excess Flood" in await trial
+        assert network.flood == (2, 500.0)
+
+
+async def ended(login: IrcLogin) -> str:
+    with pytest.raises(ModuleNotReady) as caught:
+        await login.submit(answers("alix"))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kept", "nick"),
+    [({"account": "lisa"}, "lisa"), ({"account": "lisa", "nick": "lis"}, "lis"), ({}, "Alice")],
+)
+async def test_a_linked_account_goes_by_the_nick_that_was_chosen_else_by_its_own_name(
+    kept: dict[str, str], nick: str
+) -> None:
+    async with scripted_server() as server:
+        network = stage.Network(server.port)
+        login = Login(
+            id=LoginId(1), kind=LoginKind.PERSON, owner=ALICE, name="Alice",
+            secrets={key: Secret(value) for key, value in kept.items()},
+        )  # fmt: skip
+        async with stage.running(network.connector.connect(login, stage.Host(network.store))):
+            assert await (await server.accept()).expect("NICK ") == f"NICK {nick}"
 
 
 async def come(server: ScriptedServer, client: IrcClient) -> str:

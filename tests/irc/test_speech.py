@@ -17,6 +17,7 @@ from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import Message, MessageKind
 from bridge.sdk.graphemes import graphemes
 from bridge.sdk.rich import Colour, LineBreak, Rich, Style, Styled, Text
+from tests.irc.lines import incoming
 from tests.irc.stage import message
 from tests.rigs.scale import examples
 
@@ -117,9 +118,7 @@ def test_what_another_relay_says_for_somebody_looks_as_it_does_there(
     "time", ["0001-01-01T00:00:00+23:00", "9999-12-31T23:59:59-23:00", "2026-01-01T00:00:00", "x"]
 )
 def test_a_time_that_is_none_is_left_aside(time: str) -> None:
-    read = parse(f"@time={time} :bob!b@h PRIVMSG #room :hello".encode())
-    assert read is not None
-    assert read_time(read) is None
+    assert read_time(incoming(f"@time={time} :bob!b@h PRIVMSG #room :hello")) is None
 
 
 def test_other_questions_between_clients_are_no_speech() -> None:

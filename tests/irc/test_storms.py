@@ -166,7 +166,13 @@ async def test_a_ban_of_one_person_is_that_persons_alone() -> None:
             # It is told at once, and no connection is tried for it.
             with pytest.raises(PermanentFailure, match="no bridges"):
                 await alice.send(message("#room", "anybody?"))
+            # Nor is it got round where one is tried again.
+            async with running(alice) as again:
+                with pytest.raises(PermanentFailure, match="no bridges"):
+                    await alice.send(message("#room", "me again"))
+                assert isinstance(await again.wait_for_error(), LoginRequired)
             await bob.send(message("#room", "still here", sender="Bob"))
             await oper.expect("PRIVMSG #room :still here")
+            assert not any("me again" in one for one in oper.heard)
     assert LoginState.RECONNECTING not in {state for state, _ in bob_host.states}
     assert alice_host.states[-1][0] is not LoginState.CONNECTED

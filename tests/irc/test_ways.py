@@ -6,13 +6,10 @@ import struct
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import replace
-from ipaddress import IPv6Network
 from typing import Any
 
 import pytest
 import uvloop
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from bridge.demo.processes import free_port
@@ -20,9 +17,7 @@ from bridge.networks.irc.client.tries import Tries
 from bridge.networks.irc.connections import ident as ident_module
 from bridge.networks.irc.connections.dial import Way, open_server
 from bridge.networks.irc.connections.ident import Ident, listening
-from bridge.networks.irc.names.addresses import address_of
 from bridge.networks.irc.protocol.endings import BannedError
-from bridge.networks.irc.protocol.handshake import Gateway
 from bridge.networks.irc.settings import IrcSettings
 from bridge.sdk.errors import (
     DeliveryError,
@@ -33,66 +28,11 @@ from bridge.sdk.errors import (
     TemporaryFailure,
 )
 from bridge.sdk.events import RemoteMessage
-from bridge.sdk.ids import EventId, UserId
-from bridge.sdk.login import LoginState
-from bridge.sdk.secret import Secret
-from tests.irc.handshakes import begin, identity
-from tests.irc.stage import Network, chat, message, running, speaking, synced
-from tests.rigs.inspircd import run_inspircd
-from tests.rigs.irc_user import irc_user
-from tests.rigs.scale import examples, scaled
+from bridge.sdk.ids import EventId, LoginId
+from bridge.sdk.login import Login, LoginKind, LoginState
+from tests.irc.stage import Host, Network, chat, message, running, speaking, synced, user_id
+from tests.rigs.scale import scaled
 from tests.rigs.scripted_irc import Peer, scripted_server
-
-PREFIX = IPv6Network("2001:db8:1:2::/64")
-USERS = st.builds(
-    lambda name, server: UserId(f"@{name}:{server}"),
-    st.text(min_size=1, max_size=20),
-    st.sampled_from(["a.example", "b.example", "c.example:8448"]),
-)
-
-
-@examples(200)
-@given(st.lists(USERS, unique=True, max_size=30), st.integers(16, 96))
-def test_each_user_has_an_address_and_each_homeserver_a_block(
-    users: list[UserId], length: int
-) -> None:
-    prefix = IPv6Network(f"2001:db8:1:2::/{length}", strict=False)
-    block_length = length + (128 - length) // 2
-    blocks: dict[str, set[IPv6Network]] = {}
-    for user in users:
-        address = address_of(prefix, user)
-        assert address in prefix
-        assert address == address_of(prefix, user)
-        assert address not in {prefix.network_address, address_of(prefix, None)}
-        block = IPv6Network((int(address), block_length), strict=False)
-        blocks.setdefault(user.partition(":")[2], set()).add(block)
-    assert all(len(found) == 1 for found in blocks.values())
-
-
-def test_ten_thousand_users_share_no_address() -> None:
-    users = [UserId(f"@user{number}:example.org") for number in range(10_000)]
-    assert len({address_of(PREFIX, user) for user in users}) == 10_000
-
-
-def test_a_gateway_is_named_before_all_else() -> None:
-    gateway = Gateway(password=Secret("pw"), name="trestle", address=PREFIX[5])
-    _, first = begin(identity(gateway=gateway, password=Secret("door")))
-    assert first[0] == "WEBIRC pw trestle 2001:db8:1:2::5 2001:db8:1:2::5"
-    loop = Gateway(password=Secret("pw"), name="trestle", address=IPv6Network("::/96")[1])
-    assert loop.line().params[-1] == "0::1"
-
-
-async def test_a_server_that_trusts_us_shows_each_user_with_an_own_address() -> None:
-    async with run_inspircd(webirc="sesame") as server:
-        network = Network(
-            server.port, webirc={"password": "sesame"}, ipv6_prefix="2001:db8:1:2::/64"
-        )
-        alice, _ = network.puppet("Alice_W")
-        expected = address_of(PREFIX, UserId("@alice_w:example.org"))
-        async with irc_user(server.port, "watch") as watch, running(alice):
-            await watch.join("#web")
-            await alice.send(message("#web", "hello"))
-            assert f"@{expected}" in (await watch.expect("hello")).partition(" PRIVMSG")[0]
 
 
 @asynccontextmanager
@@ -209,6 +149,38 @@ async def test_a_silent_connection_rests_until_the_next_message() -> None:
             assert not run.ended.is_set()
 
 
+@pytest.mark.parametrize(
+    ("kind", "chats", "rests"),
+    [
+        (LoginKind.AUTOMATIC, [], True), (LoginKind.AUTOMATIC, ["bob"], False),
+        (LoginKind.PERSON, [], False),
+    ],
+)  # fmt: skip
+async def test_who_is_in_no_channel_and_talks_to_nobody_rests_unless_an_account_is_linked(
+    kind: LoginKind, chats: list[str], rests: bool
+) -> None:
+    async with scripted_server() as server:
+        network = Network(server.port)
+        login = Login(
+            id=LoginId(7), kind=kind, owner=user_id("Alice"), name="Alice", secrets={}
+        )  # fmt: skip
+        alice = network.connector.connect(login, Host(network.store))
+        alice.watch_chats([chat(one) for one in chats])
+        async with running(alice), asyncio.TaskGroup() as tasks:
+            joining = tasks.create_task(alice.join(chat("#room")))
+            peer = await server.accept()
+            await peer.welcome()
+            await peer.admit()
+            await joining
+            await alice.leave(chat("#room"), "left the room")
+            await peer.expect("PART #room")
+            if rests:
+                await peer.expect("QUIT")
+            else:
+                await synced(peer)
+                assert not any(one.startswith("QUIT") for one in peer.heard)
+
+
 async def test_beyond_the_limit_who_was_silent_for_longest_goes() -> None:
     async with scripted_server() as server:
         network = Network(server.port, most_puppets=1)
@@ -224,6 +196,18 @@ async def test_beyond_the_limit_who_was_silent_for_longest_goes() -> None:
             await again.admit()
             await sending
             await bobs.expect("QUIT")
+
+
+async def test_beyond_the_limit_who_came_back_and_said_nothing_goes() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port, most_puppets=1)
+        login = Login(id=LoginId(7), kind=LoginKind.PERSON, owner=user_id("Ann"), name="Ann")
+        ann = network.connector.connect(login, Host(network.store))
+        async with running(ann):
+            anns = await server.accept()
+            await anns.welcome()
+            async with speaking(server, network, "Bob"):
+                await anns.expect("QUIT")
 
 
 async def test_after_an_operators_kill_a_puppet_waits_for_its_owners_next_message() -> None:
@@ -467,30 +451,46 @@ def test_an_address_that_is_silent_keeps_nobody_from_the_next() -> None:
             assert runner.run(reach()) == good.getsockname()
 
 
-async def test_five_hundred_come_back_without_a_storm() -> None:
-    count = max(25, scaled(500))
+async def test_of_five_hundred_who_come_at_once_only_so_many_are_on_their_way() -> None:
+    count, at_once = max(25, scaled(500)), 5
     async with scripted_server() as server:
-        network = Network(server.port, connects_at_once=5, connect_rate=200.0)
+        network = Network(server.port, connects_at_once=at_once, connect_rate=200.0)
         clients = [network.puppet(f"User{number}")[0] for number in range(count)]
-        unwelcomed, most = 0, 0
-
-        async def serve() -> None:
-            nonlocal unwelcomed, most
-            async with asyncio.TaskGroup() as tasks:
-                for _ in range(count):
-                    peer = await server.accept()
-                    unwelcomed += 1
-                    most = max(most, unwelcomed)
-                    tasks.create_task(greet(peer))
 
         async def greet(peer: Peer) -> None:
-            nonlocal unwelcomed
             await peer.welcome()
-            unwelcomed -= 1
             await peer.admit()
 
         async with running(*clients), asyncio.timeout(60), asyncio.TaskGroup() as tasks:
-            tasks.create_task(serve())
             for client in clients:
                 tasks.create_task(client.join(chat("#room")))
-        assert most <= 6
+            waiting = [await server.accept() for _ in range(at_once)]
+            # Until one of them is let in nobody else comes, though many might by now.
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await server.accept()
+            for arrived in range(at_once, count + 1):
+                tasks.create_task(greet(waiting.pop()))
+                if arrived < count:
+                    waiting.append(await server.accept())
+            for peer in waiting:
+                tasks.create_task(greet(peer))
+        assert len(server.peers) == count
+
+
+async def test_a_server_that_was_away_or_silent_makes_room_for_the_next_until_that_fails() -> None:
+    async with scripted_server() as silent, scripted_server() as good:
+        ports = (free_port(), silent.port, good.port)
+        servers = [{"host": "127.0.0.1", "port": port, "tls": False} for port in ports]
+        network = Network(0, servers=servers, connect_seconds=1)
+        (relay, host), rotation = network.relay(), network.connector._network.rotation
+        async with running(relay) as run:
+            assert "did not let us in within 1 seconds" in str(await run.wait_for_error())
+        assert [one.port for one in rotation.in_turn()] == [ports[2], ports[0], ports[1]]
+        async with running(relay):
+            await (await good.accept()).welcome()
+            await host.wait_until_connected()
+        # What served last is first, and the others are not asked.
+        async with running(relay):
+            await (await good.accept()).expect("USER")
+        assert len(silent.peers) == 1

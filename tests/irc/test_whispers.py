@@ -1,14 +1,12 @@
 """What is said to one connection alone becomes a direct chat, and what is said there a PRIVMSG."""
 
 import asyncio
-from collections.abc import Awaitable
 
 import pytest
 
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import (
     MessageKind,
-    Receipt,
     RemoteMessage,
     RemoteReaction,
     RemoteRedaction,
@@ -19,7 +17,16 @@ from bridge.sdk.events import (
     Typing,
 )
 from bridge.sdk.ids import RemoteChatId
-from tests.irc.stage import Network, direct, message, running, speaking, synced, user_id
+from tests.irc.stage import (
+    Network,
+    direct,
+    message,
+    refusal,
+    running,
+    speaking,
+    synced,
+    user_id,
+)
 from tests.rigs.scripted_irc import scripted_server
 
 
@@ -275,16 +282,10 @@ async def test_a_direct_message_needs_no_channel_and_is_refused_for_nobody_and_f
                 await puppet.send(message("alice", "to myself"))
             peer.pong = None
             async with asyncio.TaskGroup() as tasks:
-                sent = tasks.create_task(_refusal(puppet.send(message("gone", "hi"))))
+                sent = tasks.create_task(refusal(puppet.send(message("gone", "hi"))))
                 await peer.expect("PRIVMSG gone :hi")
                 peer.say(":irc.test 401 Alice gone :No such nick/channel")
                 marker = (await peer.expect("PING ")).removeprefix("PING ")
                 peer.say(f":irc.test PONG irc.test :{marker}")
-            assert "nobody and no channel has that name" in str(sent.result())
+            assert "nobody and no channel has that name" in sent.result()
         assert not any(one.startswith("JOIN") for one in peer.heard if "#room" not in one)
-
-
-async def _refusal(sending: Awaitable[Receipt]) -> PermanentFailure:
-    with pytest.raises(PermanentFailure) as error:
-        await sending
-    return error.value

@@ -305,9 +305,16 @@ def test_limits_are_those_of_the_server_and_else_of_the_protocol() -> None:
     assert told.with_tokens(["TARGMAX=PRIVMSG:4", "MAXTARGETS=5"]).most_joins == 5
     assert told.channel_modes == ("beI", "k", "l", "imn")
     assert told.tokens["NETWORK"] == "a b"
+    more = told.with_tokens(["USERLEN=16", "HOSTLEN=120", "KEYLEN=23", "MONITOR=50", "BOT=B"])
+    assert (more.user_length, more.host_length, more.key_length) == (16, 120, 23)
+    assert (more.most_watched, more.bot_mode) == (50, "B")
+    for letter in ("", "BB", "5", "ö"):
+        assert told.with_tokens([f"BOT={letter}"]).bot_mode == ""
     assert told.with_tokens(["-NICKLEN"]).nick_length == 9
+    assert told.with_tokens(["-NICKLEN", "MAXNICKLEN=20"]).nick_length == 20
     silent = Isupport()
     assert (silent.nick_length, silent.channel_length, silent.line_length) == (9, 200, 512)
+    assert (silent.user_length, silent.host_length, silent.most_watched) == (10, 63, 0)
     assert silent.prefixes == {"@": "o", "+": "v"}
     assert silent.casemapping == "rfc1459"
 

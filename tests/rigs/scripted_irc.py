@@ -155,10 +155,10 @@ class ScriptedServer:
 
 
 @asynccontextmanager
-async def scripted_server() -> AsyncIterator[ScriptedServer]:
+async def scripted_server(host: str = "127.0.0.1") -> AsyncIterator[ScriptedServer]:
     """Listen on a free port of this machine."""
     scripted = ScriptedServer()
-    server = await asyncio.start_server(scripted.arrive, "127.0.0.1", 0)
+    server = await asyncio.start_server(scripted.arrive, host, 0)
     scripted.port = server.sockets[0].getsockname()[1]
     try:
         yield scripted

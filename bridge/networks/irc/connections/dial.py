@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from bridge.networks.irc.settings import IrcSettings, ServerSettings
 from bridge.sdk.errors import LoginRequired, ModuleNotReady, PermanentFailure
 
 Streams = tuple[Reader, asyncio.StreamWriter]
+_FREEBIND = 78
+"""``IPV6_FREEBIND`` of Linux, which Python has no name for."""
 
 
 class Rotation:
@@ -162,8 +165,9 @@ async def _reach(
             "Is it the port for encrypted connections?"
         ) from error
     except TimeoutError as error:
+        asked = f" Is {way.source} routed to this machine?" if way.source is not None else ""
         raise ModuleNotReady(
-            f"{server.label} did not answer within {settings.connect_seconds:g} seconds."
+            f"{server.label} did not answer within {settings.connect_seconds:g} seconds.{asked}"
         ) from error
     except UnicodeError as error:
         raise ModuleNotReady(
@@ -218,6 +222,9 @@ def _know(
 ) -> None:
     """Give the socket its own address, and have it known before the server can ask about it."""
     if way.source is not None:
+        if sys.platform == "linux":
+            # That it is routed to us is enough: it need not be on one of our interfaces.
+            plug.setsockopt(socket.IPPROTO_IPV6, _FREEBIND, 1)
         plug.bind((str(way.source), 0))
     elif way.ident is not None:
         plug.bind(("" if kind == socket.AF_INET else "::", 0))
