@@ -74,13 +74,18 @@ def no_room_beyond(size: int) -> Iterator[None]:
 
 
 @contextmanager
-def no_more_files() -> Iterator[None]:
-    """As with as many files and connections open as a process may have."""
+def most_files(number: int) -> Iterator[None]:
+    """We, and whom we start, may have so many files open, until somebody raises it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    next_one = os.open(os.devnull, os.O_RDONLY)
-    os.close(next_one)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (next_one, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (number, hard))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def next_file() -> int:
+    """The number that the next file to be opened has: as many are open, or more."""
+    number = os.open(os.devnull, os.O_RDONLY)
+    os.close(number)
+    return number

@@ -23,7 +23,7 @@ from bridge.storage.keys import DayKeys
 from bridge.storage.pool import Database
 from bridge.storage.postgres import EmbeddedPostgres
 from bridge.storage.retention import Retention
-from tests.rigs.small_disk import no_more_files, small_disk
+from tests.rigs.small_disk import most_files, next_file, small_disk
 
 EMBEDDED = DatabaseSettings(url="embedded")
 
@@ -165,7 +165,7 @@ async def test_a_look_at_the_server_that_no_file_is_left_for_is_put_off(state_di
     server = EmbeddedPostgres(state_dir)
     await server.start()
     try:
-        with no_more_files():
+        with most_files(next_file()):
             server.end_if_it_waits()
         assert server.is_running
     finally:
