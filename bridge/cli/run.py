@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import resource
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,9 @@ from bridge.sdk.errors import TrestleError
 
 log = logging.getLogger(__name__)
 
+_FILES = 65536
+"""As many as our systemd unit allows."""
+
 
 @main.command()
 @CONFIG
@@ -25,12 +29,25 @@ def run(config: Path) -> None:
     config = config.absolute()
     settings = load(config)
     open_log(settings).use()
+    _open_many()
     # It reloads once there is something to reload; until then, and while we stop, it is nothing.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with telling_why():
         run_until_told(
             lambda: run_app(settings, end_for_sure=True, read_again=lambda: load(config))
         )
+
+
+def _open_many() -> None:
+    """Have as many files open as the machine lets us: each person has a connection.
+
+    A shell's own limit, 1024 as a rule, is one that the program may raise.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):  # Some systems have a lower one besides.
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 @contextlib.contextmanager

@@ -137,7 +137,13 @@ class EmbeddedPostgres:
 
     def end_if_it_waits(self) -> None:
         """End the server if somebody asked it to end once everybody has left: we never do."""
-        if self._process is not None and self.is_running and self._state() == "stopping":
+        if self._process is None or not self.is_running:
+            return
+        try:
+            state = self._state()
+        except OSError:
+            return  # No file could be opened just now, say; it is looked at again.
+        if state == "stopping":
             self._process.send_signal(signal.SIGINT)
 
     async def stop(self, limit: float = _STOP_LIMIT, *, at_once: bool = False) -> None:

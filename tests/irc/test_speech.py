@@ -142,6 +142,10 @@ def test_the_settings_say_what_is_wrong_with_them() -> None:
     server = {"host": "irc.test"}
     for changes, words in (
         ({"servers": []}, "at least 1 item"),
+        ({"servers": [{"host": "irc.test:6697"}]}, "a port has a key of its own"),
+        ({"servers": [{"host": "ircs://irc.test"}]}, "'ircs://irc.test' is no host"),
+        ({"servers": [{"host": "[::1]"}]}, "is no host"),
+        ({"servers": [{"host": "irc.test "}]}, "is no host"),
         ({"nick": "1bad nick"}, "is no IRC nick"),
         ({"realname": "a\r\nQUIT"}, "line break"),
         ({"password": "a\nb"}, "line break"),
@@ -164,6 +168,7 @@ def test_settings_hide_their_secrets_and_describe_every_field() -> None:
     )
     assert "hush" not in repr(settings)
     assert settings.servers[0].address == ("x", 6697)
+    assert IrcSettings.model_validate({"servers": [{"host": "::1"}]}).servers[0].is_private
     schema = IrcSettings.model_json_schema()
     groups = [schema, *schema["$defs"].values()]
     for name, field in ((n, f) for group in groups for n, f in group["properties"].items()):

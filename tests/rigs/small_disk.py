@@ -71,3 +71,21 @@ def no_room_beyond(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@contextmanager
+def most_files(number: int) -> Iterator[None]:
+    """We, and whom we start, may have so many files open, until somebody raises it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (number, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def next_file() -> int:
+    """The number that the next file to be opened has: as many are open, or more."""
+    number = os.open(os.devnull, os.O_RDONLY)
+    os.close(number)
+    return number

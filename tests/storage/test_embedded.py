@@ -23,7 +23,7 @@ from bridge.storage.keys import DayKeys
 from bridge.storage.pool import Database
 from bridge.storage.postgres import EmbeddedPostgres
 from bridge.storage.retention import Retention
-from tests.rigs.small_disk import small_disk
+from tests.rigs.small_disk import most_files, next_file, small_disk
 
 EMBEDDED = DatabaseSettings(url="embedded")
 
@@ -159,6 +159,17 @@ async def test_a_server_that_cannot_start_again_is_tried_until_it_can(
             data.chmod(0o700)
             rows.append(await land(journal))
             assert await unfinished(journal) == rows
+
+
+async def test_a_look_at_the_server_that_no_file_is_left_for_is_put_off(state_dir: Path) -> None:
+    server = EmbeddedPostgres(state_dir)
+    await server.start()
+    try:
+        with most_files(next_file()):
+            server.end_if_it_waits()
+        assert server.is_running
+    finally:
+        await server.stop()
 
 
 async def test_a_session_that_somebody_kills_costs_a_moment(state_dir: Path) -> None:

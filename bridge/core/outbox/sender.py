@@ -9,6 +9,7 @@ from datetime import date, datetime, timedelta
 
 from bridge.core.lanes.patience import persistently
 from bridge.core.lanes.putaside import tell_forgotten
+from bridge.core.outbox.along import Along
 from bridge.core.outbox.encryption import Encryption
 from bridge.core.outbox.listings import Listings
 from bridge.core.outbox.roomlane import Pause, RoomLane
@@ -112,6 +113,7 @@ class Sender:
         self._unclaimed = Unclaimed(outbox, self._push)
         self._held = 0
         self.unwritten = Unwritten(outbox)
+        self.along = Along(intents, self._refuse_in_clear)
         self._away = False
         self._failures = 0
         self._back = asyncio.Event()
@@ -351,7 +353,7 @@ class Sender:
                     failpoint("sending")
                     lane.tried = True
                     for one in aimed:
-                        event_id = await self._intents.send(one)
+                        event_id = await self.along.send(one)
         except TemporaryFailure as error:
             lane.trouble = str(error)
             self._note_up(error)

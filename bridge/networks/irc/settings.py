@@ -72,6 +72,17 @@ class ServerSettings(_Strict):
         default=None, description="Certificates to trust instead of the system's (PEM)."
     )
 
+    @field_validator("host")
+    @classmethod
+    def _check_host(cls, value: str) -> str:
+        # One colon stands before a port; an IPv6 address has more.
+        if value.count(":") == 1 or any(one in "/[]" or one.isspace() for one in value):
+            raise ValueError(
+                f"{value!r} is no host: give its name or address alone, irc.example.org say; "
+                "a port has a key of its own, and so has tls"
+            )
+        return value
+
     @property
     def address(self) -> tuple[str, int]:
         """Host and port to connect to."""
