@@ -6,7 +6,7 @@ from bridge.networks.irc.client.client import IrcClient
 from bridge.sdk.errors import DeliveryUncertain, ModuleError, TemporaryFailure
 from tests.irc.stage import Network, message
 from tests.rigs.breaking_wire import breaking_wire
-from tests.rigs.irc_user import irc_user
+from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.scale import SCALE, chance
 
@@ -20,6 +20,12 @@ async def stay_connected(client: IrcClient) -> None:
             await client.run()
         except ModuleError:
             await asyncio.sleep(0)
+
+
+async def listen(user: IrcUser) -> None:
+    """Read whatever comes: the server puts out who does not, in a long run."""
+    while True:
+        await user.read()
 
 
 async def say_in_order(
@@ -52,11 +58,13 @@ async def test_over_broken_connections_nothing_is_lost_and_what_is_doubled_is_kn
         wire.allowance = (1500, 6000)
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(stay_connected(alice))
+            listening = tasks.create_task(listen(listener))
             async with asyncio.TaskGroup() as lanes:
                 for channel in CHANNELS:
                     lanes.create_task(say_in_order(alice, channel, texts[channel], flagged))
             wire.allowance = None
             running.cancel()
+            listening.cancel()
         await listener.sync()
     assert wire.breaks >= 3
     for channel in CHANNELS:
