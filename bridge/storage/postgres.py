@@ -94,8 +94,19 @@ class EmbeddedPostgres:
 
     @property
     def password(self) -> str:
-        """The superuser's password."""
-        return self._password_file.read_text().strip()
+        """The superuser's password. Raises ``ConfigError`` if it is not there."""
+        try:
+            password = self._password_file.read_text().strip()
+        except FileNotFoundError:
+            password = ""
+        if not password:
+            raise ConfigError(
+                f"the password of the embedded database is gone: {self._password_file} is missing "
+                "or empty. Put it back from a copy of the state_dir; without one, move the "
+                "state_dir away as a whole and `trestle restore FILE` from a backup",
+                path="state_dir",
+            )
+        return password
 
     @property
     def socket_dir(self) -> Path:

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
@@ -311,6 +311,19 @@ async def test_a_password_that_was_made_and_not_put_in_its_place_is_found(
     async with opened(state_dir) as (_, journal):
         await land(journal)
     assert password.exists()
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_text("")])
+async def test_an_owners_password_that_is_gone_is_named(
+    state_dir: Path, damage: Callable[[Path], object]
+) -> None:
+    password = state_dir / "postgres/owner.password"
+    kept = password.read_text()
+    damage(password)
+    try:
+        assert f"{password} is missing or empty" in await refusal(state_dir)
+    finally:
+        password.write_text(kept)
 
 
 async def test_passwords_that_are_damaged_are_told_as_such_and_made_anew_when_removed(
