@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import orjson
 
 from bridge.matrix.client import HomeserverClient, MatrixError, path
-from bridge.matrix.dates import SAID_AT
+from bridge.matrix.dates import is_dated
 from bridge.matrix.intents import MARK
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import EventId, RoomId, UserId
@@ -135,7 +135,7 @@ class History:
                 mark = content.get(MARK) if isinstance(content, dict) else None
                 if not isinstance(content, dict) or not isinstance(mark, str):
                     continue  # Taken back: it says neither what it was nor whose its time is.
-                if isinstance(stamp, int) and stamp < oldest and content.get(SAID_AT) != stamp:
+                if isinstance(stamp, int) and stamp < oldest and not is_dated(content, stamp):
                     return found
                 found[mark] = EventId(str(event.get("event_id")))
                 marks.append(mark)

@@ -68,7 +68,9 @@ class Late:
     """A room of a second for each event, in which much was told late or taken back."""
 
     def __init__(self, luck: random.Random, *, dates: bool) -> None:
-        """``dates``: the homeserver gives an event the time that it is asked to."""
+        """``dates``: the homeserver gives an event the time that it is asked to, in half of the
+        rooms in whole seconds only."""
+        rounds = luck.random() < 0.5
         self.since = luck.randrange(200)
         """The second from which on events are looked for, with the slack before it."""
         self.events = [event(number) for number in range(luck.randrange(200, 300))]
@@ -83,7 +85,7 @@ class Late:
                 said_at = one["origin_server_ts"] - luck.randrange(1, 10**9)
                 one["content"][SAID_AT] = said_at
                 if dates:
-                    one["origin_server_ts"] = said_at
+                    one["origin_server_ts"] = said_at - (said_at % 1000 if rounds else 0)
             elif luck.random() < 0.5:
                 one["content"][SAID_AT] = one["origin_server_ts"] - 5
             if is_gone:
