@@ -122,6 +122,8 @@ class Arrivals:
             about = event.reply_to or RemoteMessageId("")
         said_at = int(event.at.timestamp() * 1000)
         ago = self._house.clock.now().timestamp() - said_at / 1000
+        # Not an edit: clients show the latest by time, and one before it may not be dated.
+        is_dated = isinstance(event, RemoteMessage) and _LATE < ago <= _TOO_LATE
         await self._put([
             Outgoing(
                 room=self._portal.room,
@@ -138,7 +140,7 @@ class Arrivals:
                 about="" if piece else about,
                 link=link,
                 replayed=ago > _FRESH,
-                said_at=said_at if _LATE < ago <= _TOO_LATE else None,
+                said_at=said_at if is_dated else None,
             )
             for piece, content in enumerate(contents)
         ], event.sender)  # fmt: skip
