@@ -81,10 +81,11 @@ class History:
 
         It is read no further than to an event of which ``were_sent`` says that it was there before
         ``since``, or whose own time is before that: our own users' times are the homeserver's, so
-        they may be believed. But for those that we gave it: what was told late bears the time at
-        which it was said (``Outgoing.said_at``), however new it is in the room. Its content says
-        so, as long as it was not taken back; so only an event whose content is whole, and says no
-        such time, ends the search. Raises ``TemporaryFailure``.
+        they may be believed. But for those that we gave it: a message that was told late bears the
+        time at which it was said (``Outgoing.said_at``), however new it is in the room. Its
+        content says so, as long as it was not taken back; so a message ends the search only if its
+        content is whole and says no such time, or if one of us took it back before ``since``.
+        Raises ``TemporaryFailure``.
         """
         wanted: dict[str, Any] = {"not_types": ["m.room.member"]}
         if 0 < len(senders) <= _MOST_SENDERS:
@@ -131,18 +132,37 @@ class History:
             for event in page.events:
                 if not self._is_ours(str(event.get("sender"))) and not self._is_double(event):
                     continue  # Others' times and marks are whatever they like.
-                content, stamp = event.get("content"), event.get("origin_server_ts")
-                mark = content.get(MARK) if isinstance(content, dict) else None
-                if not isinstance(content, dict) or not isinstance(mark, str):
-                    continue  # Taken back: it says neither what it was nor whose its time is.
-                if isinstance(stamp, int) and stamp < oldest and not is_dated(content, stamp):
+                if self._was_there(event, oldest):
                     return found
-                found[mark] = EventId(str(event.get("event_id")))
-                marks.append(mark)
+                content = event.get("content")
+                mark = content.get(MARK) if isinstance(content, dict) else None
+                if isinstance(mark, str):
+                    found[mark] = EventId(str(event.get("event_id")))
+                    marks.append(mark)
             if not page.before or (marks and were_sent and await were_sent(marks)):
                 break
             page = await self._page(room, reader, wanted, page.before)
         return found
+
+    def _was_there(self, event: Mapping[str, Any], oldest: float) -> bool:
+        """Whether an event of ours was surely there before, by a time that we did not give."""
+        unsigned, content = event.get("unsigned"), event.get("content")
+        because = unsigned.get("redacted_because") if isinstance(unsigned, dict) else None
+        if (
+            isinstance(because, dict)
+            and self._is_ours(str(because.get("sender")))
+            and self._was_there(because, oldest)
+        ):
+            return True  # It is older than what took it back.
+        stamp = event.get("origin_server_ts")
+        if not isinstance(stamp, int) or stamp >= oldest:
+            return False
+        if event.get("type") != "m.room.message" or "state_key" in event:
+            return True
+        # Without a mark it was taken back, and no longer says whose its time is.
+        if not isinstance(content, dict) or not isinstance(content.get(MARK), str):
+            return False
+        return not is_dated(content, stamp)
 
     async def _page(self, room: RoomId, user: UserId, wanted: str, before: str) -> Page | None:
         query = {"dir": "b", "limit": "100", "filter": wanted}

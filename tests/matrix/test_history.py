@@ -27,8 +27,8 @@ def event(number: int) -> dict[str, Any]:
     """The bot's, one each second."""
     at = NOW + timedelta(seconds=number)
     return {
-        "event_id": f"$e{number}", "sender": BOT, "content": {MARK: f"t{number}"},
-        "origin_server_ts": int(at.timestamp() * 1000),
+        "event_id": f"$e{number}", "type": "m.room.message", "sender": BOT,
+        "content": {MARK: f"t{number}"}, "origin_server_ts": int(at.timestamp() * 1000),
     }  # fmt: skip
 
 
@@ -64,6 +64,15 @@ async def test_it_is_read_to_what_was_answered_before_all_that_waits_or_to_its_t
         assert len(asked) == 9
 
 
+RULES: list[dict[str, Any]] = [
+    {"type": "m.room.power_levels", "state_key": "", "content": {}},
+    {"type": "m.room.message", "state_key": "", "content": {}},
+    {"type": "m.room.redaction", "content": {"reason": "spam"}},
+    {"type": "m.reaction", "content": {}},
+]
+"""What is never told late; the last was taken back."""
+
+
 class Late:
     """A room of a second for each event, in which much was told late or taken back."""
 
@@ -79,7 +88,13 @@ class Late:
         self.left: dict[str, str] = {}
         """What is there of what came since then, by its mark."""
         late, gone = luck.choice((0.0, 0.3, 0.9, 1.0)), luck.choice((0.0, 0.3, 0.9))
+        ruled = luck.choice((0.0, 0.0, 0.02))
         for number, one in enumerate(self.events):
+            if luck.random() < ruled:
+                one.update(luck.choice(RULES))
+                if number < self.since:
+                    self.last_sure = number
+                continue
             is_late, is_gone = luck.random() < late, luck.random() < gone
             if is_late:
                 said_at = one["origin_server_ts"] - luck.randrange(1, 10**9)
@@ -90,6 +105,12 @@ class Late:
                 one["content"][SAID_AT] = one["origin_server_ts"] - 5
             if is_gone:
                 one["content"] = {}
+                by, gone_at = luck.choice((BOT, "@mod:test.example")), number + luck.randrange(100)
+                because = event(gone_at) | {"sender": by, "type": "m.room.redaction"}
+                if luck.random() < 0.1:
+                    one["unsigned"] = {"redacted_because": because}
+                    if by == BOT and gone_at < self.since:
+                        self.last_sure = number
             elif number >= self.since:
                 self.left[f"t{number}"] = f"$e{number}"
             elif not (is_late and dates):
