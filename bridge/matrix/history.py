@@ -75,9 +75,10 @@ class History:
     ) -> dict[str, EventId]:  # fmt: skip
         """The events that our users sent into the room since then, by transaction id.
 
-        ``readers`` are tried in turn; nothing is found if none of them may see the room. The last
-        is one who is there for as long as any of us, and reads it if that is so now: the others
-        may see only what was said while they were in the room. No ``senders`` is all of them.
+        Each of ``readers`` may see only what was said while they were in the room. The last is the
+        most likely to see all of it, and reads it alone if it surely has been there since then;
+        else all of them read it. Nothing is found if none of them may see the room. No ``senders``
+        is all of them.
 
         It is read no further than to an event of which ``were_sent`` says that it was there before
         ``since``, or whose own time is before that: our own users' times are the homeserver's, so
@@ -93,15 +94,19 @@ class History:
         spelled = orjson.dumps(wanted).decode()
         oldest = (since - _SLACK).timestamp() * 1000
         *others, last = readers
-        is_there = await self._tried(self._is_in(room, last)) if others else None
-        for reader in (last, *others) if is_there else readers:
+        asked = self._is_in_since(room, last, oldest) if others else None
+        sees_all = asked is not None and await self._tried(asked)
+        found: dict[str, EventId] = {}
+        for reader in (last, *others) if sees_all else readers:
             page = await self._tried(self._page(room, reader, spelled, ""))
             if page is not None:
                 try:
-                    return await self._collect(room, reader, spelled, page, oldest, were_sent)
+                    found |= await self._collect(room, reader, spelled, page, oldest, were_sent)
                 except MatrixError as error:
                     raise TemporaryFailure(f"a room cannot be read back: {error}") from error
-        return {}
+                if sees_all:
+                    break
+        return found
 
     async def _tried(self, asked: Awaitable[T]) -> T | None:
         """What it gives; None if it is refused to the reader, who has no account yet, say.
@@ -116,9 +121,14 @@ class History:
                 raise TemporaryFailure(f"a room cannot be read back: {error}") from error
             return None
 
-    async def _is_in(self, room: RoomId, user: UserId) -> bool:
+    async def _is_in_since(self, room: RoomId, user: UserId, oldest: float) -> bool:
+        """Whether the user has surely been in the room since then, and not been out of it."""
         place = path("v3", "rooms", room, "state", "m.room.member", user)
-        return (await self._client.request("GET", place, user=user)).get("membership") == "join"
+        member = await self._client.request("GET", place, user=user, query={"format": "event"})
+        content, stamp = member.get("content"), member.get("origin_server_ts")
+        is_in = isinstance(content, dict) and content.get("membership") == "join"
+        # A newer one may be of another name only; a homeserver may tell the content alone.
+        return is_in and isinstance(stamp, int) and stamp < oldest
 
     async def _collect(
         self, room: RoomId, reader: UserId, wanted: str, page: Page | None, oldest: float,

@@ -20,6 +20,7 @@ from tests.rigs.scale import SCALE, chance
 from tests.rigs.scripted_homeserver import Answer, Asked, Rule, refuse, scripted_homeserver
 
 BOT, ROOM = UserId("@bot:test.example"), RoomId("!room:test.example")
+GHOSTS = [UserId("@_trestle_irc_ann:test.example"), UserId("@_trestle_irc_bob:test.example")]
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 
 
@@ -148,6 +149,44 @@ async def test_what_was_told_late_or_taken_back_ends_no_search_whatever_time_it_
             assert found.items() >= room.left.items(), number
             # No further than to what surely came before.
             assert all(int(mark[1:]) > room.last_sure for mark in found), number
+
+
+@pytest.mark.parametrize(
+    ("joined", "read_by"),
+    [
+        ({"origin_server_ts": event(-1)["origin_server_ts"]}, [BOT]),
+        ({"origin_server_ts": event(1)["origin_server_ts"]}, [*GHOSTS, BOT]),
+        ({}, [*GHOSTS, BOT]),
+        (None, [*GHOSTS, BOT]),
+    ],
+)
+async def test_where_the_bot_was_out_of_the_room_meanwhile_the_others_read_it_too(
+    joined: dict[str, Any] | None, read_by: list[UserId]
+) -> None:
+    read: list[str] = []
+
+    def see(one: Asked) -> Answer | None:
+        if one.parts[-1] == "messages":
+            read.append(one.user)
+            if one.user == GHOSTS[0]:
+                return refuse(403, "M_FORBIDDEN")  # It has left, and sees nothing.
+            number = [*GHOSTS, BOT].index(UserId(one.user))
+            return Answer(content={"chunk": [event(number)]})
+        if joined is None:
+            return refuse(403, "M_FORBIDDEN")
+        assert one.parts[-2:] == ("m.room.member", BOT)
+        return Answer(content={"content": {"membership": "join"}} | joined)
+
+    async with (
+        scripted_homeserver() as homeserver,
+        HomeserverClient(homeserver.url, Secret("token")) as client,
+    ):
+        homeserver.rules.append(see)
+        history = History(client, lambda user: user in {*GHOSTS, BOT})
+        since = NOW + timedelta(minutes=10)
+        found = await history.find_ours(ROOM, [*GHOSTS, BOT], [], since)
+        assert read == read_by
+        assert set(found) == ({"t2"} if read_by == [BOT] else {"t1", "t2"})
 
 
 @pytest.mark.parametrize("answer", [Answer(404), Answer(403), refuse(401, "M_UNKNOWN_TOKEN")])
