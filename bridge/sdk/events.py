@@ -149,7 +149,7 @@ class RemoteMessage:
     kind: MessageKind
     body: Rich
     at: datetime
-    """When it was said there, however late it came."""
+    """When it was said there, however late it came (``late``)."""
     part: int = 0
     reply_to: RemoteMessageId | None = None
     """The message answered, of either side."""
