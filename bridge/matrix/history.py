@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import orjson
 
 from bridge.matrix.client import HomeserverClient, MatrixError, path
-from bridge.matrix.dates import SAID_AT
+from bridge.matrix.dates import is_dated
 from bridge.matrix.intents import MARK
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import EventId, RoomId, UserId
@@ -75,16 +75,18 @@ class History:
     ) -> dict[str, EventId]:  # fmt: skip
         """The events that our users sent into the room since then, by transaction id.
 
-        ``readers`` are tried in turn; nothing is found if none of them may see the room. The last
-        is one who is there for as long as any of us, and reads it if that is so now: the others
-        may see only what was said while they were in the room. No ``senders`` is all of them.
+        Each of ``readers`` may see only what was said while they were in the room. The last is the
+        most likely to see all of it, and reads it alone if it surely has been there since then;
+        else all of them read it. Nothing is found if none of them may see the room. No ``senders``
+        is all of them.
 
         It is read no further than to an event of which ``were_sent`` says that it was there before
         ``since``, or whose own time is before that: our own users' times are the homeserver's, so
-        they may be believed. But for those that we gave it: what was told late bears the time at
-        which it was said (``Outgoing.said_at``), however new it is in the room. Its content says
-        so, as long as it was not taken back; so only an event whose content is whole, and says no
-        such time, ends the search. Raises ``TemporaryFailure``.
+        they may be believed. But for those that we gave it: a message that was told late bears the
+        time at which it was said (``Outgoing.said_at``), however new it is in the room. Its
+        content says so, as long as it was not taken back; so a message ends the search only if its
+        content is whole and says no such time, or if one of us took it back before ``since``.
+        Raises ``TemporaryFailure``.
         """
         wanted: dict[str, Any] = {"not_types": ["m.room.member"]}
         if 0 < len(senders) <= _MOST_SENDERS:
@@ -92,15 +94,19 @@ class History:
         spelled = orjson.dumps(wanted).decode()
         oldest = (since - _SLACK).timestamp() * 1000
         *others, last = readers
-        is_there = await self._tried(self._is_in(room, last)) if others else None
-        for reader in (last, *others) if is_there else readers:
+        asked = self._is_in_since(room, last, oldest) if others else None
+        sees_all = asked is not None and await self._tried(asked)
+        found: dict[str, EventId] = {}
+        for reader in (last, *others) if sees_all else readers:
             page = await self._tried(self._page(room, reader, spelled, ""))
             if page is not None:
                 try:
-                    return await self._collect(room, reader, spelled, page, oldest, were_sent)
+                    found |= await self._collect(room, reader, spelled, page, oldest, were_sent)
                 except MatrixError as error:
                     raise TemporaryFailure(f"a room cannot be read back: {error}") from error
-        return {}
+                if sees_all:
+                    break
+        return found
 
     async def _tried(self, asked: Awaitable[T]) -> T | None:
         """What it gives; None if it is refused to the reader, who has no account yet, say.
@@ -115,9 +121,14 @@ class History:
                 raise TemporaryFailure(f"a room cannot be read back: {error}") from error
             return None
 
-    async def _is_in(self, room: RoomId, user: UserId) -> bool:
+    async def _is_in_since(self, room: RoomId, user: UserId, oldest: float) -> bool:
+        """Whether the user has surely been in the room since then, and not been out of it."""
         place = path("v3", "rooms", room, "state", "m.room.member", user)
-        return (await self._client.request("GET", place, user=user)).get("membership") == "join"
+        member = await self._client.request("GET", place, user=user, query={"format": "event"})
+        content, stamp = member.get("content"), member.get("origin_server_ts")
+        is_in = isinstance(content, dict) and content.get("membership") == "join"
+        # A newer one may be of another name only; a homeserver may tell the content alone.
+        return is_in and isinstance(stamp, int) and stamp < oldest
 
     async def _collect(
         self, room: RoomId, reader: UserId, wanted: str, page: Page | None, oldest: float,
@@ -131,18 +142,37 @@ class History:
             for event in page.events:
                 if not self._is_ours(str(event.get("sender"))) and not self._is_double(event):
                     continue  # Others' times and marks are whatever they like.
-                content, stamp = event.get("content"), event.get("origin_server_ts")
-                mark = content.get(MARK) if isinstance(content, dict) else None
-                if not isinstance(content, dict) or not isinstance(mark, str):
-                    continue  # Taken back: it says neither what it was nor whose its time is.
-                if isinstance(stamp, int) and stamp < oldest and content.get(SAID_AT) != stamp:
+                if self._was_there(event, oldest):
                     return found
-                found[mark] = EventId(str(event.get("event_id")))
-                marks.append(mark)
+                content = event.get("content")
+                mark = content.get(MARK) if isinstance(content, dict) else None
+                if isinstance(mark, str):
+                    found[mark] = EventId(str(event.get("event_id")))
+                    marks.append(mark)
             if not page.before or (marks and were_sent and await were_sent(marks)):
                 break
             page = await self._page(room, reader, wanted, page.before)
         return found
+
+    def _was_there(self, event: Mapping[str, Any], oldest: float) -> bool:
+        """Whether an event of ours was surely there before, by a time that we did not give."""
+        unsigned, content = event.get("unsigned"), event.get("content")
+        because = unsigned.get("redacted_because") if isinstance(unsigned, dict) else None
+        if (
+            isinstance(because, dict)
+            and self._is_ours(str(because.get("sender")))
+            and self._was_there(because, oldest)
+        ):
+            return True  # It is older than what took it back.
+        stamp = event.get("origin_server_ts")
+        if not isinstance(stamp, int) or stamp >= oldest:
+            return False
+        if event.get("type") != "m.room.message" or "state_key" in event:
+            return True
+        # Without a mark it was taken back, and no longer says whose its time is.
+        if not isinstance(content, dict) or not isinstance(content.get(MARK), str):
+            return False
+        return not is_dated(content, stamp)
 
     async def _page(self, room: RoomId, user: UserId, wanted: str, before: str) -> Page | None:
         query = {"dir": "b", "limit": "100", "filter": wanted}

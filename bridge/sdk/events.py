@@ -149,8 +149,7 @@ class RemoteMessage:
     kind: MessageKind
     body: Rich
     at: datetime
-    """When it was said there, however late it came: after more than a few minutes it bears that
-    time in Matrix, too."""
+    """When it was said there, however late it came (``late``)."""
     part: int = 0
     reply_to: RemoteMessageId | None = None
     """The message answered, of either side."""
@@ -159,6 +158,10 @@ class RemoteMessage:
     direct: bool = False
     """Said to this login alone: the chat is the one with the sender, and has the sender's id. The
     core makes a room for it if there is none, or refuses it."""
+    late: bool = False
+    """Said before and told only now, as by a network that tells what was missed: unless it was
+    said more than a week ago, it bears in Matrix the time at which it was said (``at``), where the
+    homeserver lets us say it. Do not conclude it from ``at``: a network's clock may be slow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

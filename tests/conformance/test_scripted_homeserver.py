@@ -101,6 +101,8 @@ async def live(asking: Asking, name: str) -> None:
         await ask("PUT", *topic, content={"topic": "walks"})
         await ask("GET", "rooms", room, "state", "m.room.join_rules", "")
         await ask("GET", "rooms", room, "state")
+        await ask("GET", "rooms", room, "state", "m.room.member", bob, format="event")
+        await ask("GET", "rooms", room, "state", "m.room.member", bob)
         there = [await ask("GET", "rooms", room, "joined_members")]
         await ask("POST", "rooms", room, "leave", content={}, user=bob)
         there.append(await ask("GET", "rooms", room, "joined_members"))

@@ -140,7 +140,7 @@ async def test_what_was_said_after_somebody_had_left_is_found_though_they_cannot
 async def tell(vivid: Vivid, number: int, begun: datetime) -> None:
     """Have the network tell late what was said then."""
     message = vivid.message("Bob", f"late {number}", f"line {number}")
-    await vivid.receive(replace(message, at=begun + timedelta(milliseconds=number)))
+    await vivid.receive(replace(message, at=begun + timedelta(milliseconds=number), late=True))
 
 
 def bob_said(alice: MatrixUser, room: str) -> list[dict[str, Any]]:

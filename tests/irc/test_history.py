@@ -78,6 +78,7 @@ async def test_the_gap_is_filled_in_order_and_nothing_is_told_twice() -> None:
             await host.wait_for(RemoteMessage, 4)
             assert host.texts == ["bob: one", "bob: two", "bob: three", "bob: now"]
             assert [one.id for one in host.of(RemoteMessage)] == ["m11", "m12", "m13", "m14"]
+            assert [one.late for one in host.of(RemoteMessage)] == [True] * 3 + [False]
             told = (one for one in host.events if not isinstance(one, RemoteRanks | RemoteShutOut))
             kinds = [type(one).__name__ for one in told]
             assert kinds[3:] == ["RemoteMembers", "RemoteMessage", "RemoteRename"]

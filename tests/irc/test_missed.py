@@ -97,6 +97,7 @@ async def test_what_was_said_to_a_person_meanwhile_comes_before_what_is_said_now
             peer.say(*page("bob", said(20, "now")))
             await host.wait_for(RemoteMessage, 4)
             assert texts(host)[3:] == ["bob m20 now"]
+            assert [one.late for one in host.of(RemoteMessage)] == [True] * 3 + [False]
         # All of it is heard: the next time it is asked for what comes after that.
         async with signed_in(server, network) as (peer, host):
             await peer.expect(f"CHATHISTORY TARGETS timestamp={at(20)} ")

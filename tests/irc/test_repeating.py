@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from bridge.sdk.events import RemoteMembers, RemoteMessage
 from tests.irc.histories import at
-from tests.irc.stage import Host, Network, chat, listening, message, running, synced
+from tests.irc.stage import Host, Network, chat, listening, message, running, speaking, synced
 from tests.rigs.inspircd import run_inspircd
 from tests.rigs.irc_user import irc_user
 from tests.rigs.scripted_irc import scripted_server
@@ -77,3 +77,30 @@ async def test_what_is_repeated_later_or_without_an_end_is_not_told_again() -> N
             await synced(peer)
             await host.wait_for(RemoteMessage, 3)
             assert host.texts == ["bob: missed", "bob: missed, too", "bob: now"]
+
+
+async def test_what_is_said_now_is_not_told_late_however_slow_the_clock_of_a_server() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port)
+        async with listening(server, network, capabilities=CAPABILITIES) as (_, host, peer, _):
+            peer.say(
+                said(10, "now"), ":irc.test BATCH +p znc.in/playback #room",
+                said(9, "before", ";batch=p"), ":irc.test BATCH -p", said(11, "now again"),
+            )  # fmt: skip
+            heard = await host.wait_for(RemoteMessage, 3)
+            assert host.texts == ["bob: now", "bob: before", "bob: now again"]
+            assert [one.late for one in heard] == [False, True, False]
+
+
+async def test_what_a_bouncer_says_again_to_a_person_is_told_late() -> None:
+    async with (
+        scripted_server() as server,
+        speaking(server, Network(server.port), capabilities=CAPABILITIES) as (_, host, peer, _),
+    ):
+        peer.say(
+            ":irc.test BATCH +p znc.in/playback Alice",
+            f"@time={at(9)};batch=p :bob!b@h PRIVMSG Alice :before", ":irc.test BATCH -p",
+            f"@time={at(10)} :bob!b@h PRIVMSG Alice :now",
+        )  # fmt: skip
+        heard = await host.wait_for(RemoteMessage, 2)
+        assert [one.late for one in heard] == [True, False]

@@ -20,6 +20,7 @@ from tests.rigs.scale import SCALE, chance
 from tests.rigs.scripted_homeserver import Answer, Asked, Rule, refuse, scripted_homeserver
 
 BOT, ROOM = UserId("@bot:test.example"), RoomId("!room:test.example")
+GHOSTS = [UserId("@_trestle_irc_ann:test.example"), UserId("@_trestle_irc_bob:test.example")]
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 
 
@@ -27,8 +28,8 @@ def event(number: int) -> dict[str, Any]:
     """The bot's, one each second."""
     at = NOW + timedelta(seconds=number)
     return {
-        "event_id": f"$e{number}", "sender": BOT, "content": {MARK: f"t{number}"},
-        "origin_server_ts": int(at.timestamp() * 1000),
+        "event_id": f"$e{number}", "type": "m.room.message", "sender": BOT,
+        "content": {MARK: f"t{number}"}, "origin_server_ts": int(at.timestamp() * 1000),
     }  # fmt: skip
 
 
@@ -64,11 +65,22 @@ async def test_it_is_read_to_what_was_answered_before_all_that_waits_or_to_its_t
         assert len(asked) == 9
 
 
+RULES: list[dict[str, Any]] = [
+    {"type": "m.room.power_levels", "state_key": "", "content": {}},
+    {"type": "m.room.message", "state_key": "", "content": {}},
+    {"type": "m.room.redaction", "content": {"reason": "spam"}},
+    {"type": "m.reaction", "content": {}},
+]
+"""What is never told late; the last was taken back."""
+
+
 class Late:
     """A room of a second for each event, in which much was told late or taken back."""
 
     def __init__(self, luck: random.Random, *, dates: bool) -> None:
-        """``dates``: the homeserver gives an event the time that it is asked to."""
+        """``dates``: the homeserver gives an event the time that it is asked to, in half of the
+        rooms in whole seconds only."""
+        rounds = luck.random() < 0.5
         self.since = luck.randrange(200)
         """The second from which on events are looked for, with the slack before it."""
         self.events = [event(number) for number in range(luck.randrange(200, 300))]
@@ -77,17 +89,29 @@ class Late:
         self.left: dict[str, str] = {}
         """What is there of what came since then, by its mark."""
         late, gone = luck.choice((0.0, 0.3, 0.9, 1.0)), luck.choice((0.0, 0.3, 0.9))
+        ruled = luck.choice((0.0, 0.0, 0.02))
         for number, one in enumerate(self.events):
+            if luck.random() < ruled:
+                one.update(luck.choice(RULES))
+                if number < self.since:
+                    self.last_sure = number
+                continue
             is_late, is_gone = luck.random() < late, luck.random() < gone
             if is_late:
                 said_at = one["origin_server_ts"] - luck.randrange(1, 10**9)
                 one["content"][SAID_AT] = said_at
                 if dates:
-                    one["origin_server_ts"] = said_at
+                    one["origin_server_ts"] = said_at - (said_at % 1000 if rounds else 0)
             elif luck.random() < 0.5:
                 one["content"][SAID_AT] = one["origin_server_ts"] - 5
             if is_gone:
                 one["content"] = {}
+                by, gone_at = luck.choice((BOT, "@mod:test.example")), number + luck.randrange(100)
+                because = event(gone_at) | {"sender": by, "type": "m.room.redaction"}
+                if luck.random() < 0.1:
+                    one["unsigned"] = {"redacted_because": because}
+                    if by == BOT and gone_at < self.since:
+                        self.last_sure = number
             elif number >= self.since:
                 self.left[f"t{number}"] = f"$e{number}"
             elif not (is_late and dates):
@@ -125,6 +149,44 @@ async def test_what_was_told_late_or_taken_back_ends_no_search_whatever_time_it_
             assert found.items() >= room.left.items(), number
             # No further than to what surely came before.
             assert all(int(mark[1:]) > room.last_sure for mark in found), number
+
+
+@pytest.mark.parametrize(
+    ("joined", "read_by"),
+    [
+        ({"origin_server_ts": event(-1)["origin_server_ts"]}, [BOT]),
+        ({"origin_server_ts": event(1)["origin_server_ts"]}, [*GHOSTS, BOT]),
+        ({}, [*GHOSTS, BOT]),
+        (None, [*GHOSTS, BOT]),
+    ],
+)
+async def test_where_the_bot_was_out_of_the_room_meanwhile_the_others_read_it_too(
+    joined: dict[str, Any] | None, read_by: list[UserId]
+) -> None:
+    read: list[str] = []
+
+    def see(one: Asked) -> Answer | None:
+        if one.parts[-1] == "messages":
+            read.append(one.user)
+            if one.user == GHOSTS[0]:
+                return refuse(403, "M_FORBIDDEN")  # It has left, and sees nothing.
+            number = [*GHOSTS, BOT].index(UserId(one.user))
+            return Answer(content={"chunk": [event(number)]})
+        if joined is None:
+            return refuse(403, "M_FORBIDDEN")
+        assert one.parts[-2:] == ("m.room.member", BOT)
+        return Answer(content={"content": {"membership": "join"}} | joined)
+
+    async with (
+        scripted_homeserver() as homeserver,
+        HomeserverClient(homeserver.url, Secret("token")) as client,
+    ):
+        homeserver.rules.append(see)
+        history = History(client, lambda user: user in {*GHOSTS, BOT})
+        since = NOW + timedelta(minutes=10)
+        found = await history.find_ours(ROOM, [*GHOSTS, BOT], [], since)
+        assert read == read_by
+        assert set(found) == ({"t2"} if read_by == [BOT] else {"t1", "t2"})
 
 
 @pytest.mark.parametrize("answer", [Answer(404), Answer(403), refuse(401, "M_UNKNOWN_TOKEN")])

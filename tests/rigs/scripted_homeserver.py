@@ -255,16 +255,25 @@ class ScriptedHomeserver:
                 return Answer(content={"chunk": self._chunk(room)})
             case "GET", ["joined_members"]:
                 return Answer(content={"joined": {user: {} for user in members}})
-            case "GET", ["state", "m.room.join_rules", ""] if room in self.public:
-                return Answer(content={"join_rule": "public"})
-            case "GET", ["state"]:
-                return Answer(content=[_membership(user) for user in members])
-            case "GET", ["state", *_]:
-                return refuse(404, "M_NOT_FOUND")
+            case "GET", ["state", *which]:
+                return self._state(asked, room, which)
             case "GET", ["aliases"]:
                 names = [alias for alias, leads_to in self.aliases.items() if leads_to == room]
                 return Answer(content={"aliases": names})
         return OK
+
+    def _state(self, asked: Asked, room: str, which: list[str]) -> Answer:
+        match which:
+            case []:
+                return Answer(content=[_membership(user) for user in self.rooms[room]])
+            case ["m.room.join_rules", ""] if room in self.public:
+                return Answer(content={"join_rule": "public"})
+            case ["m.room.member", user] if user in self.rooms[room]:
+                # As if they had been there from the first.
+                member = _membership(user) | {"origin_server_ts": 0}
+                is_whole = asked.query.get("format") == "event"
+                return Answer(content=member if is_whole else member["content"])
+        return refuse(404, "M_NOT_FOUND")
 
     def take(self, asked: Asked) -> None:
         """Put the event into the room, whatever is answered."""

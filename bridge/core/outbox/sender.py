@@ -465,7 +465,7 @@ class Sender:
         senders = await self._outbox.senders_waiting(lane.room)
         if any(one.outgoing.double for one in lane.queue):
             senders = []  # Real people are among them; so all are looked at.
-        # The bot comes last: it reads where it is, but thrown out it sees the room as it was then.
+        # The bot comes last: as a rule it has been there all the time.
         waiting = list(dict.fromkeys(one.outgoing.user for one in lane.queue))
         readers = [*waiting[:3], self._bot]
         since = min(one.received_at for one in lane.queue)

@@ -38,11 +38,10 @@ _LONGEST_KEY = 100
 _LONGEST_TYPING = 30.0
 _FRESH = 24 * 3600.0
 """Seconds from when something was said until it counts as replayed."""
-_LATE, _TOO_LATE = 300.0, 7 * 24 * 3600.0
-"""So many seconds after it was said what is told bears in Matrix the time at which it was said.
-Before that it merely waited a moment, or a network's clock is not ours. After it that may be a
-mistake, and some homeservers would seem to have had it for longer than what crosses to another
-network (``intake.routes``)."""
+_TOO_LATE = 7 * 24 * 3600.0
+"""Seconds after which what is told late no longer bears in Matrix the time at which it was said:
+that may be a mistake, and some homeservers would seem to have had it for longer than what crosses
+to another network (``intake.routes``)."""
 _SHORT = 100
 """Characters of a changed message that clients show which know no edits."""
 
@@ -122,6 +121,9 @@ class Arrivals:
             about = event.reply_to or RemoteMessageId("")
         said_at = int(event.at.timestamp() * 1000)
         ago = self._house.clock.now().timestamp() - said_at / 1000
+        # Not an edit: clients show the latest by time, and one before it may not be dated.
+        is_late = isinstance(event, RemoteMessage) and event.late
+        is_dated = is_late and 0 < ago <= _TOO_LATE
         await self._put([
             Outgoing(
                 room=self._portal.room,
@@ -138,7 +140,7 @@ class Arrivals:
                 about="" if piece else about,
                 link=link,
                 replayed=ago > _FRESH,
-                said_at=said_at if _LATE < ago <= _TOO_LATE else None,
+                said_at=said_at if is_dated else None,
             )
             for piece, content in enumerate(contents)
         ], event.sender)  # fmt: skip

@@ -19,6 +19,7 @@ from bridge.networks.irc.network.history import Heard, History, Mark, Put
 from bridge.networks.irc.network.network import Network
 from bridge.networks.irc.protocol import replies
 from bridge.networks.irc.protocol.acts import is_typing, read_act, read_answered, read_typing
+from bridge.networks.irc.protocol.batches import is_told_late
 from bridge.networks.irc.protocol.multiline import Assembler
 from bridge.networks.irc.protocol.times import read_past
 from bridge.networks.irc.wire import Incoming, Source
@@ -201,6 +202,7 @@ class Ears:
             at=at,
             reply_to=RemoteMessageId(answered) if answered else None,
             profile=profile,
+            late=is_told_late(message),
         )
 
     def _find_person(self, chat: RemoteChat, nick: str) -> Mention | None:

@@ -13,6 +13,7 @@ from bridge.networks.irc.private.lookout import Lookout
 from bridge.networks.irc.private.partners import Partner, Partners
 from bridge.networks.irc.protocol import replies
 from bridge.networks.irc.protocol.acts import is_typing, read_act, read_answered, read_typing
+from bridge.networks.irc.protocol.batches import is_told_late
 from bridge.networks.irc.protocol.times import read_past
 from bridge.networks.irc.wire import Incoming, Source, cut
 from bridge.sdk.commands import as_typed
@@ -98,7 +99,7 @@ class Whispers:
         return RemoteMessage(
             chat=chat, id=self._network.id_of(message), sender=user, kind=kind, body=body,
             at=read_past(message, self._now()) or self._now(), direct=True,
-            reply_to=RemoteMessageId(answered) if answered else None,
+            reply_to=RemoteMessageId(answered) if answered else None, late=is_told_late(message),
         )  # fmt: skip
 
     def _invitation(self, channel: str) -> tuple[MessageKind, Rich] | None:

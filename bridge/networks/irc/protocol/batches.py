@@ -43,10 +43,15 @@ class Batches:
         return replace(message, batch=begun)
 
 
+def is_told_late(message: Incoming) -> bool:
+    """Whether a line is in a group of what was said before, whatever time it has."""
+    return message.is_replayed or (message.batch is not None and message.batch.kind == PLAYBACK)
+
+
 def is_playback(message: Incoming, since: datetime | None) -> bool:
     """Whether a line may be one that a bouncer says again to who comes: in a group of such lines,
     or with a time when it was said that is well before ``since``; without that, with any."""
-    if message.is_replayed or (message.batch is not None and message.batch.kind == PLAYBACK):
+    if is_told_late(message):
         return True
     if message.command not in SPEAKING or "time" not in message.tags:
         return False
