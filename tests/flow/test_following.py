@@ -334,26 +334,5 @@ async def test_a_bridge_goes_along_where_both_rooms_say_so_and_into_no_strangers
     assert [door.portal.room for door in app.parts.portals.all] == [new]
 
 
-async def test_what_is_said_while_a_bridge_goes_along_is_said_in_the_new_room(
-    town: Town, irc: IrcServer, app: App
-) -> None:
-    alice = await town.person("alice")
-    async with irc_user(irc.port, "carl") as carl:
-        await carl.join("#quay")
-        room = RoomId(await bridge(alice, "#quay"))
-        carl.say("PRIVMSG #quay :in the old one")
-        await alice.wait_for_text(room, "in the old one")
-        (door,) = app.parts.portals.in_room(room)
-        async with app.parts.plumbing.holding(door):  # It does not hear of the tombstone yet.
-            upgraded = await alice.call("POST", f"v3/rooms/{room}/upgrade", {"new_version": "12"})
-            carl.say(*(f"PRIVMSG #quay :meanwhile {number}" for number in range(3)))
-            lanes = app.parts.sender.standing
-            await wait_until(lambda: any("taking its place" in one.trouble for one in lanes()))
-        new = str(upgraded["replacement_room"])
-        await alice.wait_for_text(new, "meanwhile 2")
-        said = [event["content"]["body"] for event in alice.heard(new, ghost("carl"))]
-        assert said == ["meanwhile 0", "meanwhile 1", "meanwhile 2"]
-
-
 async def kick(person: MatrixUser, room: str, how: str, whom: str, **more: str) -> None:
     await person.call("POST", f"v3/rooms/{room}/{how}", {"user_id": whom, **more})

@@ -9,7 +9,6 @@ from datetime import date, datetime, timedelta
 
 from bridge.core.lanes.patience import persistently
 from bridge.core.lanes.putaside import tell_forgotten
-from bridge.core.outbox.along import Along
 from bridge.core.outbox.encryption import Encryption
 from bridge.core.outbox.listings import Listings
 from bridge.core.outbox.roomlane import Pause, RoomLane
@@ -113,7 +112,6 @@ class Sender:
         self._unclaimed = Unclaimed(outbox, self._push)
         self._held = 0
         self.unwritten = Unwritten(outbox)
-        self.along = Along(intents, self._refuse_in_clear)
         self._away = False
         self._failures = 0
         self._back = asyncio.Event()
@@ -353,7 +351,7 @@ class Sender:
                     failpoint("sending")
                     lane.tried = True
                     for one in aimed:
-                        event_id = await self.along.send(one)
+                        event_id = await self._intents.send(one)
         except TemporaryFailure as error:
             lane.trouble = str(error)
             self._note_up(error)

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence, Set
-from datetime import datetime, timedelta
 
 from bridge.core.lanes.lane import Item
 from bridge.core.outbox.outgoing import once
@@ -14,13 +13,10 @@ from bridge.core.traffic.doorway import Doorway
 from bridge.core.traffic.telling import tell
 from bridge.matrix.client import MatrixError, failure_of, heed_token
 from bridge.model import Outgoing, SendKind
-from bridge.sdk.errors import PermanentFailure, TemporaryFailure
+from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import RoomId, UserId
 
 log = logging.getLogger(__name__)
-
-_PATIENCE = timedelta(minutes=1)
-"""For so long a bridge may still go along: the tombstone reaches us a little later."""
 
 
 class Upgrades:
@@ -42,11 +38,8 @@ class Upgrades:
         self._move_in = move_in
         self._moving: set[tuple[int, RoomId]] = set()
         """By portal and old room: the moves of this process that are not finished."""
-        self._refused: dict[RoomId, datetime] = {}
-        """By room that was replaced: since when it refuses what its bridge says there."""
 
         plumbing.leave_behind = self.leave_behind
-        house.sender.along.find_room = self.find_room
 
     async def follow(self, door: Doorway, item: Item) -> None:
         """Move the portal, or say in the old room why not. Raises ``TemporaryFailure``."""
@@ -55,27 +48,6 @@ class Upgrades:
         async with self._plumbing.holding(door) as is_there:
             if is_there:
                 await self._follow(door, item)
-
-    async def find_room(self, outgoing: Outgoing) -> RoomId | None:
-        """Where what its room has refused belongs now; None if nothing takes the room's place.
-
-        Raises ``TemporaryFailure`` while its bridge may yet go along.
-        """
-        house, old = self._house, outgoing.room
-        door = None if outgoing.portal is None else self._portals.numbered(outgoing.portal)
-        if door is None or door.portal.receiver is not None:  # Who reads there is another matter.
-            return None
-        if door.portal.room != old:
-            self._refused.pop(old, None)
-            return door.portal.room
-        tombstone = await house.intents.state(old, "m.room.tombstone") or {}
-        now = house.clock.now()
-        if (
-            not isinstance(tombstone.get("replacement_room"), str)
-            or now - self._refused.setdefault(old, now) > _PATIENCE
-        ):
-            return None
-        raise TemporaryFailure("another room is taking its place", retry_after=0.3)
 
     async def leave_behind(self, door: Doorway) -> None:
         """Have nothing of a portal that ends stay where a move of it is not finished.
