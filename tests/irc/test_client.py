@@ -263,7 +263,7 @@ async def test_who_does_not_come_back_after_a_netsplit_goes_later() -> None:
 
 async def test_whose_name_another_has_after_a_netsplit_goes_without_a_word() -> None:
     async with scripted_server() as server:
-        network = Network(server.port, netsplit_seconds=0.2)
+        network = Network(server.port, netsplit_seconds=2)
         async with listening(server, network, "bob eve dora carl") as (relay, host, peer, _):
             for nick in ("bob", "dora"):
                 peer.say(f":{nick}!u@h QUIT :a.test b.test")

@@ -470,7 +470,7 @@ async def test_of_five_hundred_who_come_at_once_only_so_many_are_on_their_way() 
                 async with asyncio.timeout(0.2):
                     await server.accept()
             for arrived in range(at_once, count + 1):
-                tasks.create_task(greet(waiting.pop()))
+                tasks.create_task(greet(waiting.pop(0)))
                 if arrived < count:
                     waiting.append(await server.accept())
             for peer in waiting:

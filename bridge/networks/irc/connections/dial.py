@@ -165,7 +165,8 @@ async def _reach(
             "Is it the port for encrypted connections?"
         ) from error
     except TimeoutError as error:
-        asked = f" Is {way.source} routed to this machine?" if way.source is not None else ""
+        # Whose address it is, is for nobody to read who waits in a room for this connection.
+        asked = " Is ipv6_prefix routed to this machine?" if way.source is not None else ""
         raise ModuleNotReady(
             f"{server.label} did not answer within {settings.connect_seconds:g} seconds.{asked}"
         ) from error
@@ -223,8 +224,10 @@ def _know(
     """Give the socket its own address, and have it known before the server can ask about it."""
     if way.source is not None:
         if sys.platform == "linux":
-            # That it is routed to us is enough: it need not be on one of our interfaces.
-            plug.setsockopt(socket.IPPROTO_IPV6, _FREEBIND, 1)
+            # That it is routed to us is enough: it need not be on one of our interfaces. A kernel
+            # that does not know this may have it there.
+            with contextlib.suppress(OSError):
+                plug.setsockopt(socket.IPPROTO_IPV6, _FREEBIND, 1)
         plug.bind((str(way.source), 0))
     elif way.ident is not None:
         plug.bind(("" if kind == socket.AF_INET else "::", 0))
