@@ -111,6 +111,7 @@ class Sender:
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._again = asyncio.Semaphore(_AGAIN_AT_ONCE)
         self._unclaimed = Unclaimed(outbox, self._push)
+        outbox.on_unclaimed = lambda: self._unclaimed.seek(self._group)
         self._held = 0
         self.unwritten = Unwritten(outbox)
         self.along = Along(intents, self._refuse_in_clear)
@@ -166,11 +167,7 @@ class Sender:
         """
         if not outgoing:
             return
-        try:
-            stored = await self._outbox.add(outgoing)
-        except BaseException:
-            self._unclaimed.seek(self._group)
-            raise
+        stored = await self._outbox.add(outgoing)
         failpoint("queued")
         for queued in stored:
             self._push(queued)
@@ -232,6 +229,7 @@ class Sender:
             try:
                 for lane in list(self._lanes.values()):
                     self._start(lane)
+                self._unclaimed.seek(group)
                 await self.unwritten.keep_writing()
             finally:
                 self._group = None
