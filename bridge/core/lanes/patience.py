@@ -13,6 +13,8 @@ from bridge.sdk.errors import TemporaryFailure
 _T = TypeVar("_T")
 
 _AGAIN_SECONDS = 1.0
+LEAST_PAUSE = 0.05
+"""Seconds between two tries of what asks for no pause: it is not to keep us busy all the time."""
 LONGEST_PAUSE = 60.0
 """Seconds between two tries of what nobody waits for."""
 _PROMPT_SECONDS = 5.0
