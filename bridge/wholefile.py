@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import secrets
 import stat
 from pathlib import Path
 
@@ -31,8 +32,11 @@ def write_whole(
     itself fails over the folder.
     """
     _refuse_special(path)
-    new = path.with_name(f"{path.name}.new")
-    new.unlink(missing_ok=True)
+    if only_new:  # The folder may be anybody's: nothing of theirs has this name.
+        new = path.with_name(f"{path.name}.{secrets.token_hex(8)}.new")
+    else:
+        new = path.with_name(f"{path.name}.new")
+        new.unlink(missing_ok=True)
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -34,6 +34,8 @@ _LONGEST_DELAY = 3600.0
 
 _SAID = {"User-Agent": "Trestle", "Accept": "application/json", "Accept-Encoding": "identity"}
 
+_OF_TOKEN = {"M_UNKNOWN_TOKEN", "M_MISSING_TOKEN"}
+
 _TOO_LARGE = {413, 414}
 """What a proxy in front of the homeserver may say of the request itself."""
 
@@ -102,9 +104,10 @@ class MatrixError(TrestleError):
     def is_of_token(self) -> bool:
         """Whether it does not know the token just now, which says nothing of what was asked.
 
-        A 401 is also how it says that an account is locked (MSC3939): that is about the account.
+        Other words with a 401 are no such thing: ``M_USER_LOCKED`` is about the account
+        (MSC3939), and another server's ``M_UNAUTHORIZED`` may be handed through.
         """
-        return self.status == 401 and self.errcode != "M_USER_LOCKED"
+        return self.status == 401 and self.errcode in _OF_TOKEN
 
 
 def path(*parts: str) -> str:

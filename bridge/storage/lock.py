@@ -53,8 +53,9 @@ class InstanceLock:
         names = (APPLICATION, *([BACKUP] if alone else []))
         try:
             await self._wait_for_turn(connection)
-            await self._end(connection, *names)
-            await self._end_of_owner(*names)
+            ours = await connection.fetchval("SELECT pg_backend_pid()")
+            await self._end(connection, ours, *names)
+            await self._end_of_owner(ours, *names)
         except BaseException:
             connection.terminate()
             raise
@@ -179,27 +180,29 @@ class InstanceLock:
                 path="database.url",
             ) from error
 
-    async def _end(self, connection: Connection, *names: str) -> None:
+    async def _end(self, connection: Connection, ours: int, *names: str) -> None:
         """End the sessions of these names: what an instance left that is gone, or cut off.
 
         A migration, or a database transaction that a dead machine never ended, would hold up
-        ours for hours. Whoever has the lock is the only one who has sessions.
+        ours for hours. Whoever has the lock, in the session ``ours``, is the only one who has
+        sessions.
         """
         await connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             "WHERE datname = current_database() AND usename = session_user "
-            "AND application_name = ANY($1) AND pid <> pg_backend_pid()",
-            names,
-        )
+            "AND application_name = ANY($1) AND pid NOT IN (pg_backend_pid(), $2)",
+            names, ours,
+        )  # fmt: skip
 
-    async def _end_of_owner(self, *names: str) -> None:
+    async def _end_of_owner(self, ours: int, *names: str) -> None:
         """The same for a role of its own that owns the tables: no other may end its sessions."""
         as_role = self._access.parameters
         if not self._access.by_url or as_role[OWNER] == as_role[CORE]:
             return
         owner = await self._access.log_in(OWNER)
         try:
-            await self._end(owner, *names)
+            # It may be the same role after all, by another way to the server.
+            await self._end(owner, ours, *names)
         finally:
             owner.terminate()
 

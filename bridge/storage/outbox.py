@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from itertools import groupby
@@ -146,6 +146,8 @@ class Outbox:
         self._doubtful: dict[Place, float | None] = {}
         """Entries that may be stored: the answer to the commit was not heard. When (monotonic)
         it was first asked for them since."""
+        self.on_unclaimed: Callable[[], None] = lambda: None
+        """Called when :attr:`has_unclaimed` may have come true."""
 
     async def open(self) -> None:
         """Read where the numbering stands. Call once, before anything is added."""
@@ -159,7 +161,9 @@ class Outbox:
     def has_unclaimed(self) -> bool:
         """Whether something may be stored that nobody has in hand: an :meth:`add` gives it, also
         one of nothing."""
-        return bool(self._left or self._doubtful or self._gathered)
+        # Of what is being written just now, a caller may have been cut off.
+        is_written = self._write_over is not None
+        return bool(self._left or self._doubtful or self._gathered or is_written)
 
     async def add(self, outgoing: Sequence[Outgoing]) -> list[QueuedOutgoing]:
         """Store the entries in one commit, shared with whoever adds at the same time.
@@ -270,6 +274,7 @@ class Outbox:
                     return None if row is None else open_entry(row, self._day_keys)
         except (TemporaryFailure, asyncio.CancelledError):
             self._doubtful[day, seq] = None
+            self.on_unclaimed()
             raise
 
     async def find(self, transaction_id: str) -> Stored | None:
@@ -343,6 +348,7 @@ class Outbox:
             self._gathered.remove(call)
         for queued in call.result:
             self._left[queued.day, queued.seq] = queued
+        self.on_unclaimed()
 
     async def _write_gathered(self) -> None:
         """Write what all callers gathered. A cancelled writer leaves it to the next in line."""
@@ -406,6 +412,7 @@ class Outbox:
         # What was under way when the database went counts; later ones did not get that far.
         if len(self._doubtful) < _MOST_DOUBTFUL:
             self._doubtful.update(((one.day, one.seq), None) for one in call.entries)
+        self.on_unclaimed()
 
     async def _claim(self) -> None:
         """Take up what was stored though the answer to its commit was not heard."""

@@ -87,6 +87,7 @@ async def test_what_is_default_is_shown_as_it_holds_for_the_room(
         ("puppets", "login"),
         ("relay", "mine"),
         ("relay_name", "{user}"),
+        ("relay_name", "bot"),
     ],
 )
 def test_what_changes_nothing_in_a_direct_chat_is_not_taken_there(key: str, value: str) -> None:

@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 
 from bridge.core.rooms.gathering import ALL, EACH, Gathering
 from bridge.sdk.errors import TemporaryFailure
+from bridge.sdk.ids import InstanceId
 from tests.rigs.trestle import wait_until
 
 TURN = 0.01
+IRC = InstanceId("irc")
 AWAY = TemporaryFailure("the database is away")
 
 
@@ -19,6 +21,7 @@ class Room:
     order: list["Room"]
     failures: int = 0
     failure: Exception = AWAY
+    instance: InstanceId = IRC
     portions: list[int] = field(default_factory=list)
 
     async def admit(self, most: int) -> int:
@@ -72,9 +75,21 @@ async def test_a_room_whose_wish_is_taken_back_is_asked_once_more_and_then_left_
     assert order.count(room) == asked
 
 
-async def test_what_nobody_foresaw_keeps_one_room_back_until_somebody_is_wanted_there_anew() -> (
-    None
-):
+async def test_after_what_nobody_foresaw_a_room_has_its_turn_again_by_itself() -> None:
+    gathering, order = Gathering(TURN, rest=0.1), list[Room]()
+    bad, good = Room(1, order, 2, RuntimeError("nobody foresaw it")), Room(10, order)
+    started = asyncio.get_running_loop().time()
+    async with asyncio.TaskGroup() as tasks:
+        run = tasks.create_task(gathering.run())
+        gathering.want(bad)
+        gathering.want(good)
+        await wait_until(lambda: not bad.waiting)
+        run.cancel()
+    assert asyncio.get_running_loop().time() - started >= 0.2
+    assert not good.waiting
+
+
+async def test_what_nobody_foresaw_keeps_a_room_back_until_somebody_is_wanted_anew() -> None:
     gathering, order = Gathering(TURN), list[Room]()
     bad, good = Room(1, order, 1, RuntimeError("nobody foresaw it")), Room(1, order)
     async with asyncio.TaskGroup() as tasks:

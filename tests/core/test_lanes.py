@@ -11,6 +11,7 @@ from bridge.app import App
 from bridge.core.host.bots import ModuleSeat
 from bridge.core.lanes.inflight import InFlight
 from bridge.core.lanes.lane import LONGEST, Item
+from bridge.core.lanes.patience import LEAST_PAUSE
 from bridge.jsontext import decode, encode
 from bridge.matrix.body import parse_transaction
 from bridge.matrix.client import MatrixError
@@ -137,6 +138,22 @@ async def test_what_is_tried_again_without_a_pause_leaves_others_their_turn(
         await app.parts.intake.accept(parse_transaction(_transaction(1, [SLOW, FAST]), "1"))
         await wait_until(lambda: all(bot.heard.values()))
         assert bot.tries < bot.most
+
+
+async def test_what_asks_for_no_pause_again_and_again_keeps_nobody_busy_all_the_time(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    settings = make_settings(
+        folder / "state", database=database_settings, permissions={"*": Permission.USER}
+    )
+    async with running(settings) as app:
+        bot, now = Impatient(), asyncio.get_running_loop().time
+        bot.most = 10
+        _seat(app, bot)
+        started = now()
+        await app.parts.intake.accept(parse_transaction(_transaction(1, [SLOW]), "1"))
+        await wait_until(lambda: bool(bot.heard[SLOW]))
+        assert now() - started >= bot.most * LEAST_PAUSE
 
 
 async def test_only_what_may_have_had_an_effect_is_a_suspect_of_the_next_start(

@@ -34,3 +34,12 @@ async def test_what_would_be_tried_again_after_the_limit_fails_at_once() -> None
     with pytest.raises(TemporaryFailure):
         await persistently(fail, limit=29)
     assert tries == [0]
+
+
+async def test_a_homeserver_that_does_not_know_us_refuses_nothing_after_the_limit() -> None:
+    async def fail() -> None:
+        raise MatrixError(401, "M_UNKNOWN_TOKEN", "")
+
+    with pytest.raises(TemporaryFailure, match="M_UNKNOWN_TOKEN") as caught:
+        await persistently(fail, limit=0.1)
+    assert isinstance(caught.value.__cause__, MatrixError)

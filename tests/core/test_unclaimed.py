@@ -1,12 +1,44 @@
 """What is stored in the outbox without its caller's knowledge."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+import asyncpg
+import pytest
+
+from bridge.core.outbox.unclaimed import Unclaimed
 from bridge.settings.records import DatabaseSettings
-from tests.conformance.stage import ROOM, play
+from bridge.storage.schema import Connection
+from tests.conformance.stage import ROOM, Play, play
 from tests.core.outgoing import say
+from tests.rigs.cluster import until_one_waits
 from tests.rigs.trestle import wait_until
+
+
+@asynccontextmanager
+async def admin_of(settings: DatabaseSettings) -> AsyncIterator[Connection]:
+    """A connection of an admin's."""
+    admin = await asyncpg.connect(settings.url)
+    try:
+        yield admin
+    finally:
+        admin.terminate()
+
+
+async def cut_off(putting: asyncio.Task[None]) -> None:
+    putting.cancel()
+    await asyncio.wait([putting])
+
+
+async def until_sent(stage: Play, *texts: str) -> None:
+    """Return when the texts are in the room, each once and in this order."""
+    sender, homeserver = stage.app.parts.sender, stage.homeserver
+    await homeserver.wait_until(lambda: len(homeserver.texts(ROOM)) >= len(texts), limit=20)
+    await wait_until(lambda: sender.waiting == 0)
+    assert homeserver.texts(ROOM) == list(texts)
+    await wait_until(lambda: not sender._outbox.has_unclaimed)
 
 
 async def test_what_a_caller_leaves_that_is_cut_off_waits_for_no_other_caller(
@@ -17,12 +49,70 @@ async def test_what_a_caller_leaves_that_is_cut_off_waits_for_no_other_caller(
         async with core.acquire() as connection, connection.transaction():
             await connection.execute("LOCK TABLE outbox IN SHARE MODE")
             putting = group.create_task(sender.put([say("once")]))
-            waiting = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"
-            while not await connection.fetchval(waiting):
-                await asyncio.sleep(0)
-            putting.cancel()
-            await asyncio.wait([putting])
-        await stage.homeserver.wait_until(lambda: bool(stage.homeserver.texts(ROOM)), limit=20)
-        await wait_until(lambda: sender.waiting == 0)
-        assert stage.homeserver.texts(ROOM) == ["once"]
-        assert not sender._outbox.has_unclaimed
+            await until_one_waits(core)
+            await cut_off(putting)
+        await until_sent(stage, "once")
+
+
+async def test_what_another_writes_for_a_caller_that_is_cut_off_waits_for_no_other_either(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async with (
+        play(database_settings, folder) as stage,
+        admin_of(database_settings) as now,
+        admin_of(database_settings) as later,
+        asyncio.TaskGroup() as group,
+    ):
+        sender, core = stage.app.parts.sender, stage.app.parts.database.core
+        await now.execute("BEGIN; LOCK TABLE outbox IN SHARE MODE")
+        first = group.create_task(sender.put([say("first")]))
+        await until_one_waits(core)
+        await later.execute("BEGIN")
+        locking = group.create_task(later.execute("LOCK TABLE outbox IN SHARE MODE"))
+        writer, gone = (group.create_task(sender.put([say(it)])) for it in ("writer", "gone"))
+        waiting = (
+            "SELECT count(*) FROM pg_locks WHERE NOT granted AND database = "
+            "(SELECT oid FROM pg_database WHERE datname = current_database())"
+        )
+        while await core.fetchval(waiting) < 2:
+            await asyncio.sleep(0)
+        await now.execute("COMMIT")
+        await asyncio.wait([first, locking])
+        await until_one_waits(core)
+        await cut_off(gone)
+        # It is looked for, before it is there.
+        await wait_until(lambda: sender._unclaimed._seeking is not None)
+        await later.execute("COMMIT")
+        await writer
+        await until_sent(stage, "first", "writer", "gone")
+
+
+async def test_what_nobody_foresaw_ends_neither_the_look_nor_the_program(
+    database_settings: DatabaseSettings, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with (
+        play(database_settings, folder) as stage,
+        admin_of(database_settings) as admin,
+        asyncio.TaskGroup() as group,
+    ):
+        sender, core = stage.app.parts.sender, stage.app.parts.database.core
+        await admin.execute("BEGIN; LOCK TABLE outbox IN SHARE MODE")
+        putting = group.create_task(sender.put([say("once")]))
+        await until_one_waits(core)
+        await cut_off(putting)
+        await admin.execute("ALTER TABLE outbox RENAME TO away; COMMIT")
+        await wait_until(lambda: "nobody sends is not found" in caplog.text)
+        await admin.execute("ALTER TABLE away RENAME TO outbox")
+        await until_sent(stage, "once")
+
+
+async def test_nothing_is_looked_for_in_a_group_that_ends(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async with play(database_settings, folder) as stage:
+        sender = stage.app.parts.sender
+        looking = Unclaimed(sender._outbox, sender._push)
+        async with asyncio.TaskGroup() as group:
+            pass
+        looking.seek(group)
+        assert looking._seeking is None

@@ -7,6 +7,7 @@ import pytest
 
 from bridge.core.intake.watch import watch_name
 from bridge.model import Permission
+from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.settings.records import DatabaseSettings
 from tests.conformance.stage import ALICE, DICE, ROOM, ask, play, settings_for
@@ -288,6 +289,28 @@ async def test_two_who_open_the_direct_chat_with_somebody_at_the_same_time_have_
         async with asyncio.TaskGroup() as group:
             for _ in range(2):
                 group.create_task(chats.open(bot, BEA))
+        assert len(homeserver.of("POST", "createRoom")) == 1
+
+
+async def test_a_homeserver_that_does_not_know_us_just_now_has_no_second_direct_chat_made(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    bot, unknown = UserId(f"@trestle:{SERVER}"), set[tuple[str, ...]]()
+
+    def forget(asked: Asked) -> Answer | None:
+        return refuse(401, "M_UNKNOWN_TOKEN") if asked.parts in unknown else None
+
+    async with play(database_settings, folder, rules=[forget, empower]) as stage:
+        homeserver, chats = stage.homeserver, stage.app.parts.stage.private_chats
+        chat = await chats.open(bot, BEA)
+        homeserver.rooms[chat].add(BEA)
+        unknown.add(("rooms", chat, "state"))
+        with pytest.raises(TemporaryFailure):
+            await chats.open(bot, BEA)
+        with pytest.raises(TemporaryFailure):
+            await chats.greet(bot, BEA, chat)
+        unknown.clear()
+        assert await chats.open(bot, BEA) == chat
         assert len(homeserver.of("POST", "createRoom")) == 1
 
 

@@ -253,6 +253,20 @@ async def test_a_homeserver_that_does_not_know_us_at_all_refuses_nothing_for_goo
             await do(intents)
 
 
+async def test_another_servers_401_that_is_handed_through_refuses_the_room_for_good() -> None:
+    namespaces = Namespaces(server_name="test.example", sender_localpart="x")
+    async with (
+        scripted_homeserver() as homeserver,
+        HomeserverClient(homeserver.url, Secret("token")) as client,
+    ):
+        homeserver.rules.append(
+            lambda asked: refuse(401, "M_UNAUTHORIZED") if "join" in asked.parts else None
+        )
+        intents = Intents(client, namespaces, device_of=no_device)
+        with pytest.raises(PermanentFailure):
+            await intents.enter("#a:far.example", GHOST)
+
+
 async def test_a_name_is_not_known_because_the_homeserver_does_not_know_us() -> None:
     namespaces = Namespaces(server_name="test.example", sender_localpart="x")
     room, ann = RoomId("!a"), UserId("@ann:test.example")

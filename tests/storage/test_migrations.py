@@ -232,6 +232,14 @@ async def test_two_roles_share_the_work_where_the_owner_is_another(
     await connection.close()
 
 
+async def test_an_owner_that_is_the_same_role_by_another_way_keeps_our_lock(
+    cluster: Cluster, folder: Path
+) -> None:
+    daily = await plain_role(cluster, "everyday")
+    await admin_runs_what_is_printed(cluster, url=daily.url)
+    await works(DatabaseSettings(url=daily.url, owner_url=cluster.by_tcp(daily).url), folder)
+
+
 async def test_a_role_that_may_make_roles_needs_no_admin(folder: Path) -> None:
     async with run_cluster() as untouched:
         settings = await plain_role(untouched, "maker", "CREATEROLE")

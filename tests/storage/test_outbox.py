@@ -160,10 +160,13 @@ async def test_a_parked_entry_that_was_taken_back_unheard_is_given_out_with_the_
 ) -> None:
     (queued,) = await outbox.add([entry()])
     await outbox.park(queued, ParkReason.REFUSED, "no")
+    told = asyncio.Event()
+    outbox.on_unclaimed = told.set
     async with asyncio.TaskGroup() as group, nothing_written(database):
         unheard = group.create_task(outcome_of(outbox.take_back(queued.day, queued.seq)))
         await cut_what_waits(database)
         assert isinstance(await unheard, TemporaryFailure)
+    assert told.is_set()
     # The server may have come to it all the same.
     await database.core.execute("UPDATE outbox SET state = 'queued'")
     given = [one.outgoing.transaction_id for one in await outbox.add([entry("t2")])]
@@ -316,8 +319,10 @@ async def test_a_caller_that_is_cancelled_while_another_writes_for_it_leaves_it_
         await until_one_waits(database.core)
         gone.cancel()
         await asyncio.wait([gone])
+        assert outbox.has_unclaimed
     assert ids_of(writer.result()) == ["first", "writer"]
     assert ids_of(await outbox.add([entry("next")])) == ["gone", "next"]
+    assert not outbox.has_unclaimed
     assert await outbox.add([entry("gone")]) == []
 
 

@@ -40,6 +40,13 @@ def test_one_that_is_to_be_new_is_ours_alone_with_nothing_beside(folder: Path) -
     assert [one.name for one in folder.iterdir()] == ["file"]
 
 
+def test_one_that_is_to_be_new_leaves_alone_whatever_is_beside_it(folder: Path) -> None:
+    (folder / "file.new").write_text("of somebody else")
+    write_whole(folder / "file", b"words", only_new=True)
+    assert (folder / "file.new").read_text() == "of somebody else"
+    assert sorted(one.name for one in folder.iterdir()) == ["file", "file.new"]
+
+
 @pytest.mark.parametrize("there", ["a file", "a link to nothing"])
 def test_one_that_is_to_be_new_replaces_nothing(folder: Path, there: str) -> None:
     path = folder / "file"

@@ -17,7 +17,7 @@ from bridge.core.portals.plumbing import Plumbing
 from bridge.core.portals.portals import Portals
 from bridge.core.rooms.admission import WAYS, Admission, read_admission
 from bridge.core.traffic.doorway import Doorway
-from bridge.matrix.client import MatrixError
+from bridge.matrix.client import MatrixError, heed_token
 from bridge.matrix.intents import Intents
 from bridge.model import InstanceRules, Permission
 from bridge.sdk.commands import (
@@ -354,7 +354,8 @@ class NetworkCommands:
             raise PermanentFailure(f"the room of {name} is not open to everybody: {way}")
         try:
             await self._intents.invite(room, self._bot, order.sender)
-        except MatrixError:  # The bot may not, and need not.
+        except MatrixError as error:  # The bot may not, and need not.
+            heed_token(error)
             return f"The room of {name} is open to everybody: join {room}."
         return f"You are invited to the room of {name}."
 

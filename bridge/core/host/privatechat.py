@@ -162,7 +162,8 @@ class PrivateChats:
             return False
         try:
             states = await self._intents.states(room, {"m.room.member"})
-        except MatrixError:
+        except MatrixError as error:
+            heed_token(error)
             return False
         invited = {
             user for (_, user), content in states.items() if content.get("membership") == "invite"

@@ -13,6 +13,8 @@ from bridge.sdk.errors import TemporaryFailure
 _T = TypeVar("_T")
 
 _AGAIN_SECONDS = 1.0
+LEAST_PAUSE = 0.05
+"""Seconds between two tries of what asks for no pause: it is not to keep us busy all the time."""
 LONGEST_PAUSE = 60.0
 """Seconds between two tries of what nobody waits for."""
 _PROMPT_SECONDS = 5.0
@@ -51,8 +53,9 @@ async def persistently(
             return await action()
         except (TemporaryFailure, MatrixError) as error:
             wait = max(pause, min(asked_for(error), LONGEST_PAUSE))
-            if not isinstance(meant_by(error), TemporaryFailure) or now() + wait > until:
-                raise
+            meant = meant_by(error)
+            if not isinstance(meant, TemporaryFailure) or now() + wait > until:
+                raise meant from meant.__cause__
             await asyncio.sleep(wait)
             pause = min(2 * pause, longest)
 
@@ -61,7 +64,9 @@ def meant_by(error: Exception) -> Exception:
     """What an error means for what was tried: a homeserver that does not know our token just now
     has said nothing of it, and is as good as away."""
     if isinstance(error, MatrixError) and error.is_of_token:
-        return failure_of(error)
+        failure = failure_of(error)
+        failure.__cause__ = error
+        return failure
     return error
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from bridge.core.lanes.inflight import InFlight, consumer_number
 from bridge.core.lanes.lane import LONGEST, Consumer, Item, Lane
-from bridge.core.lanes.patience import Patience, meant_by, persistently
+from bridge.core.lanes.patience import LEAST_PAUSE, Patience, meant_by, persistently
 from bridge.core.lanes.progress import Marker, Row
 from bridge.core.lanes.putaside import park, tell, tell_abandoned, tell_forgotten
 from bridge.failpoint import failpoint
@@ -327,7 +327,7 @@ class Router:
             elif lane.closed:
                 self._settle(lane, item.row, item.index, Outcome.DROPPED)
             else:
-                await asyncio.sleep(delay)  # Also for none at all: others have their turn.
+                await asyncio.sleep(max(delay, LEAST_PAUSE))
 
     def _ask_for_more(self, lane: Lane) -> None:
         if lane.beyond and len(lane.queue) <= LONGEST // 2:

@@ -110,6 +110,7 @@ class Sender:
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._again = asyncio.Semaphore(_AGAIN_AT_ONCE)
         self._unclaimed = Unclaimed(outbox, self._push)
+        outbox.on_unclaimed = lambda: self._unclaimed.seek(self._group)
         self._held = 0
         self.unwritten = Unwritten(outbox)
         self._away = False
@@ -164,11 +165,7 @@ class Sender:
         """
         if not outgoing:
             return
-        try:
-            stored = await self._outbox.add(outgoing)
-        except BaseException:
-            self._unclaimed.seek(self._group)
-            raise
+        stored = await self._outbox.add(outgoing)
         failpoint("queued")
         for queued in stored:
             self._push(queued)
@@ -230,6 +227,7 @@ class Sender:
             try:
                 for lane in list(self._lanes.values()):
                     self._start(lane)
+                self._unclaimed.seek(group)
                 await self.unwritten.keep_writing()
             finally:
                 self._group = None

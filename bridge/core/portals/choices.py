@@ -65,7 +65,9 @@ class Choice:
         """Raise ``PermanentFailure`` for what would change nothing where it is said."""
         if not self.in_direct or not _is_direct(wish):
             return
-        as_is = {DEFAULT, _BOT, self.show(wish.portal)}
+        as_is = {DEFAULT, self.show(wish.portal)}
+        if _BOT in self.values:
+            as_is.add(_BOT)
         if value not in as_is and not (self.default and value == self.default(wish)):
             raise PermanentFailure(f"that changes nothing in a direct chat: {self.in_direct}")
 

@@ -212,7 +212,8 @@ class EncryptedRooms:
     async def _name_of(self, room: RoomId) -> str:
         try:
             name = await self._house.intents.room_name(room)
-        except MatrixError:
+        except MatrixError as error:
+            heed_token(error)
             return room
         return room if name == room else f"{name} ({room})"
 

@@ -62,6 +62,11 @@ class Attendance:
         return self._facts.portal
 
     @property
+    def instance(self) -> InstanceId:
+        """The network of the chat."""
+        return self._portal.instance
+
+    @property
     def mode(self) -> Members:
         """Whose ghosts are wanted in the room."""
         portal = self._portal
