@@ -19,6 +19,7 @@ from pathlib import Path
 
 from bridge.sdk.errors import ConfigError, NotNow
 from bridge.storage.files import make_state_dir, write_over, write_private
+from bridge.storage.processgroup import run_group
 from bridge.storage.programs import MAJOR, PACKAGE, find_programs
 from bridge.storage.serverlog import ServerLog
 from bridge.storage.thread import to_its_end
@@ -371,26 +372,18 @@ class EmbeddedPostgres:
             )
         password = await to_its_end(self._prepare_making, half_made)
         try:
-            process = await self._spawn(
+            code, output = await run_group(self._spawn(
                 binaries / "initdb", "-D", str(half_made), "-U", "postgres", "-A",
                 "scram-sha-256", f"--pwfile={password}", "-k", "-E", "UTF8", "--locale=C",
                 "--no-instructions",
                 output=asyncio.subprocess.PIPE, death_signal=signal.SIGKILL,
-            )  # fmt: skip
-            try:
-                output, _ = await process.communicate()
-                self._password_made.unlink(missing_ok=True)
-                if process.returncode == 0:
-                    write_private(self._password_made, password.read_bytes())
-            finally:
-                if process.returncode is None:
-                    # With the servers that it runs: they would go on writing.
-                    with contextlib.suppress(ProcessLookupError):
-                        os.killpg(process.pid, signal.SIGKILL)
-                    await process.wait()
+            ))  # fmt: skip
+            self._password_made.unlink(missing_ok=True)
+            if code == 0:
+                write_private(self._password_made, password.read_bytes())
         finally:
             shutil.rmtree(password.parent)
-        if process.returncode != 0:
+        if code != 0:
             lines = output.decode(errors="replace").strip().splitlines()
             # At its end it tells what it clears away.
             why = [line for line in lines if "FATAL:" in line or "error:" in line]

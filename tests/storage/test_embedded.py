@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -417,12 +418,39 @@ async def test_who_gives_up_while_the_data_is_made_leaves_nobody_who_writes_to_i
             await asyncio.sleep(0.01)
 
 
+async def test_who_gives_up_while_the_program_that_makes_the_data_is_started_leaves_nobody(
+    folder: Path,
+) -> None:
+    state = folder / "state"
+    async with asyncio.TaskGroup() as group:
+        starting = group.create_task(EmbeddedPostgres(state).start())
+        async with asyncio.timeout(PATIENCE):
+            while not at_work(b"/initdb", state / "postgres"):
+                await asyncio.sleep(0)
+        # Nobody else runs meanwhile, who would learn that it has been started.
+        ends = time.monotonic() + PATIENCE
+        while not (writers := writers_to(state / "postgres/data.new")):
+            assert time.monotonic() < ends
+        for one in writers:
+            os.kill(one, signal.SIGSTOP)
+        starting.cancel()
+    async with asyncio.timeout(PATIENCE):
+        while writers_to(state / "postgres/data.new"):
+            await asyncio.sleep(0.01)
+
+
 def writers_to(data: Path) -> list[int]:
     """Servers at work in a folder, those that `initdb` runs too."""
+    return at_work(b"/postgres", data)
+
+
+def at_work(program: bytes, folder: Path) -> list[int]:
+    """The processes of a program that are in a folder, or have it among their arguments."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            program = (process / "cmdline").read_bytes().partition(b"\0")[0]
-            if program.endswith(b"/postgres") and (process / "cwd").readlink() == data:
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            is_there = (process / "cwd").readlink() == folder or bytes(folder) in b" ".join(words)
+            if words[0].endswith(program) and is_there:
                 found.append(int(process.name))
     return found
