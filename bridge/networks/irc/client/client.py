@@ -420,6 +420,8 @@ class IrcClient(Presence):
             if self._doorman is not None:
                 await self._doorman.optouts.follow(heard.event)
             await self._receive(heard.event)
+        if heard.voids_mark and self._marks is not None:
+            self._marks.void(heard.chat)
         is_in = self._is_puppet or self._memberships.is_wanted(heard.chat)
         if heard.mark is not None and is_in:
             (self._marks or self._alone).note(heard.chat, heard.mark)
