@@ -9,6 +9,7 @@ import pytest
 
 from bridge.networks.irc.client.client import IrcClient
 from bridge.networks.irc.network.history import Mark
+from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.events import RemoteMembers, RemoteMessage
 from tests.irc.histories import CAPABILITIES, ISUPPORT, at
 from tests.irc.stage import Host, Network, chat, running, synced, until
@@ -101,6 +102,23 @@ async def test_a_quiet_channel_that_was_left_has_no_past() -> None:
             await synced(peer)
             assert not any(one.startswith("CHATHISTORY") for one in peer.heard)
             await relay.leave(chat("#room"), "unbridged")
+        assert not await network.store.find("heard:")
+
+
+async def test_what_was_heard_before_a_channel_was_left_is_no_mark_on_the_way_back() -> None:
+    async with scripted_server() as server, asyncio.TaskGroup() as tasks:
+        network = Network(server.port)
+        async with in_room(server, network, 10) as (relay, peer, host):
+            await host.wait_for(RemoteMembers)
+            host.failures += [TemporaryFailure("Busy.", retry_after=0.02)] * 10_000
+            peer.say(said(20, "heard", "m20"))
+            await synced(peer)
+            await relay.leave(chat("#room"), "unbridged")
+            joining = tasks.create_task(relay.join(chat("#room")))
+            await peer.expect("JOIN #room")
+            host.failures.clear()
+            await host.wait_for(RemoteMessage)
+            joining.cancel()
         assert not await network.store.find("heard:")
 
 

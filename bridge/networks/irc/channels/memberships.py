@@ -168,11 +168,6 @@ class Memberships:
         """The same, and those that it is on its way into."""
         return [*self.chats, *(way.chat for way in self._ways if not way.is_void)]
 
-    def is_wanted(self, chat: RemoteChatId) -> bool:
-        """Whether it is to be in the chat, or on its way into it."""
-        ways = (way for way in self._ways if way.chat.id == chat)
-        return chat in self._chats or any(not way.is_void for way in ways)
-
     @property
     def comes_back(self) -> bool:
         """Whether it comes back by itself to where it was kicked from or refused."""

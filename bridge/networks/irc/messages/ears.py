@@ -124,6 +124,10 @@ class Ears:
             self._history.begin(chat.id, told)
         return [Heard(RemoteShutOut(chat=chat.id), chat.id)]
 
+    def has_mark(self, chat: RemoteChatId) -> bool:
+        """Whether it is known up to where a channel is heard, and it was not left since."""
+        return self._history.has_mark(chat)
+
     def forget(self, chat: RemoteChat) -> None:
         """Forget a channel that we are in no more."""
         self.roster.forget(chat)
