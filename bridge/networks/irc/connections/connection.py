@@ -134,7 +134,7 @@ class Connection:
 
     def is_own(self, source: Source | None) -> bool:
         """Whether a line comes from ourselves."""
-        return source is not None and self.is_own_nick(source.nick)
+        return source is not None and source.is_utf8 and self.is_own_nick(source.nick)
 
     def is_relayed(self, message: Incoming) -> bool:
         """Whether we had it said in another's name."""

@@ -409,6 +409,8 @@ class Network:
         By the nick, unless what else is known of the two shows that a stranger has it: beyond a
         netsplit, or where our connection is dead and does not know it yet.
         """
+        if not source.is_utf8:
+            return False
         nick, known = self.fold(source.nick), self._known
         own = known.held.get(nick)
         if own is not None:
