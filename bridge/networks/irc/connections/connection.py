@@ -265,8 +265,8 @@ class Connection:
         self, sending: Sending, parcel: list[Line], lines: Sequence[Line]
     ) -> list[list[Line]]:
         """What is written of a parcel; what it needs may have been taken away while it waited."""
-        packed = multiline.pack(lines, self.multiline, self._flood.burst)
-        parts = packed if len(parcel) > 1 else [parcel]
+        is_group, burst = len(parcel) > 1, self._flood.burst
+        parts = multiline.pack(lines, self.multiline, burst) if is_group else [parcel]
         sending.total += len(parts) - 1
         has_tags = TAGS in self.capabilities
         return parts if has_tags else [[*map(without_client_tags, part)] for part in parts]
