@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.networks.irc.protocol import sasl
-from bridge.networks.irc.protocol.handshake import Handshake, Identity
+from bridge.networks.irc.protocol.handshake import MOST_UNHEARD, Handshake, Identity
 from bridge.sdk.errors import LoginRequired, ModuleNotReady
 from bridge.sdk.secret import Secret
 from tests.irc.handshakes import begin, feed, identity
@@ -328,6 +328,19 @@ def test_nickserv_may_refuse_or_be_away() -> None:
         feed(handshake, ":s CAP * LS :", ":s 001 bob :Hi", ":s 376 bob :End")
         with pytest.raises(kind, match="NickServ"):
             feed(handshake, said)
+
+
+@pytest.mark.parametrize(("said", "most"), [("x", MOST_UNHEARD), ("x" * 4096, 1024)])
+def test_what_is_said_while_nickserv_is_asked_is_kept_whole_or_too_much(
+    said: str, most: int
+) -> None:
+    handshake, _ = begin(nickserv())
+    feed(handshake, ":s CAP * LS :", ":s 001 bob :Hi", ":s 376 bob :End")
+    lines = [f":s NOTICE :{said}"] * most
+    feed(handshake, *lines)
+    assert len(handshake.unheard) == most
+    with pytest.raises(ModuleNotReady, match="too much and did not pass on an answer from Nick"):
+        feed(handshake, lines[0])
 
 
 def test_nickserv_is_not_told_where_there_is_sasl() -> None:

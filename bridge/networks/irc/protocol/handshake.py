@@ -1,7 +1,6 @@
 """Signing in to a server, as a pure state machine: lines in, lines out."""
 
 import re
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
@@ -14,7 +13,7 @@ from bridge.sdk.errors import LoginRequired, ModuleNotReady
 from bridge.sdk.secret import Secret
 
 MOST_NICKS = 20
-MOST_UNHEARD = 1000
+MOST_UNHEARD, MOST_UNHEARD_CHARS = 20_000, 4 * 1024 * 1024
 MOST_REALNAME_BYTES = 400
 """Of what the line has room for; servers cut it far shorter."""
 
@@ -89,8 +88,9 @@ class Handshake:
         """What the server has still to do, in words."""
         self.welcomed = False
         self.done = False
-        self.unheard: deque[Incoming] = deque(maxlen=MOST_UNHEARD)
+        self.unheard: list[Incoming] = []
         """What the server has said since we are in, while NickServ's answer was waited for."""
+        self._unheard_chars = 0
 
     def start(self) -> list[Line]:
         """Return what to say first."""
@@ -109,7 +109,7 @@ class Handshake:
         ``ModuleNotReady`` when it may work later.
         """
         if self._is_asking:
-            self.unheard.append(message)
+            self._keep(message)
         match message.command:
             case "CAP":
                 return self._on_cap(message)
@@ -124,6 +124,12 @@ class Handshake:
             case command:
                 return self._on_reply(command, message)
         return []
+
+    def _keep(self, message: Incoming) -> None:
+        self.unheard.append(message)
+        self._unheard_chars += sum(map(len, (*message.params, *message.tags.values())))
+        if len(self.unheard) > MOST_UNHEARD or self._unheard_chars > MOST_UNHEARD_CHARS:
+            raise ModuleNotReady(f"{self._server} said too much and did not {self.awaited}.")
 
     def _on_cap(self, message: Incoming) -> list[Line]:
         verb = message.param(1).upper()
