@@ -36,7 +36,7 @@ class Source:
     nick: str
     user: str = ""
     host: str = ""
-    is_utf8: bool = field(default=True, compare=False, repr=False)
+    is_utf8: bool = field(default=True, compare=False, repr=False, kw_only=True)
     """Its nick is written in UTF-8, as ours is: in another charset the same nick is another's."""
 
     @classmethod
