@@ -3,10 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 
 import pytest
 
 from bridge.networks.irc.client.client import IrcClient
+from bridge.networks.irc.network.history import Mark
+from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.events import RemoteMembers, RemoteMessage
 from tests.irc.histories import CAPABILITIES, ISUPPORT, at
 from tests.irc.stage import Host, Network, chat, running, synced, until
@@ -47,6 +50,10 @@ def let_in(peer: Peer, second: int) -> None:
         ":irc.test 353 {nick} = #room :{nick} bob",
         ":irc.test 366 {nick} #room :End of names",
     )
+
+
+def answer(*lines: str) -> list[str]:
+    return [":irc.test BATCH +h chathistory #room", *lines, ":irc.test BATCH -h"]
 
 
 async def test_what_is_said_in_our_first_absence_from_a_quiet_channel_is_told() -> None:
@@ -98,6 +105,23 @@ async def test_a_quiet_channel_that_was_left_has_no_past() -> None:
         assert not await network.store.find("heard:")
 
 
+async def test_what_was_heard_before_a_channel_was_left_is_no_mark_on_the_way_back() -> None:
+    async with scripted_server() as server, asyncio.TaskGroup() as tasks:
+        network = Network(server.port)
+        async with in_room(server, network, 10) as (relay, peer, host):
+            await host.wait_for(RemoteMembers)
+            host.failures += [TemporaryFailure("Busy.", retry_after=0.02)] * 10_000
+            peer.say(said(20, "heard", "m20"))
+            await synced(peer)
+            await relay.leave(chat("#room"), "unbridged")
+            joining = tasks.create_task(relay.join(chat("#room")))
+            await peer.expect("JOIN #room")
+            host.failures.clear()
+            await host.wait_for(RemoteMessage)
+            joining.cancel()
+        assert not await network.store.find("heard:")
+
+
 @pytest.mark.parametrize("has_ids", [True, False])
 async def test_where_the_server_gives_no_ids_nothing_is_noted_and_nothing_told_twice(
     has_ids: bool,
@@ -118,8 +142,64 @@ async def test_what_was_heard_without_an_id_is_not_told_twice() -> None:
         async with in_room(server, network, 10) as (_, peer, host):
             peer.say(said(20, "heard"))
             await host.wait_for(RemoteMessage)
+        assert not await network.store.find("heard:")
         async with in_room(server, network, 50) as (_, peer, host):
-            await peer.expect(f"CHATHISTORY AFTER #room timestamp={at(20)}")
+            peer.say(*answer(said(20, "heard", batch="h")), said(51, "now"))
+            await host.wait_for(RemoteMessage)
+            await synced(peer)
+            assert not any(one.startswith("CHATHISTORY") for one in peer.heard)
+            assert host.texts == ["bob: now"]
+
+
+@pytest.mark.parametrize("is_answered_first", [True, False])
+async def test_what_is_said_without_an_id_while_the_past_is_asked_for_is_told_once(
+    is_answered_first: bool,
+) -> None:
+    async with scripted_server() as server:
+        network = Network(server.port)
+        async with in_room(server, network, 10) as (_, peer, host):
+            await synced(peer)
+        assert "heard:#room" in network.store.rows
+        async with in_room(server, network, 50) as (_, peer, host):
+            await peer.expect(f"CHATHISTORY AFTER #room timestamp={at(10)}")
+            texts = ["missed", "now"][: 1 if is_answered_first else 2]
+            past = answer(*(said(51, one, batch="h") for one in texts))
+            live = [said(51, "now")]
+            peer.say(*(past + live if is_answered_first else live + past), said(52, "later"))
+            await host.wait_for(RemoteMessage, 2)
+            await synced(peer)
+            assert host.texts == ["bob: now", "bob: later"]
+            assert sum(one.startswith("CHATHISTORY") for one in peer.heard) == 1
+        assert not await network.store.find("heard:")
+
+
+async def test_where_lines_have_no_tags_nothing_is_noted() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port)
+        async with in_room(server, network, 10, "batch draft/chathistory server-time") as (
+            _, peer, host,
+        ):  # fmt: skip
+            await synced(peer)
+            await host.wait_for(RemoteMembers)
+        assert not await network.store.find("heard:")
+
+
+async def test_who_came_without_an_id_is_no_mark_for_the_next_absence() -> None:
+    joined = f"@time={at(11)};batch=h :bob!b@h JOIN #room"
+    async with scripted_server() as server:
+        network = Network(server.port)
+        mark = Mark(datetime(2026, 11, 25, 10, 0, 10, tzinfo=UTC), "m10")
+        network.store.rows["heard:#room"] = mark.encode()
+        playback = f"{CAPABILITIES} draft/event-playback"
+        async with in_room(server, network, 50, playback) as (_, peer, host):
+            await peer.expect("CHATHISTORY AFTER #room msgid=m10")
+            peer.say(*answer(joined))
+            await synced(peer)
+        async with in_room(server, network, 60, playback) as (_, peer, host):
+            await peer.expect("CHATHISTORY AFTER #room msgid=m10")
+            peer.say(*answer(joined, said(11, "missed", "m11", "h")))
+            await host.wait_for(RemoteMessage)
+            assert host.texts == ["bob: missed"]
 
 
 async def test_of_what_is_repeated_the_second_in_which_we_came_is_not_ours() -> None:

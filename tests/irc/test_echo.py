@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bridge.networks.irc.connections.connection import PATIENCE_SECONDS
 from bridge.networks.irc.connections.delivery import Deliveries
 from bridge.networks.irc.connections.sending import Means, Sending, is_cut
-from bridge.networks.irc.wire import Incoming, Line, Source, decode, line
+from bridge.networks.irc.wire import Incoming, Line, Source, decode, line, parse
 from bridge.sdk.errors import DeliveryError, DeliveryUncertain, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import Receipt, RemoteMessage
 from bridge.sdk.ids import RemoteMessageId
@@ -168,6 +168,36 @@ async def test_echoes_confirm_in_order_for_each_target() -> None:
         receipt = await first
         assert isinstance(receipt, Receipt)
         assert receipt.remote_ids == ("m1", "m2")
+
+
+async def test_nobody_is_taken_for_us_by_a_nick_that_reads_as_ours_in_another_charset() -> None:
+    async with entered(ECHO) as (alice, peer, _, _), asyncio.TaskGroup() as tasks:
+        peer.say(f"{ME} NICK Élan")
+        sending = tasks.create_task(outcome(alice, "#room", "hello"))
+        await peer.expect("PRIVMSG #room :hello")
+        other = f"{ME.replace('Alice', 'Élan')} PRIVMSG #room :hello"
+        peer.say_bytes(other.encode("cp1252") + b"\r\n")
+        await synced(peer)
+        assert not sending.done()
+        assert [
+            alice.network.is_ours(one.source)
+            for charset in ("utf-8", "cp1252")
+            if (one := parse(other.encode(charset))) and one.source
+        ] == [True, False]
+        peer.say(other)
+        assert isinstance(await sending, Receipt)
+
+
+async def test_who_is_called_so_in_another_charset_is_heard() -> None:
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port)) as (_, host, peer, _),
+    ):
+        peer.say(":{nick}!t@h NICK Élan", ":Élan!t@h PRIVMSG #room :of our own")
+        other = ":Élan!e@h PRIVMSG #room :of another".encode("cp1252")
+        peer.say_bytes(other + b"\r\n")
+        await host.wait_for(RemoteMessage)
+        assert host.texts == ["Élan: of another"]
 
 
 async def test_what_the_client_answers_by_itself_confirms_no_message_to_the_same_person() -> None:

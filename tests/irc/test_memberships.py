@@ -249,6 +249,24 @@ async def test_who_is_made_to_leave_comes_back_as_after_a_kick() -> None:
             await sending
 
 
+async def test_of_a_channel_that_is_renamed_the_room_is_told_and_none_made_anew() -> None:
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port, rejoin_seconds=0.05)) as (relay, host, peer, _),
+    ):
+        await host.wait_for(RemoteShutOut)
+        peer.say(
+            ":{nick}!t@h PART #ROOM :Channel renamed: a better name",
+            ":{nick}!t@h JOIN #better",
+        )
+        await peer.expect("PART #better")
+        told = (await host.wait_for(RemoteShutOut, 2))[-1]
+        assert told.chat == "#room"
+        assert "#ROOM was renamed" in told.reason
+        assert relay._memberships.rest_of(chat("#room")) is None
+        assert not relay._memberships._returning
+
+
 async def test_a_kick_is_not_answered_by_the_long_pause_of_a_refusal_before_it() -> None:
     async with scripted_server() as server, asyncio.TaskGroup() as tasks:
         network = Network(server.port, rejoin_seconds=3600)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.networks.irc.protocol import sasl
-from bridge.networks.irc.protocol.handshake import Handshake, Identity
+from bridge.networks.irc.protocol.handshake import MOST_UNHEARD, Handshake, Identity
 from bridge.sdk.errors import LoginRequired, ModuleNotReady
 from bridge.sdk.secret import Secret
 from tests.irc.handshakes import begin, feed, identity
@@ -225,6 +225,38 @@ def test_what_is_broken_off_is_no_refusal_of_the_account() -> None:
     assert feed(handshake, "AUTHENTICATE +", ":s 906 * :aborted") == ["AUTHENTICATE *"]
 
 
+@pytest.mark.parametrize("first", ["EXTERNAL", "SCRAM-SHA-256"])
+def test_where_one_way_is_broken_off_the_next_is_tried(first: str) -> None:
+    """Some services answer so whatever they cannot do."""
+    who = identity(
+        account="acc", account_password=Secret("pw"), certificate=first == "EXTERNAL"
+    )  # fmt: skip
+    for verdict, failure in (("906", ModuleNotReady), ("904", LoginRequired)):
+        handshake, _ = begin(who)
+        feed(handshake, f":s CAP * LS :sasl={first},PLAIN")
+        assert feed(handshake, ":s CAP * ACK :sasl") == [f"AUTHENTICATE {first}"]
+        assert feed(handshake, ":s 906 * :aborted") == ["AUTHENTICATE PLAIN"]
+        with pytest.raises(failure, match="the account acc: verdict"):
+            feed(handshake, f":s {verdict} * :verdict")
+
+
+def test_what_was_refused_before_another_way_is_broken_off_is_a_refusal() -> None:
+    handshake, _ = begin(with_account())
+    feed(handshake, ":s CAP * LS :sasl=SCRAM-SHA-256,PLAIN", ":s CAP * ACK :sasl")
+    assert feed(handshake, ":s 904 * :wrong password") == ["AUTHENTICATE PLAIN"]
+    with pytest.raises(LoginRequired, match="refused the account acc: wrong password"):
+        feed(handshake, ":s 906 * :aborted")
+
+
+def test_a_lone_certificate_that_is_broken_off_keeps_only_the_relay_out() -> None:
+    lines = ":s CAP * LS :sasl=EXTERNAL", ":s CAP * ACK :sasl", ":s 906 * :aborted"
+    handshake, _ = begin(persons())
+    assert feed(handshake, *lines)[-1:] == ["CAP END"]
+    handshake, _ = begin(identity(certificate=True))
+    with pytest.raises(ModuleNotReady, match="broke off signing in to the certificate"):
+        feed(handshake, *lines)
+
+
 def persons(**changes: object) -> Identity:
     return identity(certificate=True, personal=True, **changes)
 
@@ -296,6 +328,19 @@ def test_nickserv_may_refuse_or_be_away() -> None:
         feed(handshake, ":s CAP * LS :", ":s 001 bob :Hi", ":s 376 bob :End")
         with pytest.raises(kind, match="NickServ"):
             feed(handshake, said)
+
+
+@pytest.mark.parametrize(("said", "most"), [("x", MOST_UNHEARD), ("x" * 4096, 1024)])
+def test_what_is_said_while_nickserv_is_asked_is_kept_whole_or_too_much(
+    said: str, most: int
+) -> None:
+    handshake, _ = begin(nickserv())
+    feed(handshake, ":s CAP * LS :", ":s 001 bob :Hi", ":s 376 bob :End")
+    lines = [f":s NOTICE :{said}"] * most
+    feed(handshake, *lines)
+    assert len(handshake.unheard) == most
+    with pytest.raises(ModuleNotReady, match="too much and did not pass on an answer from Nick"):
+        feed(handshake, lines[0])
 
 
 def test_nickserv_is_not_told_where_there_is_sasl() -> None:

@@ -36,6 +36,8 @@ class Source:
     nick: str
     user: str = ""
     host: str = ""
+    is_utf8: bool = field(default=True, compare=False, repr=False, kw_only=True)
+    """Its nick is written in UTF-8, as ours is: in another charset the same nick is another's."""
 
     @classmethod
     def parse(cls, text: str) -> "Source":
@@ -108,13 +110,18 @@ def decode(raw: bytes) -> str:
     A server that cuts a line may leave half a character at its end: that is left out where the
     rest shows that it is UTF-8.
     """
+    return _decode(raw)[0]
+
+
+def _decode(raw: bytes) -> tuple[str, bool]:
+    """Read it; also whether it is UTF-8."""
     try:
-        return raw.decode("utf-8")
+        return raw.decode("utf-8"), True
     except UnicodeDecodeError as error:
         whole = raw[: error.start]
         if error.reason == "unexpected end of data" and not whole.isascii():
-            return whole.decode("utf-8")
-        return raw.decode("cp1252", "replace")
+            return whole.decode("utf-8"), True
+        return raw.decode("cp1252", "replace"), False
 
 
 def parse(raw: bytes) -> Incoming | None:
@@ -122,7 +129,8 @@ def parse(raw: bytes) -> Incoming | None:
 
     A source without a name, or with one that is too long, counts as none.
     """
-    rest = decode(raw.rstrip(b"\r\n")).replace("\0", "\N{REPLACEMENT CHARACTER}")
+    rest, is_utf8 = _decode(raw.rstrip(b"\r\n"))
+    rest = rest.replace("\0", "\N{REPLACEMENT CHARACTER}")
     tags: dict[str, str] = {}
     source = None
     if rest.startswith("@"):
@@ -132,6 +140,8 @@ def parse(raw: bytes) -> Incoming | None:
     if rest.startswith(":"):
         text, _, rest = rest[1:].partition(" ")
         source = _parse_source(text)
+        if not is_utf8 and source is not None and not source.nick.isascii():
+            source = replace(source, is_utf8=False)
     head, colon, trailing = (" " + rest).partition(" :")
     words = [word for word in head.split(" ") if word]
     if not words:
@@ -168,8 +178,8 @@ _CHANNEL_SIGNS = frozenset({b"#", b"&"})
 def is_chatter(raw: bytes, own: str) -> bool:
     """Whether a line is what somebody else says in a channel, told without reading all of it.
 
-    In doubt it is not: so never where our nick, ``own``, is no ASCII, which servers write in more
-    than one way. With hundreds of our connections in one channel each line comes hundreds of
+    In doubt it is not: so never where our nick, ``own``, is no ASCII, which servers compare in
+    more than one way. With hundreds of our connections in one channel each line comes hundreds of
     times, and means nothing to those that do not listen.
     """
     if raw[:1] == b"@":

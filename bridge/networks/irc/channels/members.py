@@ -112,6 +112,8 @@ class Roster:
         """Whether who speaks in a channel is our own."""
         if self._connection.is_own(source):
             return True
+        if not source.is_utf8:
+            return False
         channel = self._channels.get(self._fold(name))
         member = channel.members.get(self._fold(source.nick)) if channel else None
         if member is None:  # Some channels hide joins, others take messages from outside.

@@ -168,11 +168,6 @@ class Memberships:
         """The same, and those that it is on its way into."""
         return [*self.chats, *(way.chat for way in self._ways if not way.is_void)]
 
-    def is_wanted(self, chat: RemoteChatId) -> bool:
-        """Whether it is to be in the chat, or on its way into it."""
-        ways = (way for way in self._ways if way.chat.id == chat)
-        return chat in self._chats or any(not way.is_void for way in ways)
-
     @property
     def comes_back(self) -> bool:
         """Whether it comes back by itself to where it was kicked from or refused."""
@@ -181,6 +176,10 @@ class Memberships:
     def find(self, chat: RemoteChatId) -> RemoteChat | None:
         """The chat's record, if it is to be there."""
         return self._chats.get(chat)
+
+    def named(self, name: str, fold: Callable[[str], str]) -> list[RemoteChat]:
+        """The chats of that name in which it is to be."""
+        return [one for one in self.chats if fold(one.name) == fold(name)]
 
     def note(self, chat: RemoteChat) -> None:
         """Take note that it is to be in the chat from now on."""
@@ -217,7 +216,7 @@ class Memberships:
 
     def put_out_of(self, name: str, fold: Callable[[str], str]) -> None:
         """Take note that we were kicked from a channel, or made to leave it."""
-        for chat in [one for one in self.chats if fold(one.name) == fold(name)]:
+        for chat in self.named(name, fold):
             if not self._returns:
                 # A puppet comes back when its owner speaks again, not before.
                 del self._chats[chat.id]

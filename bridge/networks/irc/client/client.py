@@ -420,8 +420,11 @@ class IrcClient(Presence):
             if self._doorman is not None:
                 await self._doorman.optouts.follow(heard.event)
             await self._receive(heard.event)
-        is_in = self._is_puppet or self._memberships.is_wanted(heard.chat)
-        if heard.mark is not None and is_in:
+        if heard.voids_mark and self._marks is not None:
+            self._marks.void(heard.chat)
+        # What was heard before a channel was left is no mark of it when it is come into again.
+        counts = self._is_puppet or (self._ears is not None and self._ears.has_mark(heard.chat))
+        if heard.mark is not None and counts:
             (self._marks or self._alone).note(heard.chat, heard.mark)
 
     async def _receive(self, event: RemoteEvent) -> None:

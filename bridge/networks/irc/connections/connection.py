@@ -134,7 +134,7 @@ class Connection:
 
     def is_own(self, source: Source | None) -> bool:
         """Whether a line comes from ourselves."""
-        return source is not None and self.is_own_nick(source.nick)
+        return source is not None and source.is_utf8 and self.is_own_nick(source.nick)
 
     def is_relayed(self, message: Incoming) -> bool:
         """Whether we had it said in another's name."""
@@ -265,8 +265,8 @@ class Connection:
         self, sending: Sending, parcel: list[Line], lines: Sequence[Line]
     ) -> list[list[Line]]:
         """What is written of a parcel; what it needs may have been taken away while it waited."""
-        packed = multiline.pack(lines, self.multiline, self._flood.burst)
-        parts = packed if len(parcel) > 1 else [parcel]
+        is_group, burst = len(parcel) > 1, self._flood.burst
+        parts = multiline.pack(lines, self.multiline, burst) if is_group else [parcel]
         sending.total += len(parts) - 1
         has_tags = TAGS in self.capabilities
         return parts if has_tags else [[*map(without_client_tags, part)] for part in parts]

@@ -18,7 +18,7 @@ from bridge.networks.irc.network import history
 from bridge.networks.irc.network.history import Heard, History, Mark, Put
 from bridge.networks.irc.network.network import Network
 from bridge.networks.irc.protocol import replies
-from bridge.networks.irc.protocol.acts import is_typing, read_act, read_answered, read_typing
+from bridge.networks.irc.protocol.acts import TAGS, is_typing, read_act, read_answered, read_typing
 from bridge.networks.irc.protocol.batches import is_told_late
 from bridge.networks.irc.protocol.multiline import Assembler
 from bridge.networks.irc.protocol.times import read_past
@@ -61,7 +61,8 @@ class Ears:
     def hear(self, message: Incoming) -> list[Heard]:
         """Follow one line; return what it means to the rooms, in their order."""
         heard = self._come_in(message)
-        heard += self._history.begun(message)
+        has_tags = TAGS in self._connection.capabilities
+        heard += self._history.begun(message, has_tags=has_tags)
         heard += self._history.handle(message, self._find, self._connection.waited)
         whole = self._assembler.feed(message)
         if whole is None:
@@ -124,6 +125,10 @@ class Ears:
             self._history.begin(chat.id, told)
         return [Heard(RemoteShutOut(chat=chat.id), chat.id)]
 
+    def has_mark(self, chat: RemoteChatId) -> bool:
+        """Whether it is known up to where a channel is heard, and it was not left since."""
+        return self._history.has_mark(chat)
+
     def forget(self, chat: RemoteChat) -> None:
         """Forget a channel that we are in no more."""
         self.roster.forget(chat)
@@ -145,6 +150,11 @@ class Ears:
             self._history.count(chat.id)
             if not self._history.is_wanted(chat.id, msgid, at):
                 return []
+        first: list[Heard] = []
+        if not msgid and message.command in replies.SPEAKING:
+            first = self._history.distrust(chat.id)
+            if first and message.is_replayed:
+                return first
         event = self._event(message, chat, source, at)
         # What a server does not say again, it need not know when it is asked what came after it.
         is_kept = (
@@ -152,11 +162,10 @@ class Ears:
             or history.PLAYBACK in self._connection.capabilities
         )
         mark = Mark(at, msgid) if msgid and told and is_kept else None
-        if not (msgid or message.is_replayed) and told:
-            mark = self._history.move(chat.id, told)
         if event is None and mark is None:
-            return []
-        return self._history.take(Heard(event, chat.id, mark), replayed=message.is_replayed)
+            return first
+        heard = Heard(event, chat.id, mark)
+        return first + self._history.take(heard, replayed=message.is_replayed)
 
     def _pass_over(self, message: Incoming) -> list[Heard]:
         """Who came and went meanwhile is known from the list of names; only that it was said
@@ -169,7 +178,7 @@ class Ears:
         msgid = message.tags.get("msgid", "")
         if not self._history.is_wanted(chat.id, msgid, told):
             return []
-        return self._history.take(Heard(None, chat.id, Mark(told, msgid)), replayed=True)
+        return self._history.pass_over(chat.id, told, msgid)
 
     def _event(
         self, message: Incoming, chat: RemoteChat, source: Source, at: datetime

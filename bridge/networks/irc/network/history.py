@@ -8,7 +8,6 @@ more; but the gap stays open, and is asked for again a few times.
 
 import asyncio
 import contextlib
-import hashlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from bridge.networks.irc.protocol.isupport import Isupport
+from bridge.networks.irc.protocol.times import stamp
 from bridge.networks.irc.wire import Incoming, Line, line
 from bridge.sdk.errors import DeliveryError
 from bridge.sdk.events import RemoteEvent
@@ -47,10 +47,12 @@ REMEMBERED = 1000
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """The last message heard in a channel; without an id, when we came in and heard nothing."""
+    """The last message heard in a channel; an entry, when we came in and heard nothing."""
 
     at: datetime
     msgid: str
+    is_entry: bool = False
+    """It is kept as a mark without an id."""
 
     def encode(self) -> bytes:
         """Return it as it is kept."""
@@ -61,7 +63,7 @@ class Mark:
         """Read what was kept; None if that is no mark."""
         at, _, msgid = raw.decode("utf-8", "replace").partition(" ")
         try:
-            return cls(datetime.fromisoformat(at), msgid)
+            return cls(datetime.fromisoformat(at), msgid, is_entry=not msgid)
         except ValueError:
             return None
 
@@ -73,6 +75,8 @@ class Heard:
     event: RemoteEvent | None
     chat: RemoteChatId
     mark: Mark | None = None
+    voids_mark: bool = False
+    """How far the channel is heard is not known any more."""
 
 
 def lane_of(heard: object) -> RemoteChatId | None:
@@ -215,8 +219,7 @@ class History:
         mark = self._marks.get(chat)
         if mark is not None and chat not in self._asking:
             # What was heard up to then, or was said before we came, may be of the same moment.
-            is_later = since is None and not mark.msgid
-            after = mark.at + timedelta(microseconds=1) if is_later else mark.at
+            after = mark.at + timedelta(microseconds=1) if mark.is_entry else mark.at
             by_time = not self._knows_ids or since is not None
             asking = _Asking(name, after, by_time=by_time)
             self._asking[chat] = asking
@@ -235,20 +238,31 @@ class History:
         """Take note of when, by the server's clock, we have come into a channel: where nothing
         was ever heard there, our next absence is filled from then."""
         if chat not in self._marks:
-            self._begun.setdefault(chat, Mark(at, ""))
+            self._begun.setdefault(chat, Mark(at, "", is_entry=True))
 
-    def move(self, chat: RemoteChatId, at: datetime) -> Mark | None:
-        """Take note of something heard that has no id: it is known by its time alone, as the
-        beginning is. Return the new mark, if that is all that there is."""
-        if chat in self._begun:
-            self._begun[chat] = Mark(at, "")
+    def distrust(self, chat: RemoteChatId) -> list[Heard]:
+        """Take note that something was said without an id: no gap is filled from an entry, since
+        what was heard there could not be known again. Return what may be told now."""
+        self._gives_ids = False
+        self._begun.clear()
         known = self._marks.get(chat)
-        return Mark(at, "") if known is not None and not known.msgid else None
+        if known is None or not known.is_entry:
+            return []
+        del self._marks[chat]
+        self._unasked.pop(chat, None)
+        held = self._release(chat) if chat in self._asking else []
+        return [Heard(None, chat, voids_mark=True), *held]
 
-    def begun(self, message: Incoming) -> list[Heard]:
-        """Return the beginnings that count, once a line shows that the server gives ids."""
+    def has_mark(self, chat: RemoteChatId) -> bool:
+        """Whether it is known up to where a channel is heard, and it was not left since."""
+        return chat in self._marks
+
+    def begun(self, message: Incoming, *, has_tags: bool) -> list[Heard]:
+        """Return the beginnings that count, once a line shows that the server gives ids.
+
+        ``has_tags``: whether lines may have tags like these now."""
         self._gives_ids = self._gives_ids or bool(message.tags.get("msgid"))
-        if not (self._gives_ids and self._begun):
+        if not (has_tags and self._gives_ids and self._begun):
             return []
         heard = [
             Heard(None, chat, mark) for chat, mark in self._begun.items()
@@ -291,7 +305,7 @@ class History:
             after = asking.after
         elif unasked is None or msgid == unasked.msgid != "":
             return False
-        elif not unasked.msgid:  # What was said before we came may be of the same second.
+        elif unasked.is_entry:  # What was said before we came may be of the same second.
             return at > unasked.at and msgid not in self._seen.get(chat, ())
         else:  # Some of these servers know the second alone.
             after = unasked.at if at.microsecond else unasked.at.replace(microsecond=0)
@@ -303,6 +317,14 @@ class History:
         """Take note of one more line of an answer."""
         if chat in self._asking:
             self._asking[chat].lines += 1
+
+    def pass_over(self, chat: RemoteChatId, at: datetime, msgid: str) -> list[Heard]:
+        """Take note of something said again of which nothing is to be told."""
+        known = self._marks.get(chat)
+        is_entry = known is not None and known.is_entry and not msgid
+        told = self.take(Heard(None, chat, Mark(at, msgid, is_entry=is_entry)), replayed=True)
+        # What has no id leads to the next page, but the next connection could not ask by it.
+        return told if msgid else []
 
     def take(self, heard: Heard, *, replayed: bool) -> list[Heard]:
         """Take note of what was heard; return what may be told now.
@@ -442,11 +464,15 @@ class Marks:
         self._marks[chat] = mark
         self._changed.add(chat)
 
+    def void(self, chat: RemoteChatId) -> None:
+        """Take note that there is no mark any more."""
+        self._marks.pop(chat, None)
+        self._changed.add(chat)
+
     async def forget(self, chat: RemoteChatId) -> None:
         """Forget a channel that is bridged no more. Raises ``TemporaryFailure`` if that is not
         written yet; it will be."""
-        self._marks.pop(chat, None)
-        self._changed.add(chat)
+        self.void(chat)
         await self._store.delete(self._prefix + chat)
 
     async def write(self) -> None:
@@ -471,15 +497,3 @@ class Marks:
             await asyncio.sleep(WRITE_SECONDS)
             with contextlib.suppress(DeliveryError):  # The next time, then.
                 await self.write()
-
-
-def stamp(at: datetime) -> str:
-    """Return a time as a server is asked by it."""
-    text = at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return f"timestamp={text}"
-
-
-def made_up_id(message: Incoming) -> str:
-    """Make an id for a message out of the server's memory that has none: the same each time."""
-    said = f"{message.tags.get('time')} {message.source} {message.command} {message.params}"
-    return "h-" + hashlib.sha256(said.encode("utf-8", "replace")).hexdigest()[:32]

@@ -1,6 +1,7 @@
 """What the clients of one instance share: the network's limits, and which nicks are ours."""
 
 import asyncio
+import hashlib
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,7 +29,6 @@ from bridge.networks.irc.network.banlists import BanLists
 from bridge.networks.irc.network.banned import Banned
 from bridge.networks.irc.network.bynick import ByNick
 from bridge.networks.irc.network.crowd import Crowd
-from bridge.networks.irc.network.history import made_up_id
 from bridge.networks.irc.network.keys import Keyring, read_key
 from bridge.networks.irc.network.people import Person
 from bridge.networks.irc.network.services import is_service
@@ -210,7 +210,7 @@ class Network:
 
     def id_of(self, message: Incoming) -> RemoteMessageId:
         """The network's id of what a line says or does, else one of ours."""
-        made_up = made_up_id(message) if message.is_replayed else self.new_message_id()
+        made_up = _made_up_id(message) if message.is_replayed else self.new_message_id()
         return RemoteMessageId(message.tags.get("msgid") or made_up)
 
     def note_server(self, login: int, means: Means, capabilities: frozenset[str]) -> None:
@@ -409,6 +409,8 @@ class Network:
         By the nick, unless what else is known of the two shows that a stranger has it: beyond a
         netsplit, or where our connection is dead and does not know it yet.
         """
+        if not source.is_utf8:
+            return False
         nick, known = self.fold(source.nick), self._known
         own = known.held.get(nick)
         if own is not None:
@@ -456,3 +458,9 @@ def _are_two(source: Source, own: Source) -> bool:
     """
     is_known = all((source.user, source.host, own.user, own.host))
     return is_known and source.user != own.user and source.host.lower() != own.host.lower()
+
+
+def _made_up_id(message: Incoming) -> str:
+    """Make an id for a message out of the server's memory that has none: the same each time."""
+    said = f"{message.tags.get('time')} {message.source} {message.command} {message.params}"
+    return "h-" + hashlib.sha256(said.encode("utf-8", "replace")).hexdigest()[:32]

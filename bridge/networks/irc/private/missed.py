@@ -22,12 +22,11 @@ from bridge.networks.irc.network.history import (
     Mark,
     Marks,
     Put,
-    stamp,
 )
 from bridge.networks.irc.network.network import Network
 from bridge.networks.irc.private.partners import Partners
 from bridge.networks.irc.protocol import replies
-from bridge.networks.irc.protocol.times import read_past, read_stamp
+from bridge.networks.irc.protocol.times import read_past, read_stamp, stamp
 from bridge.networks.irc.wire import Incoming, Source, line
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.events import RemoteEvent
@@ -214,7 +213,7 @@ class Missed:
         ]  # fmt: skip
         for nick in nicks[-MOST_PEOPLE:] if since is not None else ():
             # The mark may be of what another said.
-            begin = since and replace(since, msgid="")
+            begin = since and replace(since, msgid="", is_entry=False)
             self._history.enter(self._chat(nick), nick, self._connection.waited, begin)
 
     def wants(self, message: Incoming) -> bool:

@@ -1,7 +1,6 @@
 """Signing in to a server, as a pure state machine: lines in, lines out."""
 
 import re
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
@@ -14,7 +13,7 @@ from bridge.sdk.errors import LoginRequired, ModuleNotReady
 from bridge.sdk.secret import Secret
 
 MOST_NICKS = 20
-MOST_UNHEARD = 1000
+MOST_UNHEARD, MOST_UNHEARD_CHARS = 20_000, 4 * 1024 * 1024
 MOST_REALNAME_BYTES = 400
 """Of what the line has room for; servers cut it far shorter."""
 
@@ -78,6 +77,8 @@ class Handshake:
         self._ways: Iterator[sasl.Mechanism] = iter(())
         self._way: sasl.Mechanism | None = None
         self._ways_tried: set[str] = set()
+        self._refusal: str | None = None
+        """What the server said when it last refused the account, if it did."""
         self._challenge = sasl.Challenge()
         self._identifies = False
         self._is_asking = False
@@ -87,8 +88,9 @@ class Handshake:
         """What the server has still to do, in words."""
         self.welcomed = False
         self.done = False
-        self.unheard: deque[Incoming] = deque(maxlen=MOST_UNHEARD)
+        self.unheard: list[Incoming] = []
         """What the server has said since we are in, while NickServ's answer was waited for."""
+        self._unheard_chars = 0
 
     def start(self) -> list[Line]:
         """Return what to say first."""
@@ -107,7 +109,7 @@ class Handshake:
         ``ModuleNotReady`` when it may work later.
         """
         if self._is_asking:
-            self.unheard.append(message)
+            self._keep(message)
         match message.command:
             case "CAP":
                 return self._on_cap(message)
@@ -122,6 +124,12 @@ class Handshake:
             case command:
                 return self._on_reply(command, message)
         return []
+
+    def _keep(self, message: Incoming) -> None:
+        self.unheard.append(message)
+        self._unheard_chars += sum(map(len, (*message.params, *message.tags.values())))
+        if len(self.unheard) > MOST_UNHEARD or self._unheard_chars > MOST_UNHEARD_CHARS:
+            raise ModuleNotReady(f"{self._server} said too much and did not {self.awaited}.")
 
     def _on_cap(self, message: Incoming) -> list[Line]:
         verb = message.param(1).upper()
@@ -149,7 +157,7 @@ class Handshake:
     def _after_capabilities(self) -> list[Line]:
         if self._sasl and "sasl" in self.offers.held:
             self._choose(self.offers.values.get("sasl", "").split(","))
-            return self._try_next(None)
+            return self._try_next()
         if self._sasl and not self._goes_without():
             raise ModuleNotReady(f"{self._server} offers SASL and then refuses it.")
         return [line("CAP", "END")]
@@ -189,7 +197,8 @@ class Handshake:
             return True
         return False
 
-    def _try_next(self, refusal: str | None) -> list[Line]:
+    def _try_next(self, break_off: str | None = None) -> list[Line]:
+        """Go on to the next way, the one before being refused or broken off, if there was one."""
         self._way = next(self._ways, None)
         if self._way is not None:
             self._challenge = sasl.Challenge()
@@ -199,7 +208,12 @@ class Handshake:
         unknown = self._identity.personal and self._ways_tried == {sasl.External.name}
         if unknown and self._goes_without():
             return [line("CAP", "END")]
-        raise LoginRequired(f"{self._server} refused {self._account}: {refusal}")
+        if self._refusal is None and break_off is not None:
+            # Services went, or took too long: nobody has looked at the account.
+            raise ModuleNotReady(
+                f"{self._server} broke off signing in to {self._account}: {break_off}"
+            )
+        raise LoginRequired(f"{self._server} refused {self._account}: {self._refusal}")
 
     @property
     def _account(self) -> str:
@@ -264,11 +278,11 @@ class Handshake:
             self._choose(message.param(1).split(","))
         if command in replies.SASL_DONE:
             return self._on_sasl_done()
-        if command == replies.SASL_ABORTED and self._sasl:
-            # Services went, or took too long: nobody has looked at the account.
-            raise ModuleNotReady(f"{self._server} broke off signing in to {self._account}: {said}")
+        if command == replies.SASL_ABORTED and self._sasl and self._way is not None:
+            return self._try_next(break_off=said)
         if command in replies.SASL_REFUSED:
-            return self._try_next(said)
+            self._refusal = said
+            return self._try_next()
         if command == "464":
             raise LoginRequired(f"{self._server} refused the server password: {said}")
         if command == "465":

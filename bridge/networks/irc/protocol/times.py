@@ -28,3 +28,9 @@ def read_stamp(text: str) -> datetime | None:
         return at.astimezone(UTC) if at.tzinfo else None
     except (ValueError, OverflowError):  # At either end of all time there may be no UTC.
         return None
+
+
+def stamp(at: datetime) -> str:
+    """Return a time as a server is asked by it."""
+    text = at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return f"timestamp={text}"
