@@ -64,6 +64,8 @@ def everything() -> list[Outgoing]:
 class Memory:
     """An outbox and a homeserver that take all, and remember what came into the room."""
 
+    has_unclaimed = False
+
     def __init__(self) -> None:
         self.sent: list[Outgoing] = []
         self.dropped: list[Outgoing] = []
