@@ -93,11 +93,11 @@ class History:
             wanted["senders"] = list(senders)
         spelled = orjson.dumps(wanted).decode()
         oldest = (since - _SLACK).timestamp() * 1000
-        *others, last = readers
+        *others, last = dict.fromkeys(readers)
         asked = self._is_in_since(room, last, oldest) if others else None
         sees_all = asked is not None and await self._tried(asked)
         found: dict[str, EventId] = {}
-        for reader in (last, *others) if sees_all else readers:
+        for reader in (last, *others) if sees_all else (*others, last):
             page = await self._tried(self._page(room, reader, spelled, ""))
             if page is not None:
                 try:

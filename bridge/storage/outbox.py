@@ -271,11 +271,13 @@ class Outbox:
                         "AND (SELECT epoch FROM lease WHERE shard = 0) = $3 RETURNING *",
                         day, seq, self._database.epoch,
                     )  # fmt: skip
-                    return None if row is None else open_entry(row, self._day_keys)
+                    entry = None if row is None else open_entry(row, self._day_keys)
         except (TemporaryFailure, asyncio.CancelledError):
             self._doubtful[day, seq] = None
             self.on_unclaimed()
             raise
+        self._doubtful.pop((day, seq), None)  # If an earlier try was in doubt: it has an owner.
+        return entry
 
     async def find(self, transaction_id: str) -> Stored | None:
         """What became of the entry, of those that an :meth:`add` of the same would find there."""

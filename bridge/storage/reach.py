@@ -148,7 +148,8 @@ async def _running(state_dir: Path) -> Connect:
     try:
         connect = connect_to(socket_folder(state_dir), EmbeddedPostgres(state_dir).password)
         await (await connect("")).close()
-    except (*AWAY, TimeoutError, asyncpg.PostgresError) as error:
+    except (*AWAY, ConfigError, TimeoutError, asyncpg.PostgresError) as error:
+        # One that is just made has no password yet.
         raise TemporaryFailure(
             "the Trestle that works in this state directory is just starting or stopping; try "
             f"again ({first_line(error)})"

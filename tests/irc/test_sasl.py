@@ -240,11 +240,12 @@ def test_where_one_way_is_broken_off_the_next_is_tried(first: str) -> None:
             feed(handshake, f":s {verdict} * :verdict")
 
 
-def test_what_was_refused_before_another_way_is_broken_off_is_a_refusal() -> None:
+def test_where_the_last_way_is_broken_off_what_was_refused_before_is_no_verdict() -> None:
+    """A certificate that nobody knows is refused each time; the password may be right."""
     handshake, _ = begin(with_account())
     feed(handshake, ":s CAP * LS :sasl=SCRAM-SHA-256,PLAIN", ":s CAP * ACK :sasl")
-    assert feed(handshake, ":s 904 * :wrong password") == ["AUTHENTICATE PLAIN"]
-    with pytest.raises(LoginRequired, match="refused the account acc: wrong password"):
+    assert feed(handshake, ":s 904 * :no such credentials") == ["AUTHENTICATE PLAIN"]
+    with pytest.raises(ModuleNotReady, match="broke off signing in to the account acc: aborted"):
         feed(handshake, ":s 906 * :aborted")
 
 
@@ -341,6 +342,15 @@ def test_what_is_said_while_nickserv_is_asked_is_kept_whole_or_too_much(
     assert len(handshake.unheard) == most
     with pytest.raises(ModuleNotReady, match="too much and did not pass on an answer from Nick"):
         feed(handshake, lines[0])
+
+
+def test_what_a_bouncer_says_again_while_nickserv_is_asked_is_never_too_much() -> None:
+    handshake, _ = begin(nickserv())
+    feed(handshake, ":s CAP * LS :", ":s 001 bob :Hi", ":s 376 bob :End")
+    again = "@time=2026-01-01T00:00:00.000Z :eve!u@h PRIVMSG #room :hello"
+    feed(handshake, *([again] * (MOST_UNHEARD + 1)), ":eve!u@h JOIN #room")
+    assert handshake.unheard[-1].command == "JOIN"
+    assert len(handshake.unheard) == MOST_UNHEARD // 2 + 1
 
 
 def test_nickserv_is_not_told_where_there_is_sasl() -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from bridge.core.host.bots import Stage, say
-from bridge.core.lanes.patience import Patience, persistently
+from bridge.core.lanes.patience import LEAST_PAUSE, Patience, persistently
 from bridge.model import Clock, ParkReason
 from bridge.sdk.errors import (
     DeliveryUncertain,
@@ -150,7 +150,7 @@ class TimerKeeper:
             case TemporaryFailure() | ModuleNotReady():
                 late = (self._clock.now() - ringing.timer.at).total_seconds()
                 wait = self._patience.wait(failure, late, self._patience.first_delay)
-                await self._put_off(ringing, wait, counts=False)
+                await self._put_off(ringing, max(wait, LEAST_PAUSE), counts=False)
             case Unsupported():
                 await self._park(ringing, ParkReason.UNSUPPORTED, str(failure))
             case PermanentFailure() | LoginRequired():

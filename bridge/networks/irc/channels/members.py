@@ -201,6 +201,8 @@ class Roster:
             return []
         ours = self._is_ours(source)
         known = channel.members.get(self._fold(source.nick))
+        if known is not None and known.ours and not source.is_utf8:
+            return []  # Read alike, they are two: ours stays who is known by that name.
         channel.members[self._fold(source.nick)] = _Member(source.nick, ours)
         self._check_number()
         if ours or known or not channel.listed:

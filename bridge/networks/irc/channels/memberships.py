@@ -177,10 +177,6 @@ class Memberships:
         """The chat's record, if it is to be there."""
         return self._chats.get(chat)
 
-    def named(self, name: str, fold: Callable[[str], str]) -> list[RemoteChat]:
-        """The chats of that name in which it is to be."""
-        return [one for one in self.chats if fold(one.name) == fold(name)]
-
     def note(self, chat: RemoteChat) -> None:
         """Take note that it is to be in the chat from now on."""
         self._chats[chat.id] = chat
@@ -216,7 +212,7 @@ class Memberships:
 
     def put_out_of(self, name: str, fold: Callable[[str], str]) -> None:
         """Take note that we were kicked from a channel, or made to leave it."""
-        for chat in self.named(name, fold):
+        for chat in [one for one in self.chats if fold(one.name) == fold(name)]:
             if not self._returns:
                 # A puppet comes back when its owner speaks again, not before.
                 del self._chats[chat.id]

@@ -17,13 +17,13 @@ from bridge.networks.irc.private.private import Doorman
 from bridge.networks.irc.protocol import replies
 from bridge.networks.irc.wire import Incoming
 from bridge.sdk.errors import DeliveryError
-from bridge.sdk.events import RemoteShutOut
 from bridge.sdk.ids import LoginId
 from bridge.sdk.module import Host
 
 Inward = Inbox[Heard | Deed]
-RENAMED = "Channel renamed"
-"""So begins why we leave a channel, by what Ergo says to those without draft/channel-rename."""
+_RENAMED = "Channel renamed"
+"""So begins why we leave a channel, by what Ergo says to those without draft/channel-rename: who
+came back by the old name would make an empty one."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -75,34 +75,25 @@ class Listener:
         if message.command == replies.ISUPPORT:
             self.network.learn(connection.isupport)
         is_overheard = False
-        moved: list[Heard] = []
         if not message.is_replayed:
             is_put_out = self._is_put_out(message)
             if not is_speech:
                 self.channels.handle(message)
-            if is_put_out and self.ears is not None and _is_renaming(message):
-                moved = self._tell_renamed(message.param(0))
-            elif is_put_out:
+            if is_put_out:
                 self.memberships.put_out_of(message.param(0), connection.isupport.fold)
             self.keeper.handle(message)
             is_overheard = self.inquiries.handle(message)
         if not is_overheard:
             await self.inbox.put(*self.doorman.handle(message))
-        if self.ears is not None and (heard := self.ears.hear(message) + moved):
+        if self.ears is not None and (heard := self.ears.hear(message)):
             await self.inbox.put(*heard)
-
-    def _tell_renamed(self, name: str) -> list[Heard]:
-        """Have the room told that its channel has another name now: whoever came back by the old
-        one would make an empty channel."""
-        why = f"{name} was renamed on the network. Bridge the room to its new name."
-        chats = [chat.id for chat in self.memberships.named(name, self.connection.isupport.fold)]
-        return [Heard(RemoteShutOut(chat=chat, reason=why), chat) for chat in chats]
 
     def _is_put_out(self, message: Incoming) -> bool:
         """Whether we are kicked, or made to leave a channel (``SAPART``, ``REMOVE``): one that we
         leave ourselves we are out of as soon as that is written."""
         if message.command == "PART" and self.connection.is_own(message.source):
-            return self.channels.is_in(message.param(0))
+            is_renamed = message.param(1).startswith(_RENAMED)
+            return self.channels.is_in(message.param(0)) and not is_renamed
         return message.command == "KICK" and self.connection.is_own_nick(message.param(1))
 
     def _pass_over(self, message: Incoming, why: DeliveryError) -> None:
@@ -113,7 +104,3 @@ class Listener:
                 message.command[:20], self.connection.server, why,
                 extra={"event": "irc_line_passed_over"},
             )  # fmt: skip
-
-
-def _is_renaming(message: Incoming) -> bool:
-    return message.command == "PART" and message.param(1).startswith(RENAMED)

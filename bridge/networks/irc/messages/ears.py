@@ -151,10 +151,8 @@ class Ears:
             if not self._history.is_wanted(chat.id, msgid, at):
                 return []
         first: list[Heard] = []
-        if not msgid and message.command in replies.SPEAKING:
+        if not msgid and message.command in replies.SPEAKING and not message.is_replayed:
             first = self._history.distrust(chat.id)
-            if first and message.is_replayed:
-                return first
         event = self._event(message, chat, source, at)
         # What a server does not say again, it need not know when it is asked what came after it.
         is_kept = (

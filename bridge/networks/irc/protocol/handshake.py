@@ -7,6 +7,7 @@ from ipaddress import IPv6Address
 
 from bridge.networks.irc.format import strip_codes
 from bridge.networks.irc.protocol import endings, replies, sasl
+from bridge.networks.irc.protocol.batches import is_playback
 from bridge.networks.irc.protocol.offers import Offers
 from bridge.networks.irc.wire import Incoming, Line, cut, is_word, line
 from bridge.sdk.errors import LoginRequired, ModuleNotReady
@@ -126,9 +127,13 @@ class Handshake:
         return []
 
     def _keep(self, message: Incoming) -> None:
+        most, most_chars = MOST_UNHEARD, MOST_UNHEARD_CHARS
+        is_half = len(self.unheard) >= most // 2 or self._unheard_chars >= most_chars // 2
+        if is_half and is_playback(message, None):
+            return  # However much a bouncer says again, there is room for what is said now.
         self.unheard.append(message)
         self._unheard_chars += sum(map(len, (*message.params, *message.tags.values())))
-        if len(self.unheard) > MOST_UNHEARD or self._unheard_chars > MOST_UNHEARD_CHARS:
+        if len(self.unheard) > most or self._unheard_chars > most_chars:
             raise ModuleNotReady(f"{self._server} said too much and did not {self.awaited}.")
 
     def _on_cap(self, message: Incoming) -> list[Line]:
@@ -208,7 +213,7 @@ class Handshake:
         unknown = self._identity.personal and self._ways_tried == {sasl.External.name}
         if unknown and self._goes_without():
             return [line("CAP", "END")]
-        if self._refusal is None and break_off is not None:
+        if break_off is not None:
             # Services went, or took too long: nobody has looked at the account.
             raise ModuleNotReady(
                 f"{self._server} broke off signing in to {self._account}: {break_off}"
