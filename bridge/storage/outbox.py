@@ -276,7 +276,8 @@ class Outbox:
             self._doubtful[day, seq] = None
             self.on_unclaimed()
             raise
-        self._doubtful.pop((day, seq), None)  # If an earlier try was in doubt: it has an owner.
+        if entry is not None:  # It has an owner now, though an earlier try was in doubt.
+            self._doubtful.pop((day, seq), None)
         return entry
 
     async def find(self, transaction_id: str) -> Stored | None:

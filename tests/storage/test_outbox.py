@@ -169,8 +169,22 @@ async def test_a_parked_entry_that_was_taken_back_unheard_is_given_out_with_the_
     assert told.is_set()
     # The server may have come to it all the same.
     await database.core.execute("UPDATE outbox SET state = 'queued'")
+    assert await outbox.take_back(queued.day, queued.seq) is None
     given = [one.outgoing.transaction_id for one in await outbox.add([entry("t2")])]
     assert given == ["t1", "t2"]
+
+
+async def test_a_parked_entry_that_is_taken_back_at_the_second_try_is_given_to_nobody_else(
+    outbox: Outbox, database: Database
+) -> None:
+    (queued,) = await outbox.add([entry()])
+    await outbox.park(queued, ParkReason.REFUSED, "no")
+    async with asyncio.TaskGroup() as group, nothing_written(database):
+        unheard = group.create_task(outcome_of(outbox.take_back(queued.day, queued.seq)))
+        await cut_what_waits(database)
+        assert isinstance(await unheard, TemporaryFailure)
+    assert await outbox.take_back(queued.day, queued.seq)
+    assert [one.outgoing.transaction_id for one in await outbox.add([entry("t2")])] == ["t2"]
 
 
 async def test_a_parked_entry_that_cannot_be_read_any_more_stays_parked(
