@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from bridge.model import SystemClock
-from bridge.sdk.errors import ConfigError, NotNow, TrestleError
+from bridge.sdk.errors import ConfigError, TrestleError
 from bridge.sdk.ids import InstanceId, UserId
 from bridge.settings.records import DatabaseSettings
 from bridge.storage import archive
@@ -22,8 +22,7 @@ from bridge.storage.archive import BackupRefused, reading
 from bridge.storage.audit import Audit
 from bridge.storage.backup import Wanted, back_up, last_backup, note_backup
 from bridge.storage.keys import DayKeys, KeyLost
-from bridge.storage.pool import Database, only_one
-from bridge.storage.reach import readable
+from bridge.storage.pool import Database
 from bridge.storage.restore import SESSIONS
 from bridge.storage.retention import Retention
 from bridge.storage.rotation import Rotation
@@ -456,15 +455,6 @@ async def test_a_database_that_a_trestle_works_with_is_not_replaced(
 
 
 # --- the file ---
-
-
-async def test_while_the_first_start_makes_the_database_there_is_none_to_back_up_yet(
-    folder: Path,
-) -> None:
-    state_dir = folder / "state"
-    with only_one(state_dir), pytest.raises(NotNow, match="is just starting or stopping"):
-        async with readable(DatabaseSettings(), state_dir):
-            raise AssertionError("there is none")
 
 
 async def test_the_file_is_for_its_owner_alone_and_is_not_written_over_unasked(

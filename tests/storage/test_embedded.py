@@ -21,8 +21,9 @@ from bridge.sdk.errors import ConfigError, NotNow, TemporaryFailure
 from bridge.settings.records import DatabaseSettings
 from bridge.storage.journal import Journal
 from bridge.storage.keys import DayKeys
-from bridge.storage.pool import Database
+from bridge.storage.pool import Database, only_one
 from bridge.storage.postgres import EmbeddedPostgres
+from bridge.storage.reach import readable
 from bridge.storage.retention import Retention
 from tests.rigs.small_disk import most_files, next_file, small_disk
 
@@ -399,6 +400,15 @@ async def test_a_disk_with_too_little_room_for_a_new_database_is_named(folder: P
         state = disk.folder / "state"
         with pytest.raises(NotNow, match=rf"the disk of {state} has \d+ MiB left.*make room"):
             await EmbeddedPostgres(state).start()
+
+
+async def test_while_the_first_start_makes_the_database_there_is_none_to_back_up_yet(
+    folder: Path,
+) -> None:
+    state_dir = folder / "state"
+    with only_one(state_dir), pytest.raises(NotNow, match="is just starting or stopping"):
+        async with readable(EMBEDDED, state_dir):
+            raise AssertionError("there is none")
 
 
 async def test_who_gives_up_while_the_data_is_made_leaves_nobody_who_writes_to_it(
