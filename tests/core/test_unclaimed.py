@@ -81,7 +81,9 @@ async def test_what_another_writes_for_a_caller_that_is_cut_off_waits_for_no_oth
         await until_one_waits(core)
         await cut_off(gone)
         # It is looked for, before it is there.
-        await wait_until(lambda: sender._unclaimed._seeking is not None)
+        seeking = sender._unclaimed._seeking
+        assert seeking is not None
+        assert not seeking.done()
         await later.execute("COMMIT")
         await writer
         await until_sent(stage, "first", "writer", "gone")

@@ -78,8 +78,6 @@ class Handshake:
         self._ways: Iterator[sasl.Mechanism] = iter(())
         self._way: sasl.Mechanism | None = None
         self._ways_tried: set[str] = set()
-        self._refusal: str | None = None
-        """What the server said when it last refused the account, if it did."""
         self._challenge = sasl.Challenge()
         self._identifies = False
         self._is_asking = False
@@ -202,8 +200,9 @@ class Handshake:
             return True
         return False
 
-    def _try_next(self, break_off: str | None = None) -> list[Line]:
-        """Go on to the next way, the one before being refused or broken off, if there was one."""
+    def _try_next(self, said: str | None = None, *, is_verdict: bool = True) -> list[Line]:
+        """Go on to the next way; ``said``: of the one before, if there was one, which was refused
+        or, without a verdict, broken off."""
         self._way = next(self._ways, None)
         if self._way is not None:
             self._challenge = sasl.Challenge()
@@ -213,12 +212,10 @@ class Handshake:
         unknown = self._identity.personal and self._ways_tried == {sasl.External.name}
         if unknown and self._goes_without():
             return [line("CAP", "END")]
-        if break_off is not None:
+        if not is_verdict:
             # Services went, or took too long: nobody has looked at the account.
-            raise ModuleNotReady(
-                f"{self._server} broke off signing in to {self._account}: {break_off}"
-            )
-        raise LoginRequired(f"{self._server} refused {self._account}: {self._refusal}")
+            raise ModuleNotReady(f"{self._server} broke off signing in to {self._account}: {said}")
+        raise LoginRequired(f"{self._server} refused {self._account}: {said}")
 
     @property
     def _account(self) -> str:
@@ -284,10 +281,9 @@ class Handshake:
         if command in replies.SASL_DONE:
             return self._on_sasl_done()
         if command == replies.SASL_ABORTED and self._sasl and self._way is not None:
-            return self._try_next(break_off=said)
+            return self._try_next(said, is_verdict=False)
         if command in replies.SASL_REFUSED:
-            self._refusal = said
-            return self._try_next()
+            return self._try_next(said)
         if command == "464":
             raise LoginRequired(f"{self._server} refused the server password: {said}")
         if command == "465":
