@@ -9,7 +9,6 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterator
-from time import monotonic
 from typing import Any
 
 from bridge.core.lanes.forgetting import forget
@@ -367,9 +366,8 @@ class App:
         telemetry.lanes.set(len(parts.router.lanes))
         telemetry.items_waiting.set(parts.intake.waiting)
         telemetry.outbox_waiting.set(parts.sender.waiting)
-        oldest = parts.router.oldest()
-        now = monotonic()
-        telemetry.oldest_item_seconds.set(0 if oldest is None else now - oldest)
+        ages = (item.age for item in parts.router.heads)
+        telemetry.oldest_item_seconds.set(max(ages, default=0.0))
         put = parts.sender.oldest()
         age = 0.0 if put is None else (parts.database.clock.now() - put).total_seconds()
         telemetry.oldest_outbox_seconds.set(max(0.0, age))

@@ -55,6 +55,8 @@ def parse_transaction(
     events = data.get("events")
     if not isinstance(events, list):
         raise Unreadable("M_BAD_JSON", "events is no list")
+    if len(data) == 1:
+        return Transaction(id=transaction_id, body=body, events=events, source=source)
     return Transaction(
         id=transaction_id,
         body=body,

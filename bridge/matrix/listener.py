@@ -49,8 +49,8 @@ class Request:
         self.method = method
         self.target = target
         """Path and query as they came, encoded."""
-        self.headers: list[tuple[str, str]] = []
-        """Names in small letters."""
+        self.raw_headers: list[tuple[bytes, bytes]] = []
+        """Names in small letters. Few are ever read, so each is decoded when it is."""
         self.keeps_alive = False
         """More requests may follow on this connection."""
         self.may_wait = False
@@ -60,11 +60,12 @@ class Request:
 
     def header(self, name: str) -> str | None:
         """The first header of that name (in small letters)."""
-        return next((value for key, value in self.headers if key == name), None)
+        return next(iter(self.all_headers(name)), None)
 
     def all_headers(self, name: str) -> list[str]:
-        """All headers of that name."""
-        return [value for key, value in self.headers if key == name]
+        """All headers of that name (in small letters)."""
+        wanted = name.encode()
+        return [_read_text(value) for key, value in self.raw_headers if key == wanted]
 
     @property
     def query(self) -> list[tuple[str, str]]:
@@ -237,7 +238,7 @@ class _Conversation:
         """What was read last, from the beginning of a head that has begun."""
         self._trouble = "The request is no proper HTTP."
         self._target = b""
-        self._headers: list[tuple[str, str]] = []
+        self._headers: list[tuple[bytes, bytes]] = []
         self._reading: Request | None = None
         """Whose body is arriving."""
         self.idle_since: float | None = None
@@ -421,22 +422,22 @@ class _Conversation:
             if self._trailer_bytes > _LONGEST_HEAD:
                 raise ValueError("there is too much after the body")
             return
-        self._headers.append((name.decode("ascii", "replace").lower(), _read_text(value)))
+        self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         parser = self._parser
         target = self._target.decode("utf-8", "replace")
         request = Request(self, parser.get_method().decode(), target)
-        request.headers = self._headers
+        request.raw_headers = self._headers
         request.may_wait = parser.get_http_version() == "1.1"
-        names = [name for name, _ in request.headers]
+        names = [name for name, _ in self._headers]
         if self._target + b" HTTP/" not in self._raw:
             raise ValueError("another protocol, which the parser knows too")
-        if request.may_wait and names.count("host") != 1:
+        if request.may_wait and names.count(b"host") != 1:
             self._trouble = "A request names one Host."
             raise ValueError("no host, or several")
         request.keeps_alive = request.may_wait and parser.should_keep_alive()
-        if parser.should_upgrade() and {"content-length", "transfer-encoding"} & {*names}:
+        if parser.should_upgrade() and {b"content-length", b"transfer-encoding"} & {*names}:
             # The parser would take the body for something in the other protocol.
             self._trouble = "No other protocol is spoken here: send it without an upgrade."
             raise ValueError("an upgrade with a body")

@@ -353,12 +353,12 @@ def _let_go_on(request: Request) -> None:
 
 def _check_form(request: Request) -> None:
     """Refuse a body in a form that is none of JSON's (RFC 8259, 8.1)."""
-    for name, value in request.headers:
-        if name == "content-encoding" and value.lower() != "identity":
-            raise Refused(
-                415, "M_UNKNOWN", "Compressed bodies are not understood; no homeserver sends them."
-            )
-        if name == "content-type" and (charset := _CHARSET.search(value)) is not None:
+    if any(value.lower() != "identity" for value in request.all_headers("content-encoding")):
+        raise Refused(
+            415, "M_UNKNOWN", "Compressed bodies are not understood; no homeserver sends them."
+        )
+    for value in request.all_headers("content-type"):
+        if (charset := _CHARSET.search(value)) is not None:
             _check_charset(charset[1])
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import zlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import groupby
@@ -123,8 +123,9 @@ class Journal:
     async def land(
         self, *, source: Source, body: bytes, event_keys: bytes, progress: bytes, done: bool,
         repeated: int = 0, day: date | None = None,
+        begun: Callable[[RowId], None] = lambda row: None,
     ) -> RowId:  # fmt: skip
-        """Store a transaction; returns after the commit.
+        """Store a transaction; returns after the commit. ``begun`` is told once that is under way.
 
         ``event_keys`` are 16 bytes an event, of which ``repeated`` came before; ``progress`` is
         the core's. It is kept as what came on ``day`` is, or today. Raises
@@ -147,6 +148,7 @@ class Journal:
         # Cheaper than asyncpg's own limit.
         cut = asyncio.get_running_loop().call_later(_LAND_LIMIT, connection.terminate)
         try:
+            begun(row)
             with at_the_door():
                 stored = await statement.fetchval(
                     row.day, row.seq, source.value, now, sealed, event_keys, progress, done,

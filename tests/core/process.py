@@ -74,12 +74,19 @@ class Process:
         self.marker = self.router.marker = Marker(journal, Crossings(PortalStore(database)))
         self.intake = Intake(
             journal, items, self.router, self.marker, telemetry, database.clock,
-            keys_of=EventKeys(folder).keys_of, route=self._route, parse=parse_transaction,
+            keys_of=EventKeys(folder).keys_of, route=self, parse=parse_transaction,
         )  # fmt: skip
         self._listeners = listeners
+        self.begins_early = False
 
-    def _route(self, event: dict[str, Any]) -> Sequence[Lane]:
+    def __call__(self, event: dict[str, Any]) -> Sequence[Lane]:
+        """Everybody hears everything."""
         return [self.router.lane(listener) for listener in self._listeners]
+
+    def early(self, event: dict[str, Any]) -> Lane | None:
+        """Only one that is alone, and at rest, may begin early, and only if it wants to."""
+        first, *others = self(event)
+        return first if self.begins_early and not others and first.is_at_rest else None
 
     async def recover(self) -> None:
         """Take up what was left, as a start does before it takes events."""

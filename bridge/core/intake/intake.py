@@ -7,12 +7,13 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import date
 from functools import partial
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 from bridge.core.intake.ephemeral import Ephemeral
 from bridge.core.intake.malformed import Malformed, fault_of
 from bridge.core.intake.window import KeyWindow
 from bridge.core.lanes.inflight import Left, consumer_number
+from bridge.core.lanes.landing import Landing
 from bridge.core.lanes.lane import LONGEST, Item, Lane
 from bridge.core.lanes.patience import persistently
 from bridge.core.lanes.progress import Marker, Row
@@ -28,8 +29,17 @@ from bridge.telemetry import Telemetry
 log = logging.getLogger(__name__)
 
 
-Route = Callable[[dict[str, Any]], Sequence[Lane]]
-"""Which lanes an event belongs to; none if nobody wants it."""
+class Route(Protocol):
+    """Knows the lanes."""
+
+    def __call__(self, event: dict[str, Any]) -> Sequence[Lane]:
+        """Which lanes an event belongs to; none if nobody wants it."""
+        ...
+
+    def early(self, event: dict[str, Any]) -> Lane | None:
+        """Which lane may begin with an event before it is safe; none if it has to wait."""
+        ...
+
 
 _EVENT_TYPES = {
     "m.room.message": "message",
@@ -81,6 +91,8 @@ class Intake:
         self.ephemeral = Ephemeral()
         self._spilled: dict[RowId, int] = {}
         """Rows that wait in the journal, in order, and how many events each has at most."""
+        self._landing: Landing | None = None
+        """Of the row that is being stored, if its event is begun with meanwhile."""
         self._accepted = telemetry.transactions.labels(outcome="accepted")
         self._counts = {
             (source, kind): telemetry.events.labels(type=kind, source=source.value)
@@ -170,32 +182,74 @@ class Intake:
             self._telemetry.transactions.labels(outcome="repeated" if events else "accepted").inc()
             return
         failpoint("received")
-        row_id = await self._journal.land(
-            source=transaction.source,
-            body=transaction.body,
-            event_keys=b"".join(keys),
-            progress=bytes(bits),
-            repeated=len(doubles),
-            done=done,
-        )
+        row_id = await self._land(transaction, keys, bytes(bits), done=done)
         failpoint("landed")
-        self._window.add(keys)
         self._accepted.inc()
         if done:
+            return
+        if self._landing is not None:
+            self._landing = None
+            self._counts[transaction.source, _EVENT_TYPES[events[0]["type"]]].inc()
+            failpoint("dispatched")
+            await asyncio.sleep(0)
             return
         if self._spilled or self._router.waiting + len(events) > self.memory:
             self._spilled[row_id] = len(events) - len(doubles)
             return
-        loop = asyncio.get_running_loop()
         row = Row(row_id, len(events), bytes(bits), landed_at=monotonic())
         if len(events) > 1:
             # The answer goes out first: the row is safe, and the homeserver has others waiting.
+            loop = asyncio.get_running_loop()
             loop.call_soon(self._dispatch, row, events, transaction.source)
             return
         # To wake whoever waits for the answer takes longer than to bring one event on its way.
         self._dispatch(row, events, transaction.source)
         self._router.set_going()
         await asyncio.sleep(0)
+
+    async def _land(
+        self, transaction: Transaction, keys: list[bytes], bits: bytes, *, done: bool
+    ) -> RowId:
+        """Store it. A lone event is begun with meanwhile, if that can be: then ``_landing`` is
+        set."""
+        begin: asyncio.Handle | None = None
+
+        def begun(row_id: RowId) -> None:
+            nonlocal begin
+            if len(transaction.events) == 1 and not done:
+                # As soon as the statement is written.
+                loop = asyncio.get_running_loop()
+                begin = loop.call_soon(self._begin, row_id, transaction.events[0])
+
+        is_stored = False
+        try:
+            row_id = await self._journal.land(
+                source=transaction.source, body=transaction.body, event_keys=b"".join(keys),
+                progress=bits, repeated=int.from_bytes(bits, "little").bit_count(), done=done,
+                begun=begun,
+            )  # fmt: skip
+            self._window.add(keys)
+            is_stored = True
+        finally:
+            if begin is not None:
+                begin.cancel()
+            if self._landing is not None:
+                self._landing.end(is_stored=is_stored)
+                self._landing = self._landing if is_stored else None
+        return row_id
+
+    def _begin(self, row_id: RowId, event: Any) -> None:
+        """Have the event's lane begin with it before it is safe."""
+        if self._spilled or self._router.waiting >= self.memory:
+            return
+        lane: Lane | None = None
+        # What cannot be routed is told of once it is safe.
+        with contextlib.suppress(Exception):
+            lane = None if fault_of(event) else self._route.early(event)
+        if lane is not None:
+            self._landing = Landing()
+            row = Row(row_id, 1, landed_at=monotonic())
+            self._router.begin(lane, row, event, self._landing)
 
     def _keys(self, events: list[Any]) -> list[bytes]:
         try:

@@ -11,6 +11,7 @@ from bridge.core.lanes.lane import Item, Lane
 from bridge.core.lanes.router import Router
 from bridge.core.permissions.policyrules import KINDS as RULES
 from bridge.core.portals.portals import Portals
+from bridge.core.traffic.doorway import Doorway
 from bridge.core.traffic.roomacts import KINDS
 from bridge.matrix.intents import Intents
 from bridge.matrix.namespaces import Namespaces
@@ -107,6 +108,18 @@ class Routes:
         if kind == "m.room.encryption" and self.watcher.wants(event):
             return self.watcher.lanes(self._router, event)
         return self.policies.lanes(event) if "state_key" in event else ()
+
+    def early(self, event: dict[str, Any]) -> Lane | None:
+        """The lane that may begin with an event before that is safe; None if it has to wait.
+
+        It is that of a portal that has nothing else to do, for a plain message which nobody else
+        wants: until ``Item.stored`` it only reads it.
+        """
+        if event["type"] != "m.room.message" or "m.relates_to" in event["content"]:
+            return None
+        lanes = self._talk(event)
+        is_alone = len(lanes) == 1 and lanes[0].is_at_rest
+        return lanes[0] if is_alone and isinstance(lanes[0].consumer, Doorway) else None
 
     def _talk(self, event: dict[str, Any], *, has_waited: bool = False) -> Sequence[Lane]:
         kind = event["type"]

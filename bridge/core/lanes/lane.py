@@ -8,7 +8,9 @@ from time import monotonic
 from typing import Any, Protocol
 
 from bridge.core.lanes.inflight import Slot, consumer_number
+from bridge.core.lanes.landing import Landing
 from bridge.core.lanes.progress import Row, item_of
+from bridge.failpoint import failpoint
 from bridge.model import ItemId, Outcome, ParkReason
 
 _DELIVERED = Outcome.DELIVERED
@@ -19,15 +21,20 @@ LONGEST = 1000
 class Item:
     """One event in one lane."""
 
-    __slots__ = ("again", "event", "index", "lane", "laned_at", "outcome", "row")
+    __slots__ = ("again", "event", "index", "landing", "lane", "laned_at", "outcome", "row")
 
-    def __init__(self, row: Row, index: int, event: dict[str, Any], lane: "Lane") -> None:
+    def __init__(
+        self, row: Row, index: int, event: dict[str, Any], lane: "Lane",
+        landing: Landing | None = None,
+    ) -> None:  # fmt: skip
         self.row = row
         self.index = index
         self.event = event
         self.lane = lane
         self.again = False
         """It ran before, and how far it came is not known."""
+        self.landing = landing
+        """Its row is not known to be safe yet: see :meth:`stored`."""
         self.laned_at = monotonic()
         self.outcome = _DELIVERED
 
@@ -40,6 +47,22 @@ class Item:
     def age(self) -> float:
         """For how many seconds it has been with us."""
         return monotonic() - self.row.landed_at
+
+    def start(self) -> None:
+        """Note that the lane is about to act on it."""
+        self.lane.slot.start(self.row.ordinal, self.row.id[1], self.index)
+        failpoint("started")
+
+    async def stored(self) -> None:
+        """Return once its row is safe: nothing that shows may be done for it before.
+
+        Raises ``NeverStored`` if it is never to be.
+        """
+        if self.landing is not None:
+            await self.landing.wait()
+            self.landing = None
+            self.row.landed_at = monotonic()
+            self.start()
 
     def drop(self) -> None:
         """Note that a rule leaves it out."""
@@ -114,6 +137,11 @@ class Lane:
 
     def __bool__(self) -> bool:
         return True
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nothing is in it, and its consumer has nothing in hand."""
+        return not (self.queue or self.beyond or self.current or self.held or self.closed)
 
     def places(self) -> Iterator[tuple[Row, int]]:
         """What waits in it, in order: rows and places in them."""

@@ -14,6 +14,7 @@ from time import monotonic
 from typing import Any
 
 from bridge.core.lanes.inflight import InFlight, consumer_number
+from bridge.core.lanes.landing import Landing, NeverStored
 from bridge.core.lanes.lane import LONGEST, Consumer, Item, Lane
 from bridge.core.lanes.patience import LEAST_PAUSE, Patience, meant_by, persistently
 from bridge.core.lanes.progress import Marker, Row
@@ -51,14 +52,9 @@ class Router:
     """Runs the lanes. Give it items by :meth:`push`; run it in a task of its own."""
 
     def __init__(
-        self,
-        inflight: InFlight,
-        failures: Items,
-        telemetry: Telemetry,
-        *,
-        encode: Callable[[Any], bytes],
-        patience: Patience | None = None,
-    ) -> None:
+        self, inflight: InFlight, failures: Items, telemetry: Telemetry, *,
+        encode: Callable[[Any], bytes], patience: Patience | None = None,
+    ) -> None:  # fmt: skip
         self._inflight = inflight
         self._failures = failures
         self._telemetry = telemetry
@@ -125,6 +121,11 @@ class Router:
         self._ask_for_more(lane)
         return len(places)
 
+    def begin(self, lane: Lane, row: Row, event: dict[str, Any], landing: Landing) -> None:
+        """Have a lane at rest begin with a row's only event before the row is safe."""
+        self._append(lane, Item(row, 0, event, lane, landing))
+        self.set_going()
+
     def push(self, lane: Lane, row: Row, index: int, event: dict[str, Any]) -> None:
         """Append the event to the lane; of a long lane's end only the place is kept."""
         if lane.beyond or len(lane.queue) >= LONGEST:
@@ -160,24 +161,19 @@ class Router:
         item.lane.queue.popleft()
         self.waiting -= 1
 
+    @property
+    def heads(self) -> list[Item]:
+        """The first item of each lane that has one."""
+        return [lane.queue[0] for lane in self._lanes.values() if lane.queue]
+
     def suspects(self) -> set[int]:
         """The consumers of whose first item nobody knows how far it came."""
-        lanes = self._lanes.values()
-        return {lane.number for lane in lanes if lane.queue and lane.queue[0].again}
+        return {item.lane.number for item in self.heads if item.again}
 
     @property
     def beyond(self) -> int:
         """Items of all lanes of which only the place is known."""
         return sum(len(lane.beyond) for lane in self._lanes.values())
-
-    def oldest(self) -> float | None:
-        """When the oldest unfinished item landed (``monotonic``), None if there is none."""
-        heads = [lane.queue[0].row.landed_at for lane in self._lanes.values() if lane.queue]
-        return min(heads, default=None)
-
-    def oldest_of_each(self) -> dict[str, float]:
-        """For how many seconds the first item of each lane has been with us."""
-        return {name: lane.queue[0].age for name, lane in self._lanes.items() if lane.queue}
 
     async def run(self) -> None:
         """Handle items until cancelled."""
@@ -337,14 +333,15 @@ class Router:
     async def _attempt(self, lane: Lane, item: Item) -> float | None:
         """Handle once. None: finished (done or parked); else seconds until the next try."""
         row, index, generation = item.row, item.index, lane.generation
-        lane.slot.start(row.ordinal, row.id[1], index)
+        if item.landing is None:
+            item.start()
         lane.current = item
         lane.since = monotonic()
         lane.expired = False
         failure: BaseException
-        failpoint("started")
         try:
             await lane.consumer.handle(item)
+            await item.stored()
         except asyncio.CancelledError as error:
             if lane.is_stopped():
                 raise
@@ -368,7 +365,10 @@ class Router:
             return None  # It was given up long ago; what became of it is settled.
         lane.current, lane.held = None, item
         try:
+            await item.stored()
             return await self._after(lane, item, failure)
+        except NeverStored:
+            return None
         finally:
             lane.held = None
 

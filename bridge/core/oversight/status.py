@@ -136,7 +136,7 @@ class Status:
         }  # fmt: skip
 
     def _lanes(self) -> dict[str, Any]:
-        oldest = self.router.oldest_of_each()
+        oldest = {item.lane.consumer.name: item.age for item in self.router.heads}
         longest = sorted(oldest.items(), key=lambda pair: -pair[1])[:_LONGEST]
         return {
             "busy": len(oldest),

@@ -192,6 +192,7 @@ class Doorway:
         if said is None:
             self._drop(item)
             return
+        await item.stored()
         if item.again and self.holds:
             raise DeliveryUncertain("it may have been sent before an interruption")
         session, said = await self.voices.choose(self._instance, said)

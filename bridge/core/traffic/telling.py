@@ -78,6 +78,7 @@ async def tell(house: House, portal: Portal, item: Item, why: str, text: str) ->
 
     Raises ``TemporaryFailure`` when the database is away.
     """
+    await item.stored()
     source = (item.id, f"portal:{portal.id}", why)
     event_id = item.event["event_id"]
     bot = house.namespaces.bot
