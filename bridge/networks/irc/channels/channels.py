@@ -166,7 +166,7 @@ class Channels:
                 self._on_own_join(message.param(0))
             case "PART" if self._connection.is_own(message.source):
                 self._forget(message.param(0))
-            case "KICK" if self._fold(message.param(1)) == self._fold(self._connection.own.nick):
+            case "KICK" if self._connection.is_own(message.named(1)):
                 self._forget(message.param(0))
             case _:
                 self._on_refused_join(message)

@@ -94,7 +94,7 @@ class Listener:
         if message.command == "PART" and self.connection.is_own(message.source):
             is_renamed = message.param(1).startswith(_RENAMED)
             return self.channels.is_in(message.param(0)) and not is_renamed
-        return message.command == "KICK" and self.connection.is_own_nick(message.param(1))
+        return message.command == "KICK" and self.connection.is_own(message.named(1))
 
     def _pass_over(self, message: Incoming, why: DeliveryError) -> None:
         if not self._told:

@@ -142,4 +142,7 @@ class Assembler:
         if not one.texts or one.begin.batch is None:
             return None
         target = one.begin.batch.params[0] if one.begin.batch.params else ""
-        return replace(one.begin, command=one.command, params=(target, "\n".join(one.texts)))
+        return replace(
+            one.begin, command=one.command, params=(target, "\n".join(one.texts)),
+            as_sent=one.begin.as_sent[2:3],
+        )  # fmt: skip
