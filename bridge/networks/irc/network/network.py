@@ -31,6 +31,7 @@ from bridge.networks.irc.network.bynick import ByNick
 from bridge.networks.irc.network.crowd import Crowd
 from bridge.networks.irc.network.keys import Keyring, read_key
 from bridge.networks.irc.network.people import Person
+from bridge.networks.irc.network.renamed import Renamed
 from bridge.networks.irc.network.services import is_service
 from bridge.networks.irc.network.topics import Topics
 from bridge.networks.irc.protocol.endings import Cause
@@ -76,6 +77,7 @@ class Network:
         self.banned = Banned()
         self.ban_lists = BanLists()
         self.topics = Topics()
+        self.renamed = Renamed()
         self.keys = Keyring()
         self.ranks: dict[RemoteChatId, dict[str, str]] = {}
         """By channel and person (``key``) the letters that they hold, as the relay hears it."""
@@ -180,6 +182,7 @@ class Network:
         """Forget a channel that is bridged no more."""
         self.ranks.pop(chat, None)
         self.topics.forget(chat)
+        self.renamed.forget(chat)
         self.banned.forget_chat(chat)
         self.ban_lists.forget(chat)
 
