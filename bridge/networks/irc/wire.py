@@ -69,6 +69,8 @@ class Batch:
     """Of the line of ours that it answers."""
     is_replay: bool = False
     """What the server says again from its memory, or part of such a group."""
+    is_late: bool = False
+    """The same, or what a bouncer says again, as one that is there all the time."""
     is_over: bool = False
     is_inner: bool = False
     """It is part of another."""
