@@ -214,3 +214,30 @@ async def test_nobody_runs_a_channel_because_an_operators_nick_reads_like_theirs
         peer.say(":irc.test 366 {nick} #room :End of names")
         await peer.expect("NOTICE Éva :That cannot be done: the server does not say that you are")
         assert not host.wishes
+
+
+async def test_whom_the_network_gives_a_nick_in_another_charset_is_known_by_that() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port)
+        async with (
+            speaking(server, network) as (_, _, alices, _),
+            listening(server, network, "@op Alice") as (relay, host, peer, _),
+        ):
+            for one in (alices, peer):
+                say_mixed(one, ":Alice!alice@client.test NICK Élan")
+                await synced(one)
+            say_mixed(
+                peer, ":Élan!alice@client.test PRIVMSG #room :mine",
+                ":[Élan]!e@h PRIVMSG #room :[theirs]", ":op!o@h MODE #room +vo Élan [Élan]",
+            )  # fmt: skip
+            await host.wait_for(RemoteRanks, 2)
+            assert host.texts == ["Élan: theirs"]
+            (_, (theirs, ours)) = await told(host, peer)
+            assert (list(theirs.values()), ours) == ([Rank.MODERATOR], {ALICE: Rank.VOICED})
+            say_mixed(peer, f":{peer.nick}!t@h NICK Émile", ":op!o@h KICK #room [Émile] :out")
+            await synced(peer)
+            relay.check_in(chat("#room"))
+            say_mixed(peer, ":op!o@h KICK #room Émile :out")
+            await synced(peer)
+            with pytest.raises(DeliveryError, match="We were put out of #room"):
+                relay.check_in(chat("#room"))

@@ -242,12 +242,17 @@ class Memberships:
     def check_name(self, chat: RemoteChat) -> None:
         """Raise ``PermanentFailure`` if a chat is called otherwise now: what is said to the old
         name is said to nobody, or to strangers."""
+        if trouble := self.name_trouble(chat):
+            raise PermanentFailure(trouble)
+
+    def name_trouble(self, chat: RemoteChat) -> str:
+        """How a chat is called now, and what to do about it, in a sentence; empty if it has the
+        name that it is bridged by."""
         new = self._renamed.find(chat.id)
         if new is None:
-            return
-        instance = self._host.instance
-        bridging = as_typed(f"bridge {instance} {new or '<its new name>'}")
-        raise PermanentFailure(
+            return ""
+        bridging = as_typed(f"bridge {self._host.instance} {new or '<its new name>'}")
+        return (
             f"{chat.name} is called {new or 'otherwise'} now: to have that here, say "
             f"{as_typed('unbridge')}, then {bridging}"
         )

@@ -17,7 +17,7 @@ from bridge.networks.irc.network.people import account_id
 from bridge.networks.irc.private.private import Doorman
 from bridge.networks.irc.protocol import replies
 from bridge.networks.irc.wire import Incoming
-from bridge.sdk.errors import DeliveryError, PermanentFailure
+from bridge.sdk.errors import DeliveryError
 from bridge.sdk.events import RemoteShutOut
 from bridge.sdk.ids import LoginId, RemoteChatId
 from bridge.sdk.module import Host
@@ -102,11 +102,8 @@ class Listener:
             return message
         chat = self.memberships.renamed(renaming.old, renaming.new, fold)
         if renaming.is_whole and chat is not None and self.ears is not None:
-            try:
-                self.memberships.check_name(chat)
-            except PermanentFailure as error:
-                told = RemoteShutOut(chat=chat.id, reason=str(error))
-                await self.inbox.put(Heard(told, chat.id))
+            told = RemoteShutOut(chat=chat.id, reason=self.memberships.name_trouble(chat))
+            await self.inbox.put(Heard(told, chat.id))
         if message.command != "RENAME":
             return message
         self.channels.leave_unasked(message.param(1))
