@@ -65,6 +65,7 @@ async def test_nobody_comes_back_to_the_old_name_of_a_channel_and_the_room_hears
             said = message("#room", "hi")
             async with running(puppet):
                 assert await refusal(puppet.send(said)) == WHY
+                assert await refusal_of_join(puppet, "#room") == WHY
             for doing in (relay.send(said), relay.join(ROOM), relay.set_topic(ROOM, "new")):
                 assert await refusal(doing) == WHY
             with pytest.raises(PermanentFailure, match="is called #better now"):

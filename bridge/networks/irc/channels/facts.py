@@ -95,7 +95,10 @@ class Facts:
     def _questions(self) -> Iterator[Sequence[Line]]:
         while self._to_ask:
             channel = self._to_ask[0]
-            yield line("MODE", channel), line("MODE", channel, "b")
+            chat = self._roster.find_chat(channel)
+            # We may be out of it again: what is told to those outside is not all.
+            if chat is not None and self._roster.is_in(chat):
+                yield line("MODE", channel), line("MODE", channel, "b")
             self._to_ask.popleft()
 
     def handle(self, message: Incoming) -> list[RemoteEvent]:

@@ -178,6 +178,7 @@ class IrcClient(Presence):
         """Be in the channel from now on, over reconnects too; the relay also after a kick.
 
         ``returns``: whoever wants it does not ask again if it is refused for now."""
+        self._memberships.check_name(chat)
         self._want()
         with self._memberships.way_into(chat) as way:
             _, channels = await self.link.get(self._settings.connect_seconds * 2)
