@@ -1,10 +1,13 @@
 """A channel that is called otherwise now: who comes to the old name comes to nobody."""
 
 import asyncio
+from functools import partial
+from typing import Any
 
 import pytest
 
-from bridge.sdk.errors import PermanentFailure
+from bridge.networks.irc.network.renamed import Renamed
+from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteMembers, RemoteMessage, RemoteShutOut
 from tests.irc.stage import (
     Host,
@@ -17,7 +20,9 @@ from tests.irc.stage import (
     running,
     speaking,
     synced,
+    until,
 )
+from tests.irc.stores import MemoryStore
 from tests.rigs.scripted_irc import Peer, scripted_server
 
 CAPABILITY = "draft/channel-rename"
@@ -88,6 +93,59 @@ async def test_nobody_comes_back_to_the_old_name_of_a_channel_and_the_room_hears
                 await joining
                 await host.wait_for(RemoteMembers, 2)
         assert len(server.peers) == 2
+
+
+async def test_a_new_name_is_known_over_a_restart_until_the_room_is_unbridged() -> None:
+    async with scripted_server() as server, asyncio.TaskGroup() as tasks:
+        network = Network(server.port)
+        async with listening(server, network) as (_, host, peer, _):
+            peer.say(*BY_ERGO)
+            await host.wait_until(lambda one: bool(reasons(one)))
+            await until(lambda: network.store.rows.get("renamed:#room") == b"#better")
+        for login in (Network.relay, partial(Network.puppet, name="Alice")):
+            again = Network(server.port)
+            again.store = network.store
+            client, _ = login(again)
+            async with running(client):
+                joining = tasks.create_task(refusal_of_join(client, "#room"))
+                peer = await server.accept()
+                await peer.welcome()
+                assert await joining == WHY
+                await no_more_of_it(peer)
+        client, _ = again.relay()
+        await client.network.renamed.load(again.store)
+        await client.leave(ROOM, "unbridged")
+        assert "renamed:#room" not in network.store.rows
+
+
+class Failing(MemoryStore):
+    """A store that is away for the first write."""
+
+    is_away = True
+
+    async def put(self, key: str, value: bytes, **more: Any) -> None:
+        """Keep a value, but not the first time."""
+        if self.is_away:
+            self.is_away = False
+            raise TemporaryFailure("The database is away.")
+        await super().put(key, value, **more)
+
+
+async def test_what_cannot_be_stored_of_a_new_name_is_stored_later() -> None:
+    store, room, renamed = Failing(), ROOM.id, Renamed()
+    await renamed.load(store)
+    renamed.note(room, "")
+    with pytest.raises(TemporaryFailure):
+        await renamed.write()
+    renamed.note(room, "#better")
+    renamed.note(room, "")  # It is known all the same.
+    assert renamed.find(room) == "#better"
+    async with asyncio.TaskGroup() as tasks:
+        writing = tasks.create_task(renamed.keep_writing())
+        await until(lambda: store.rows == {"renamed:#room": b"#better"})
+        renamed.forget(room)
+        await until(lambda: not store.rows)
+        writing.cancel()
 
 
 async def test_where_the_new_name_is_not_told_the_room_hears_that_there_is_one() -> None:

@@ -210,6 +210,7 @@ class IrcClient(Presence):
             self._network.forget_chat(chat.id)
             # First: what is said while it is not bridged must not be fetched later.
             await self._marks.forget(chat.id)
+            await self._network.renamed.write()
             await self._network.keys.keep(chat.id, None)
 
     def seen(self, chat: RemoteChatId) -> Collection[UserId] | None:
@@ -407,6 +408,7 @@ class IrcClient(Presence):
         limits = connection.isupport = self._network.learn(connection.isupport)
         self._network.hold(self._login.id, connection.own)
         self._network.note_server(self._login.id, connection.means, connection.capabilities)
+        await self._network.renamed.load(self._host.store)
         if self._marks is not None:
             if limits.bot_mode:
                 connection.write(line("MODE", connection.own.nick, f"+{limits.bot_mode}"))

@@ -79,8 +79,8 @@ class Ears:
         return heard
 
     async def keep_asking(self, inquiries: Inquiries) -> None:
-        """Ask for what was missed, then for modes, as fast as we may write; keep who is banned and
-        which keys channels have.
+        """Ask for what was missed, then for modes, as fast as we may write; keep who is banned,
+        which keys channels have, and which are called otherwise.
 
         Runs until cancelled, or the connection breaks.
         """
@@ -95,6 +95,7 @@ class Ears:
                 )
                 tasks.create_task(self._network.banned.keep_writing())
                 tasks.create_task(self._network.keys.keep_writing())
+                tasks.create_task(self._network.renamed.keep_writing())
         except* TemporaryFailure:
             pass  # It broke; who listens says it.
 
