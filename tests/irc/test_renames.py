@@ -167,6 +167,7 @@ async def test_what_becomes_of_a_channel_whose_name_is_only_spelled_otherwise_is
         listening(server, Network(server.port), "bob", CAPABILITY) as (relay, host, peer, _),
     ):
         peer.say(":op!o@h RENAME #room #Room :", ":op!o@h RENAME #elsewhere #there :")
+        peer.say(":op!o@h RENAME #room", ":op!o@h RENAME #room bob :", ":op!o@h RENAME #room :# a")
         peer.say(":bob!b@h PRIVMSG #Room :still here")
         await host.wait_for(RemoteMessage)
         relay.check_in(ROOM)

@@ -40,10 +40,11 @@ class Renames:
         """Follow one line; return what it tells of a name."""
         left, is_said = self._left, self._is_said
         self._left, self._is_said = "", False
-        is_own = self._connection.is_own(message.source)
+        is_own, limits = self._connection.is_own(message.source), self._connection.isupport
         match message.command:
             case "RENAME" if self._channels.is_in(message.param(0)):
-                return self._between(message.param(0), message.param(1))
+                if limits.names_channel(message.param(1)):  # Else it means nothing.
+                    return self._between(message.param(0), message.param(1))
             case "FAIL" if is_renamed(message):
                 return self._between(message.param(2), message.param(3))
             case "JOIN" if is_own and left:
