@@ -70,7 +70,7 @@ class Batch:
     is_replay: bool = False
     """What the server says again from its memory, or part of such a group."""
     is_late: bool = False
-    """The same, or what a bouncer says again, as one that is there all the time."""
+    """The same, or what a bouncer says again to whoever comes, or part of such a group."""
     is_over: bool = False
     is_inner: bool = False
     """It is part of another."""

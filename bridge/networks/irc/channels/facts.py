@@ -311,8 +311,8 @@ class Facts:
         return RemoteUserId(self._person(key).nick)
 
     def _mask(self, text: str, who: Source) -> str:
-        """A mask, folded; in another charset it hits nobody whom it seems to."""
-        return self._fold(text) if who.is_utf8 else f"{self._fold(text)} "
+        """A mask, folded, of whom it names; in another charset it hits nobody whom it seems to."""
+        return self._key(Source(text, is_utf8=who.is_utf8))
 
     def _channel(self, chat: RemoteChat) -> _Channel:
         return self._channels.setdefault(chat.id, _Channel())
