@@ -241,3 +241,19 @@ async def test_whom_the_network_gives_a_nick_in_another_charset_is_known_by_that
             await synced(peer)
             with pytest.raises(DeliveryError, match="We were put out of #room"):
                 relay.check_in(chat("#room"))
+
+
+async def test_nobody_opts_out_the_account_of_one_whose_nick_reads_like_theirs() -> None:
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port), "", "account-notify extended-join") as (
+            _, host, peer, _,
+        ),
+    ):  # fmt: skip
+        peer.say(":Éva!e@h JOIN #room Eve :E")
+        say_mixed(peer, f":Éva!x@x PRIVMSG {peer.nick} :optout")
+        await peer.expect("NOTICE Éva :Nothing that you say")
+        assert host.opted_out == {"Éva"}
+        peer.say(":Éva!e@h PRIVMSG {nick} :optout")
+        await peer.expect("NOTICE Éva :Nothing that you say")
+        assert host.opted_out == {"Éva", "account!eve"}
