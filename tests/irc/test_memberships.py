@@ -249,22 +249,6 @@ async def test_who_is_made_to_leave_comes_back_as_after_a_kick() -> None:
             await sending
 
 
-async def test_to_the_old_name_of_a_channel_that_is_renamed_it_does_not_come_back_of_itself() -> (
-    None
-):
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port, rejoin_seconds=0.05)) as (relay, _, peer, _),
-    ):
-        peer.say(
-            ":{nick}!t@h PART #ROOM :Channel renamed: a better name",
-            ":{nick}!t@h JOIN #better",
-        )
-        await peer.expect("PART #better")
-        assert relay._memberships.rest_of(chat("#room")) is None
-        assert not relay._memberships._returning
-
-
 async def test_a_kick_is_not_answered_by_the_long_pause_of_a_refusal_before_it() -> None:
     async with scripted_server() as server, asyncio.TaskGroup() as tasks:
         network = Network(server.port, rejoin_seconds=3600)

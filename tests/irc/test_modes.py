@@ -255,3 +255,22 @@ async def test_a_topic_that_one_of_us_sets_is_news_unless_the_room_has_set_it() 
         assert [one.topic for one in host.of(RemoteTopic)] == [
             "by a command", "by hand", "second words", "bob's", "of the room", "refused",
         ]  # fmt: skip
+
+
+async def test_the_modes_of_a_channel_that_put_us_out_at_once_are_asked_when_we_are_back() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port, rejoin_seconds=0.05)
+        async with listening(server, network) as (_, _, peer, _):
+            await peer.expect("MODE #room b")
+            peer.say(":op!o@h KICK #room {nick} :out")
+            await peer.expect("JOIN #room")
+            lines = (
+                f":{peer.nick}!t@h JOIN #room", f":irc.test 366 {peer.nick} #room :End of names",
+                f":op!o@h KICK #room {peer.nick} :out",
+            )  # fmt: skip
+            peer.say_bytes("".join(f"{one}\r\n" for one in lines).encode())
+            await peer.admit()
+            await peer.expect("MODE #room b")
+            told = [one for one in peer.heard if one.startswith(("JOIN", "MODE #room"))]
+            asked = ["MODE #room", "MODE #room b"]
+            assert told == ["JOIN #room", *asked, "JOIN #room", "JOIN #room", *asked]

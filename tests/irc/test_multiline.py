@@ -19,7 +19,7 @@ from bridge.networks.irc.protocol.multiline import (
     group,
     separate,
 )
-from bridge.networks.irc.wire import Incoming, Line, Source, line
+from bridge.networks.irc.wire import Incoming, Line, Source, line, parse
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import Receipt, RemoteMessage
 from bridge.sdk.rich import LineBreak, Rich, Style, Styled, Text
@@ -101,6 +101,20 @@ def test_what_we_group_reads_back_as_it_was(texts: list[str]) -> None:
            for one in group(lines)]  # fmt: skip
     (whole,) = feed(*(one.decode().removesuffix("\r\n") for one in raw))
     assert whole.param(1) == "\n".join(one.params[1] for one in lines)
+
+
+def test_whom_a_group_is_for_is_known_with_the_charset_of_the_nick() -> None:
+    batches, assembler, wholes = Batches(), Assembler(), []
+    for text in (
+        ":n!u@h BATCH +1 draft/multiline Élan", "@batch=1 :n!u@h PRIVMSG Élan one",
+        "@batch=1 :n!u@h PRIVMSG Élan two", "BATCH -1",
+    ):  # fmt: skip
+        message = parse(text.encode("cp1252"))
+        assert message is not None
+        wholes.append(assembler.feed(batches.place(message)))
+    assert [one.named(0) for one in wholes if one is not None] == [Source("Élan", is_utf8=False)]
+    assert wholes[-1] is not None
+    assert wholes[-1].params == ("Élan", "one\ntwo")
 
 
 def test_a_group_of_notices_is_one_notice() -> None:

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from bridge.networks.irc.network.people import People
+from bridge.networks.irc.protocol.isupport import Isupport
 from bridge.networks.irc.protocol.offers import WANTED, Offers
 from bridge.networks.irc.wire import Source
 from bridge.sdk.errors import DeliveryError
@@ -171,7 +172,7 @@ async def test_when_labels_go_what_is_on_its_way_is_confirmed_by_a_pong() -> Non
 
 
 def people(*texts: str) -> People:
-    known = People(str.lower)
+    known = People(Isupport().key)
     known.see(Source("bob", "b", "h"))
     for text in texts:
         known.handle(incoming(text))

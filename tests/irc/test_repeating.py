@@ -104,3 +104,36 @@ async def test_what_a_bouncer_says_again_to_a_person_is_told_late() -> None:
         )  # fmt: skip
         heard = await host.wait_for(RemoteMessage, 2)
         assert [one.late for one in heard] == [True, False]
+
+
+def grouped(batch: str, text: str, begins: str = "", lines: str = "") -> tuple[str, ...]:
+    """A message of two lines within a group, with tags where it begins or on its lines."""
+    return (
+        f"@batch={batch}{begins} :bob!b@h BATCH +inner draft/multiline #room",
+        *(f"@batch=inner{lines} :bob!b@h PRIVMSG #room :{one}" for one in (text, "and more")),
+        ":irc.test BATCH -inner",
+    )
+
+
+async def test_what_is_said_again_in_several_lines_is_told_late_with_its_own_time() -> None:
+    capabilities = f"{CAPABILITIES} draft/multiline=max-bytes=4000"
+    async with scripted_server() as server:
+        network = Network(server.port)
+        async with listening(server, network, capabilities=capabilities) as (_, host, peer, _):
+            peer.say(said(5, "heard", ";msgid=m5"))
+            await host.wait_for(RemoteMessage)
+        async with listening(server, network, capabilities=capabilities) as (_, host, peer, _):
+            peer.say(
+                ":irc.test BATCH +h chathistory #room",
+                *grouped("h", "missed", begins=f";time={at(8)};msgid=m8"),
+                ":irc.test BATCH -h", ":irc.test BATCH +p znc.in/playback #room",
+                *grouped("p", "before", begins=f";time={at(9)}"),
+                *grouped("p", "then", lines=f";time={at(10)}"), ":irc.test BATCH -p",
+                said(11, "now"),
+            )  # fmt: skip
+            heard = await host.wait_for(RemoteMessage, 4)
+            assert host.texts == [
+                f"bob: {one}\nand more" for one in ("missed", "before", "then")
+            ] + ["bob: now"]
+            assert [one.late for one in heard] == [True, True, True, False]
+            assert [one.at.second for one in heard] == [8, 9, 10, 11]

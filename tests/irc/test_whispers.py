@@ -1,6 +1,7 @@
 """What is said to one connection alone becomes a direct chat, and what is said there a PRIVMSG."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -209,6 +210,40 @@ async def test_whose_host_changed_unseen_is_not_followed_and_that_is_told() -> N
         assert host.of(RemoteRename) == []
         remark = host.of(RemoteRemark)[-1]
         assert (remark.chat, remark.text.split(".")[0]) == ("bob", "bob goes by robert now")
+
+
+async def test_what_is_answered_to_a_nick_in_another_charset_is_said_to_nobody_else() -> None:
+    async with (
+        scripted_server() as server,
+        speaking(server, Network(server.port)) as (puppet, host, peer, _),
+    ):
+
+        async def say(text: str, charset: str) -> None:
+            peer.say_bytes(f":Élan!e@h {text}\r\n".encode(charset))
+            await synced(peer)
+
+        await say("PRIVMSG Alice :psst", "cp1252")
+        ((chat, _, _),) = direct(host)
+        answer = replace(message("", "to you alone"), chat=RemoteChatId(chat))
+        why = "Élan writes that name in another charset than UTF-8: what is said to it would reach"
+        assert why in await refusal(puppet.send(answer))
+        await say("QUIT :gone", "utf-8")  # That is somebody else.
+        await say("NICK Élan", "cp1252")
+        assert why in await refusal(puppet.send(answer))
+        assert not host.of(RemoteRemark)
+        await say("PRIVMSG Alice :it is me", "utf-8")
+        await puppet.send(answer)
+        await peer.expect("PRIVMSG Élan :to you alone")
+        await say("QUIT :gone", "cp1252")
+        assert not host.of(RemoteRemark)
+        await say("QUIT :gone", "utf-8")
+        assert next(one.text for one in host.of(RemoteRemark)).startswith("Élan has left")
+        assert [one[0] for one in direct(host)] == [chat, chat]
+        await say("PRIVMSG Alice :psst", "cp1252")
+        peer.say_bytes(":Élan!e@h NICK ellen\r\n".encode("cp1252"))
+        await synced(peer)
+        await puppet.send(message("ellen", "and you"))
+        await peer.expect("PRIVMSG ellen :and you")
 
 
 async def test_that_a_partner_is_away_is_told_once_and_that_they_are_back() -> None:

@@ -201,6 +201,33 @@ def test_a_message_in_an_old_charset_is_still_read() -> None:
     assert message.param(1) == "café"
 
 
+def test_in_a_line_of_two_charsets_each_word_is_read_by_itself() -> None:
+    said = "@time=now;+k=é :Éva!é@hôte KICK #été Élan :".encode() + b"tsch\xfc\0"
+    message = parse(said)
+    assert message is not None
+    assert (message.command, message.tags["+k"]) == ("KICK", "é")
+    assert message.params == ("#été", "Élan", "tschü\N{REPLACEMENT CHARACTER}")
+    assert message.source == Source("Éva", "é", "hôte")
+    assert message.named(1) == message.named(-2) == Source("Élan")
+    assert message.named(3) == Source("")
+
+
+def test_whom_a_line_names_is_known_with_the_charset_of_the_nick() -> None:
+    listed = "@+Élan!e@h ".encode() + "Élan  +Eve".encode("cp1252")
+    message = parse(b":\xc9lan!e@h 353 me = #room :" + listed)
+    assert message is not None
+    other = Source("Élan", is_utf8=False)
+    assert message.source == Source("Élan", "e", "h", is_utf8=False)
+    assert [*message.listed("@+")] == [
+        ("@+", Source("Élan", "e", "h")), ("", other), ("+", Source("Eve")),
+    ]  # fmt: skip
+    assert [Isupport().key(one) for one in (Source("Élan"), other)] == ["Élan", "Élan "]
+    assert Isupport().person(Isupport().key(other)) == other
+    plain = parse("353 me = #room :@Élan Eve".encode())
+    assert plain is not None
+    assert [*plain.listed("@+")] == [("@", Source("Élan")), ("", Source("Eve"))]
+
+
 @pytest.mark.parametrize(
     ("raw", "text"),
     [

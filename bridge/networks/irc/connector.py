@@ -13,7 +13,7 @@ from bridge.networks.irc.connections.examination import examine_network
 from bridge.networks.irc.messages import reactions
 from bridge.networks.irc.names import nicks, usernames
 from bridge.networks.irc.names.targets import read_channel, read_nick
-from bridge.networks.irc.network import banned, history, keys
+from bridge.networks.irc.network import banned, history, keys, renamed
 from bridge.networks.irc.network.network import Network
 from bridge.networks.irc.private import guidance, missed, optouts
 from bridge.networks.irc.protocol.acts import REDACTION
@@ -86,6 +86,12 @@ class IrcConnector:
                 purpose="whom a channel's ban means, so that it can be lifted when they are gone; "
                 "masks and nicks as hashes",
                 keep_for=banned.KEEP,
+            ),
+            Kept(
+                prefix=renamed.STORE_PREFIX,
+                holds=Holds.NONE,
+                purpose="that a bridged channel has another name now, until it is unbridged",
+                keep_for=None,
             ),
             Kept(
                 prefix=optouts.STORE_PREFIX,

@@ -7,7 +7,7 @@ ours).
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from bridge.sdk.errors import PermanentFailure
@@ -36,8 +36,8 @@ class Source:
     nick: str
     user: str = ""
     host: str = ""
-    is_utf8: bool = field(default=True, compare=False, repr=False, kw_only=True)
-    """Its nick is written in UTF-8, as ours is: in another charset the same nick is another's."""
+    is_utf8: bool = field(default=True, repr=False, kw_only=True)
+    """Its nick is written in UTF-8: what reads alike in another charset is another's nick."""
 
     @classmethod
     def parse(cls, text: str) -> "Source":
@@ -69,6 +69,8 @@ class Batch:
     """Of the line of ours that it answers."""
     is_replay: bool = False
     """What the server says again from its memory, or part of such a group."""
+    is_late: bool = False
+    """The same, or what a bouncer says again to whoever comes, or part of such a group."""
     is_over: bool = False
     is_inner: bool = False
     """It is part of another."""
@@ -88,6 +90,8 @@ class Incoming:
     tags: Mapping[str, str] = field(default_factory=dict)
     batch: Batch | None = None
     """The group that it is in, begins or ends."""
+    as_sent: tuple[bytes, ...] = field(default=(), compare=False, repr=False)
+    """The parameters as they came, where not all of the line is UTF-8; else nothing."""
 
     @property
     def label(self) -> str:
@@ -102,6 +106,23 @@ class Incoming:
     def param(self, index: int) -> str:
         """Return a parameter, or nothing where the server left it out."""
         return self.params[index] if -len(self.params) <= index < len(self.params) else ""
+
+    def named(self, index: int) -> Source:
+        """Return whom a parameter names; nobody where the server left it out."""
+        if not self.as_sent:
+            return Source.parse(self.param(index))
+        is_there = -len(self.as_sent) <= index < len(self.as_sent)
+        return _read_source(_by_byte(self.as_sent[index])) if is_there else Source("")
+
+    def listed(self, signs: str) -> Iterator[tuple[str, Source]]:
+        """Return whom the last parameter lists, each with those of the signs that stand before."""
+        read = _read_source if self.as_sent else Source.parse
+        text = _by_byte(self.as_sent[-1]) if self.as_sent else self.param(-1)
+        for word in text.split(" "):
+            bare = word.lstrip(signs)
+            source = read(bare)
+            if source.nick:
+                yield word[: len(word) - len(bare)], source
 
 
 def decode(raw: bytes) -> str:
@@ -124,30 +145,63 @@ def _decode(raw: bytes) -> tuple[str, bool]:
         return raw.decode("cp1252", "replace"), False
 
 
+def _by_byte(raw: bytes) -> str:
+    """Return a text with one sign for each byte, whatever the charset is."""
+    return raw.decode("latin-1")
+
+
+def _read_word(text: str) -> tuple[str, bool]:
+    """Read a word out of such a text, which no server cuts; also whether it is UTF-8."""
+    raw = text.encode("latin-1")
+    try:
+        return _without_nul(raw.decode("utf-8")), True
+    except UnicodeDecodeError:
+        return _without_nul(raw.decode("cp1252", "replace")), False
+
+
+def _read_source(text: str) -> Source:
+    """Read who it is out of such a text."""
+    source = Source.parse(text)
+    nick, is_utf8 = _read_word(source.nick)
+    return Source(nick, _read_word(source.user)[0], _read_word(source.host)[0], is_utf8=is_utf8)
+
+
+def _without_nul(text: str) -> str:
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
 def parse(raw: bytes) -> Incoming | None:
     """Read one line without its line end. None if there is no command in it.
 
-    A source without a name, or with one that is too long, counts as none.
+    A source without a name, or with one that is too long, counts as none. Where not all of it is
+    UTF-8 each word is read by itself: names and text may be of several people.
     """
-    rest, is_utf8 = _decode(raw.rstrip(b"\r\n"))
-    rest = rest.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    raw = raw.rstrip(b"\r\n")
+    text, is_utf8 = _decode(raw)
+    return _parse(_without_nul(text)) if is_utf8 else _parse(_by_byte(raw), is_mixed=True)
+
+
+def _parse(rest: str, *, is_mixed: bool = False) -> Incoming | None:
     tags: dict[str, str] = {}
     source = None
     if rest.startswith("@"):
         text, _, rest = rest[1:].partition(" ")
-        tags = _parse_tags(text)
+        tags = _parse_tags(_read_word(text)[0] if is_mixed else text)
     rest = rest.lstrip(" ")
     if rest.startswith(":"):
         text, _, rest = rest[1:].partition(" ")
-        source = _parse_source(text)
-        if not is_utf8 and source is not None and not source.nick.isascii():
-            source = replace(source, is_utf8=False)
+        source = _checked(_read_source(text) if is_mixed else Source.parse(text), len(text))
     head, colon, trailing = (" " + rest).partition(" :")
     words = [word for word in head.split(" ") if word]
     if not words:
         return None
     params = (*words[1:], trailing) if colon else tuple(words[1:])
-    return Incoming(words[0].upper(), params, source, tags)
+    if not is_mixed:
+        return Incoming(words[0].upper(), params, source, tags)
+    as_sent = tuple(one.encode("latin-1") for one in params)
+    params = tuple(_read_word(one)[0] for one in params[:-1])
+    params += tuple(_without_nul(decode(one)) for one in as_sent[-1:])
+    return Incoming(_read_word(words[0])[0].upper(), params, source, tags, as_sent=as_sent)
 
 
 _NAMING = frozenset({"NICK", "JOIN", "PART", "KICK"})
@@ -164,11 +218,10 @@ def is_word(text: str) -> bool:
     return text != "" and text[0] != ":" and " " not in text
 
 
-def _parse_source(text: str) -> Source | None:
-    source = Source.parse(text)
+def _checked(source: Source, length: int) -> Source | None:
     nick = source.nick
     is_named = nick and (4 * len(nick) <= NICK_BYTES or len(nick.encode()) <= NICK_BYTES)
-    return source if is_named and len(text) < LINE_BYTES else None
+    return source if is_named and length < LINE_BYTES else None
 
 
 _CHATTER = frozenset({b"PRIVMSG", b"NOTICE", b"TAGMSG"})

@@ -166,7 +166,7 @@ class Channels:
                 self._on_own_join(message.param(0))
             case "PART" if self._connection.is_own(message.source):
                 self._forget(message.param(0))
-            case "KICK" if self._fold(message.param(1)) == self._fold(self._connection.own.nick):
+            case "KICK" if self._connection.is_own(message.named(1)):
                 self._forget(message.param(0))
             case _:
                 self._on_refused_join(message)
@@ -177,18 +177,22 @@ class Channels:
         if answer is None and key not in self._joined and key not in self._overdue:
             # The network sent us elsewhere (470), or it was left meanwhile. Nobody agreed to be
             # bridged there.
-            self._connection.write(line("PART", name, "Not a bridged channel"))
+            self.leave_unasked(name)
             return
         self._overdue.discard(key)
         self._joined.add(key)
         if answer is not None and not answer.done():
             answer.set_result(None)
 
+    def leave_unasked(self, name: str) -> None:
+        """Leave a channel in which we never wanted to be."""
+        self._connection.write(line("PART", name, "Not a bridged channel"))
+
     def _forget(self, name: str) -> None:
         self._joined.discard(self._fold(name))
 
     def _on_refused_join(self, message: Incoming) -> None:
-        name = message.param(1)
+        name = message.param(2 if replies.is_renamed(message) else 1)
         if message.command in replies.JOIN_UNNAMED and name.upper() == "JOIN":
             # It names the command instead of the channel.
             name = next(iter(self._asked)) if len(self._asked) == 1 else ""

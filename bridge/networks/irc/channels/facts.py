@@ -55,14 +55,14 @@ _Reads = Callable[["Facts", Incoming, RemoteChat], list[RemoteEvent]]
 class _Channel:
     flags: set[str] = field(default_factory=set)
     names: dict[str, str] = field(default_factory=dict)
-    """A list of names that is just coming in: folded nick to letters."""
+    """A list of names that is just coming in: by what somebody is known, their letters."""
     noted: frozenset[Digest] = frozenset()
     """Bans that were noted when we came in, until it is known which of them are there yet."""
-    masks: dict[str, str] | None = None
+    masks: dict[str, Source] | None = None
     """The list of bans that we asked for when we came in, as far as it is there: folded masks, and
     who set each."""
     own: dict[str, UserId] = field(default_factory=dict)
-    """Our people who were told to have a rank, by the folded nick that holds it."""
+    """Our people who were told to have a rank, by what they are known by."""
 
 
 class Facts:
@@ -95,7 +95,10 @@ class Facts:
     def _questions(self) -> Iterator[Sequence[Line]]:
         while self._to_ask:
             channel = self._to_ask[0]
-            yield line("MODE", channel), line("MODE", channel, "b")
+            chat = self._roster.find_chat(channel)
+            # We may be out of it again: what is told to those outside is not all.
+            if chat is not None and self._roster.is_in(chat):
+                yield line("MODE", channel), line("MODE", channel, "b")
             self._to_ask.popleft()
 
     def handle(self, message: Incoming) -> list[RemoteEvent]:
@@ -125,9 +128,9 @@ class Facts:
             self._came_in.set()
             return []
         # A nick that comes back is anybody's: it holds nothing until it is given something.
-        key = self._fold(source.nick)
+        key = self._key(source)
         theirs = self._take_theirs(chat.id, key, is_ours=self._network.is_ours(source))
-        lost = self._take_own(chat.id, {key, *self._left_behind(chat, key)})
+        lost = self._take_own(chat.id, {key, *self._left_behind(chat, source)})
         return [RemoteRanks(chat=chat.id, ranks=theirs, own=lost)] if theirs or lost else []
 
     def _on_topic(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
@@ -157,19 +160,20 @@ class Facts:
         limits = self._connection.isupport
         channel = self._channel(chat)
         events: list[RemoteEvent] = []
-        ranks: dict[RemoteUserId, Rank] = {}
+        ranks: dict[str, Rank] = {}
         is_access, us = False, cache(self._us)
         for one in read_changes(message.params[1:], limits):
+            who = message.named(1 + one.place) if one.value else Source("")
             if one.mode in limits.prefixes.values():
-                ranks |= self._change_rank(chat, one)
+                ranks |= self._change_rank(chat, one, who)
                 # Whether the relay is heard may be another now.
                 is_access = is_access or (
-                    _MODERATED in channel.flags and self._connection.is_own_nick(one.value)
+                    _MODERATED in channel.flags and self._connection.is_own(who)
                 )
             elif one.mode == "b":
-                mask = self._fold(one.value)
+                mask = self._mask(one.value, who)
                 self._network.ban_lists.hear(chat.id, mask, is_set=one.adding)
-                events += self._on_ban(message, chat, one, us)
+                events += self._on_ban(message, chat, mask, us, is_set=one.adding)
             elif one.mode not in limits.channel_modes[0]:
                 (channel.flags.add if one.adding else channel.flags.discard)(one.mode)
                 is_access = is_access or one.mode in _ACCESS
@@ -187,12 +191,9 @@ class Facts:
             return []
         names = self._channel(chat).names
         prefixes = self._connection.isupport.prefixes
-        for word in message.param(-1).split():
-            bare = word.lstrip("".join(prefixes))
-            signs = word[: len(word) - len(bare)]
-            nick = Source.parse(bare).nick
-            if signs and nick and len(names) < MOST_RANKED:
-                names[self._fold(nick)] = "".join(prefixes[sign] for sign in signs)
+        for signs, who in message.listed("".join(prefixes)):
+            if signs and len(names) < MOST_RANKED:
+                names[self._key(who)] = "".join(prefixes[sign] for sign in signs)
         return []
 
     def _on_end_of_names(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
@@ -201,15 +202,16 @@ class Facts:
         channel = self._channel(chat)
         names, channel.names = channel.names, {}
         self._network.ranks[chat.id] = names
-        ranks = {RemoteUserId(nick): rank_of(letters) for nick, letters in names.items()}
-        there = {nick: rank for nick, rank in ranks.items() if rank}
+        ranks = {key: rank_of(letters) for key, letters in names.items()}
+        there = {key: rank for key, rank in ranks.items() if rank}
         return self._told_ranks(chat, there, is_all=True)
 
     def _on_banned(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
         channel = self._channel(chat)
         # One more than is known of any channel tells that it is not the whole list.
         if channel.masks is not None and len(channel.masks) <= MOST:
-            channel.masks[self._fold(message.param(2))] = message.param(3)
+            mask = self._mask(message.param(2), message.named(2))
+            channel.masks[mask] = message.named(3)
         return []
 
     def _on_end_of_bans(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
@@ -246,23 +248,24 @@ class Facts:
         return []
 
     def _on_kick(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
-        if self._connection.is_own_nick(message.param(1)):
+        who = message.named(1)
+        if self._connection.is_own(who):
             # We do not hear who runs it from now on.
             self._network.ranks.pop(chat.id, None)
-        owner = self._network.owner_of(message.param(1), held_only=True)
-        if owner is None or not self._network.is_ours(self._roster.seen(message.param(1))):
+        owner = self._network.holder_of(who)
+        if owner is None or not self._network.is_ours(self._roster.seen(who)):
             return []
         return self._removal(message, chat, owner, Removal.KICK, strip_codes(message.param(2)))
 
     def _on_nick(self, message: Incoming) -> list[RemoteEvent]:
         if message.source is None:
             return []
-        old = RemoteUserId(self._fold(message.source.nick))
-        new = RemoteUserId(self._fold(message.param(0)))
+        named = message.named(0)
+        old, new = self._key(message.source), self._key(named)
         if old == new:
             return []
         # One of ours may have told the network of it already, or not yet.
-        is_ours = any(map(self._network.is_ours, (message.source, self._roster.seen(new))))
+        is_ours = any(map(self._network.is_ours, (message.source, self._roster.seen(named))))
         events: list[RemoteEvent] = []
         for chat, ranks in self._network.ranks.items():
             # One who had the nick before may have gone with a rank: it is not inherited.
@@ -272,7 +275,8 @@ class Facts:
                 own[new] = own.pop(old)
             if letters := ranks.pop(old, ""):
                 ranks[new] = letters
-                theirs = theirs if is_ours else {old: Rank.NONE, new: rank_of(letters)}
+                moved = {self._id(old): Rank.NONE, self._id(new): rank_of(letters)}
+                theirs = theirs if is_ours else moved
             if theirs or lost:
                 events.append(RemoteRanks(chat=chat, ranks=theirs, own=lost))
         return events
@@ -297,11 +301,24 @@ class Facts:
     def _fold(self, name: str) -> str:
         return self._connection.isupport.fold(name)
 
+    def _key(self, who: Source) -> str:
+        return self._connection.isupport.key(who)
+
+    def _person(self, key: str) -> Source:
+        return self._connection.isupport.person(key)
+
+    def _id(self, key: str) -> RemoteUserId:
+        return RemoteUserId(self._person(key).nick)
+
+    def _mask(self, text: str, who: Source) -> str:
+        """A mask, folded, of whom it names; in another charset it hits nobody whom it seems to."""
+        return self._key(Source(text, is_utf8=who.is_utf8))
+
     def _channel(self, chat: RemoteChat) -> _Channel:
         return self._channels.setdefault(chat.id, _Channel())
 
     def _own(self, chat: RemoteChatId) -> dict[str, UserId]:
-        """Our people who were told to have a rank there, by the folded nick."""
+        """Our people who were told to have a rank there, by what they are known by."""
         return self._channels[chat].own if chat in self._channels else {}
 
     def _ranks(self, chat: RemoteChat) -> dict[str, str]:
@@ -314,102 +331,105 @@ class Facts:
             open=not _CLOSING & channel.flags,
             moderated=_MODERATED in channel.flags,
             relay_heard=_MODERATED not in channel.flags or any(
-                self._connection.is_own_nick(nick) and rank_of(letters)
-                for nick, letters in self._ranks(chat).items()
+                self._connection.is_own(self._person(key)) and rank_of(letters)
+                for key, letters in self._ranks(chat).items()
             ),
         )  # fmt: skip
 
     def _told_ranks(
-        self, chat: RemoteChat, ranks: Mapping[RemoteUserId, Rank], *, is_all: bool = False
+        self, chat: RemoteChat, ranks: Mapping[str, Rank], *, is_all: bool = False
     ) -> list[RemoteEvent]:
-        """Tell of ranks by nicks: of others, and of our own people."""
+        """Tell of ranks by who is known by what: of others, and of our own people."""
         theirs: dict[RemoteUserId, Rank] = {}
         own: dict[UserId, Rank] = {}
         known = self._channel(chat).own
         if is_all:
             known.clear()
-        for nick, rank in ranks.items():
-            known.pop(nick, None)
-            if not self._network.is_ours(self._roster.seen(nick)):
-                theirs[nick] = rank
-            elif owner := self._network.owner_of(nick, held_only=True):
+        for key, rank in ranks.items():
+            known.pop(key, None)
+            who = self._person(key)
+            if not self._network.is_ours(self._roster.seen(who)):
+                theirs[self._id(key)] = rank
+            elif owner := self._network.holder_of(who):
                 own[owner] = rank
                 if rank:
-                    known[nick] = owner
+                    known[key] = owner
         if not (theirs or own or is_all):
             return []
         return [RemoteRanks(chat=chat.id, ranks=theirs, own=own, is_all=is_all)]
 
-    def _left_behind(self, chat: RemoteChat, nick: str) -> list[str]:
+    def _left_behind(self, chat: RemoteChat, who: Source) -> list[str]:
         """By which nicks somebody of ours had a rank who comes back by another."""
         own, network = self._own(chat.id), self._network
-        owner = network.owner_of(nick, held_only=True) if own else None
+        owner = network.holder_of(who) if own else None
 
-        def is_there(old: str) -> bool:
+        def is_there(old: Source) -> bool:
             # By another connection; what the channel's list has may be on its way.
-            is_seen = self._roster.find_nick(chat, old) is not None
-            return is_seen or network.owner_of(old, held_only=True) == owner
+            return self._roster.has(chat, old) or network.holder_of(old) == owner
 
-        return [old for old, one in own.items() if one == owner and not is_there(old)]
+        return [
+            old for old, one in own.items() if one == owner and not is_there(self._person(old))
+        ]
 
     def _take_theirs(
-        self, chat: RemoteChatId, nick: str, *, is_ours: bool
+        self, chat: RemoteChatId, key: str, *, is_ours: bool
     ) -> dict[RemoteUserId, Rank]:
         """Take from a nick the rank that who had it before went with; say so if that was one of
         the network: whoever has the nick next would have it in the room.
 
         ``is_ours``: who has it from now on.
         """
-        held = self._network.ranks.get(chat, {}).pop(nick, "")
-        was_theirs = nick not in self._own(chat)
-        return {RemoteUserId(nick): Rank.NONE} if held and (was_theirs or not is_ours) else {}
+        held = self._network.ranks.get(chat, {}).pop(key, "")
+        was_theirs = key not in self._own(chat)
+        return {self._id(key): Rank.NONE} if held and (was_theirs or not is_ours) else {}
 
-    def _take_own(self, chat: RemoteChatId, nicks: Collection[str]) -> dict[UserId, Rank]:
+    def _take_own(self, chat: RemoteChatId, keys: Collection[str]) -> dict[UserId, Rank]:
         """Take from our people the ranks that they had by some nicks; say who has none now."""
         own = self._own(chat)
-        lost = {own.pop(nick) for nick in nicks if nick in own}
+        lost = {own.pop(key) for key in keys if key in own}
         return dict.fromkeys(lost.difference(own.values()), Rank.NONE)
 
-    def _change_rank(self, chat: RemoteChat, one: Change) -> dict[RemoteUserId, Rank]:
-        ranks, key = self._ranks(chat), self._fold(one.value)
+    def _change_rank(self, chat: RemoteChat, one: Change, who: Source) -> dict[str, Rank]:
+        ranks, key = self._ranks(chat), self._key(who)
         letters = ranks.get(key, "").replace(one.mode, "") + (one.mode if one.adding else "")
         if letters and (key in ranks or len(ranks) < MOST_RANKED):
             ranks[key] = letters
         else:
             ranks.pop(key, None)
-        return {RemoteUserId(key): rank_of(letters)} if key else {}
+        return {key: rank_of(letters)} if who.nick else {}
 
     def _on_ban(
-        self, message: Incoming, chat: RemoteChat, one: Change, us: Callable[[], _Us]
-    ) -> list[RemoteEvent]:
+        self, message: Incoming, chat: RemoteChat, mask: str, us: Callable[[], _Us],
+        *, is_set: bool,
+    ) -> list[RemoteEvent]:  # fmt: skip
         """A ban that hits one of our people is that person's; one of many is the bridge's.
 
         Whom it hit is noted: when it is lifted they may be gone, and come by another host.
         """
-        mask, banned = self._fold(one.value), self._network.banned
-        if not one.adding and banned.knows(chat.id, mask):
+        banned = self._network.banned
+        if not is_set and banned.knows(chat.id, mask):
             person = banned.owner(chat.id, mask)
             banned.forget(chat.id, mask)
             return self._removal(message, chat, person, Removal.UNBAN, "") if person else []
 
-        owner, how = self._find_hit(mask, us()), Removal.BAN if one.adding else Removal.UNBAN
+        owner, how = self._find_hit(mask, us()), Removal.BAN if is_set else Removal.UNBAN
         found = self._removal(message, chat, owner, how, "") if owner is not None else []
-        if owner is not None and found and one.adding:
+        if owner is not None and found and is_set:
             banned.note(chat.id, mask, owner)
         return found
 
     def _us(self) -> _Us:
         return [(owner, self._fold(one.mask)) for owner, one in self._network.known_people()]
 
-    def _is_one_of_us(self, setter: str, names: Collection[str]) -> bool:
+    def _is_one_of_us(self, setter: Source, names: Collection[str]) -> bool:
         """Whether a ban in a list was set by one of us, or a server: what they do is no news.
 
         ``names``: our nicks, and each with its user name; all folded. Who set it may be gone.
         """
-        source, folded = Source.parse(setter), self._fold(setter)
-        is_server = not source.is_person and "." in setter
-        is_named = (folded.rpartition("@")[0] or folded) in names
-        return is_server or is_named or self._network.is_ours(source)
+        is_server = not setter.is_person and "." in setter.nick
+        name = f"{setter.nick}!{setter.user}" if setter.user else setter.nick
+        is_named = setter.is_utf8 and self._fold(name) in names
+        return is_server or is_named or self._network.is_ours(setter)
 
     @staticmethod
     def _find_hit(mask: str, us: _Us) -> UserId | None:
@@ -426,5 +446,5 @@ class Facts:
         source = message.source
         if source is None or not source.is_person or self._network.is_ours(source):
             return []
-        by = self._roster.user(source.nick)
+        by = self._roster.user(source)
         return [RemoteRemoval(chat=chat.id, user=owner, by=by, how=how, reason=reason)]

@@ -29,7 +29,8 @@ MOST_INSIDE = 10_000
 
 @dataclass(slots=True)
 class _Member:
-    nick: str
+    who: Source
+    """By the nick; user and host are the people's."""
     ours: bool
     """Decided when we see the person come, by the order of one connection: a nick that is
     given back may be a stranger's next."""
@@ -41,7 +42,7 @@ class _Channel:
     members: dict[str, _Member] = field(default_factory=dict)
     listed: bool = False
     former: set[str] = field(default_factory=set)
-    """Those who were there before it is listed anew and were not seen to go, by folded nick."""
+    """Those who were there before it is listed anew and were not seen to go."""
 
 
 class Roster:
@@ -55,12 +56,15 @@ class Roster:
         self._inside: set[str] = set()
         """Channels that we are in, folded, by what the server has said. It lists names to those
         outside, too, but not of everybody who is there."""
-        self.people = People(self._fold)
+        self.people = People(self._key)
         self._gone: Source | None = None
         """Who was last seen to go."""
 
     def _fold(self, name: str) -> str:
         return self._connection.isupport.fold(name)
+
+    def _key(self, who: Source) -> str:
+        return self._connection.isupport.key(who)
 
     def follow(self, chat: RemoteChat) -> None:
         """Begin to follow a chat that we join."""
@@ -90,11 +94,11 @@ class Roster:
         channel = next((one for one in self._channels.values() if one.chat.id == chat), None)
         if channel is None or not channel.listed:
             return None
-        return [one.nick for one in channel.members.values() if one.ours]
+        return [one.who.nick for one in channel.members.values() if one.ours]
 
-    def chats_of(self, nick: str) -> list[RemoteChat]:
+    def chats_of(self, who: Source) -> list[RemoteChat]:
         """The chats that we follow and somebody is in."""
-        key = self._fold(nick)
+        key = self._key(who)
         return [one.chat for one in self._channels.values() if key in one.members]
 
     def forget(self, chat: RemoteChat) -> None:
@@ -103,19 +107,16 @@ class Roster:
         if channel is not None:
             self._begin_anew(channel)
 
-    def _forget_if_gone(self, nick: str) -> None:
-        key, channels = self._fold(nick), self._channels.values()
-        if not any(key in one.members or key in one.former for one in channels):
-            self.people.forget(nick)
+    def _forget_if_gone(self, key: str) -> None:
+        if not any(key in one.members or key in one.former for one in self._channels.values()):
+            self.people.forget(key)
 
     def is_one_of_us(self, name: str, source: Source) -> bool:
         """Whether who speaks in a channel is our own."""
         if self._connection.is_own(source):
             return True
-        if not source.is_utf8:
-            return False
         channel = self._channels.get(self._fold(name))
-        member = channel.members.get(self._fold(source.nick)) if channel else None
+        member = channel.members.get(self._key(source)) if channel else None
         if member is None:  # Some channels hide joins, others take messages from outside.
             return self._is_ours(source)
         if member.ours and self._network.is_known_stranger(source):
@@ -123,28 +124,28 @@ class Roster:
             self.people.see(source)
         return member.ours
 
-    def seen(self, nick: str) -> Source:
+    def seen(self, who: Source) -> Source:
         """Somebody in the channels, or who has just gone, with user and host as far as they are
         known."""
-        person = self.people.find(nick)
+        person = self.people.of(who)
         if person is not None:
             return person.source
-        is_gone = self._gone is not None and self._fold(self._gone.nick) == self._fold(nick)
-        return self._gone if self._gone is not None and is_gone else Source(nick)
+        is_gone = self._gone is not None and self._key(self._gone) == self._key(who)
+        return self._gone if self._gone is not None and is_gone else who
 
-    def user(self, nick: str) -> RemoteUser:
+    def user(self, who: Source) -> RemoteUser:
         """Make the record of a person."""
         known = None
         if "account-notify" in self._connection.capabilities:  # Else it may be so no more.
-            person = self.people.find(nick)
+            person = self.people.of(who)
             known = person.account if person is not None else None
-        return self._record(nick, known)
+        return self._record(who.nick, known)
 
     def sender(self, message: Incoming, source: Source) -> RemoteUser:
         """Make the record of who a line comes from, with the account that it tells of."""
         told = account_of(message, self._connection.capabilities)
         if told is None and not message.is_replayed:
-            return self.user(source.nick)
+            return self.user(source)
         return self._record(source.nick, told)
 
     def _record(self, nick: str, account: str | None) -> RemoteUser:
@@ -154,17 +155,26 @@ class Roster:
             account=account_id(self._fold(account)) if account else None,
         )
 
-    def find_nick(self, chat: RemoteChat, nick: str) -> str | None:
-        """Return the nick of somebody in the channel as it is spelled there."""
+    def has(self, chat: RemoteChat, who: Source) -> bool:
+        """Whether somebody is seen in the channel."""
         channel = self._channels.get(self._fold(chat.name))
-        member = channel.members.get(self._fold(nick)) if channel else None
-        return member.nick if member else None
+        return channel is not None and self._key(who) in channel.members
+
+    def find(self, chat: RemoteChat, nick: str) -> Source | None:
+        """Return whoever has a nick in the channel, as it is spelled there: of two in two
+        charsets, in UTF-8."""
+        channel = self._channels.get(self._fold(chat.name))
+        members = channel.members if channel else {}
+        keys = (self._key(Source(nick, is_utf8=is_utf8)) for is_utf8 in (True, False))
+        return next((members[key].who for key in keys if key in members), None)
 
     def has_any(self, chat: RemoteChat, words: Sequence[str]) -> bool:
         """Whether any of the words, none with a space, is the nick of somebody in the channel."""
         channel = self._channels.get(self._fold(chat.name))
         folded = self._fold(" ".join(words)).split(" ")
-        return channel is not None and not channel.members.keys().isdisjoint(folded)
+        others = (Source(one, is_utf8=False) for one in folded if not one.isascii())
+        keys = (*folded, *map(self._key, others))
+        return channel is not None and not channel.members.keys().isdisjoint(keys)
 
     def handle(self, message: Incoming) -> list[RemoteEvent]:
         """Follow one line; return what it means to the room."""
@@ -176,15 +186,15 @@ class Roster:
             case "JOIN":
                 return self._on_join(message.param(0), source)
             case "PART":
-                return self._on_leave(message.param(0), source.nick, message.params[1:])
+                return self._on_leave(message.param(0), source, message.params[1:])
             case "KICK":
-                return self._on_leave(message.param(0), message.param(1), message.params[2:])
+                return self._on_leave(message.param(0), message.named(1), message.params[2:])
             case "QUIT":
-                return self._on_quit(source.nick, message.params)
+                return self._on_quit(source, message.params)
             case "NICK":
-                return self._on_nick(source.nick, message.param(0))
+                return self._on_nick(source, message.named(0))
             case replies.NAMES:
-                self._on_names(message.param(-2), message.param(-1))
+                self._on_names(message)
             case replies.END_OF_NAMES:
                 return self._on_end_of_names(message.param(1))
         return []
@@ -200,25 +210,23 @@ class Roster:
             self._begin_anew(channel)
             return []
         ours = self._is_ours(source)
-        known = channel.members.get(self._fold(source.nick))
-        if known is not None and known.ours and not source.is_utf8:
-            return []  # Read alike, they are two: ours stays who is known by that name.
-        channel.members[self._fold(source.nick)] = _Member(source.nick, ours)
+        known = self._key(source) in channel.members
+        channel.members[self._key(source)] = _Member(source, ours)
         self._check_number()
         if ours or known or not channel.listed:
             return []
-        return [RemoteJoin(chat=channel.chat.id, user=self.user(source.nick))]
+        return [RemoteJoin(chat=channel.chat.id, user=self.user(source))]
 
-    def _on_leave(self, name: str, nick: str, reason: tuple[str, ...]) -> list[RemoteEvent]:
-        if self._connection.is_own_nick(nick):
+    def _on_leave(self, name: str, who: Source, reason: tuple[str, ...]) -> list[RemoteEvent]:
+        if self._connection.is_own(who):
             self._inside.discard(self._fold(name))
         channel = self._channels.get(self._fold(name))
         if channel is None:
             return []
-        if self._connection.is_own_nick(nick):
+        if self._connection.is_own(who):
             self._begin_anew(channel)
             return []
-        return self._take_out(channel, nick, reason)
+        return self._take_out(channel, who, reason)
 
     def _begin_anew(self, channel: _Channel) -> None:
         """Know nobody of a channel until its names are listed; we came in, or are out.
@@ -237,42 +245,43 @@ class Roster:
     def _forget_former(self, channel: _Channel) -> None:
         """Forget those who are in none of the channels any more."""
         former, channel.former = channel.former, set()
-        for nick in former:
-            self._forget_if_gone(nick)
+        for key in former:
+            self._forget_if_gone(key)
 
-    def _on_quit(self, nick: str, reason: tuple[str, ...]) -> list[RemoteEvent]:
+    def _on_quit(self, who: Source, reason: tuple[str, ...]) -> list[RemoteEvent]:
         return [
             event
             for channel in self._channels.values()
-            for event in self._take_out(channel, nick, reason)
+            for event in self._take_out(channel, who, reason)
         ]
 
     def _take_out(
-        self, channel: _Channel, nick: str, reason: tuple[str, ...]
+        self, channel: _Channel, who: Source, reason: tuple[str, ...]
     ) -> list[RemoteEvent]:
-        self._gone = self.seen(nick)
-        member = channel.members.pop(self._fold(nick), None)
-        channel.former.discard(self._fold(nick))
-        self._forget_if_gone(nick)
+        self._gone, key = self.seen(who), self._key(who)
+        member = channel.members.pop(key, None)
+        channel.former.discard(key)
+        self._forget_if_gone(key)
         if member is None or member.ours or not channel.listed:
             return []
         said = strip_codes("".join(reason))
-        return [RemoteLeave(chat=channel.chat.id, user=self.user(member.nick), reason=said)]
+        return [RemoteLeave(chat=channel.chat.id, user=self.user(member.who), reason=said)]
 
-    def _on_nick(self, old: str, new: str) -> list[RemoteEvent]:
+    def _on_nick(self, old: Source, new: Source) -> list[RemoteEvent]:
         events: list[RemoteEvent] = []
+        before, after = self._key(old), self._key(new)
         for channel in self._channels.values():
-            if self._fold(old) in channel.former:
-                channel.former.remove(self._fold(old))
-                channel.former.add(self._fold(new))
-            member = channel.members.pop(self._fold(old), None)
+            if before in channel.former:
+                channel.former.remove(before)
+                channel.former.add(after)
+            member = channel.members.pop(before, None)
             if member is None:
                 continue
-            channel.members[self._fold(new)] = _Member(new, member.ours)
+            channel.members[after] = _Member(new, member.ours)
             if channel.listed and not member.ours:
                 events.append(
                     RemoteRename(
-                        chat=channel.chat.id, old=self.user(member.nick), new=self.user(new)
+                        chat=channel.chat.id, old=self.user(member.who), new=self.user(new)
                     )
                 )
         return events
@@ -283,16 +292,14 @@ class Roster:
         is_wanted = channel is not None and not channel.listed and self.is_in(channel.chat)
         return channel if is_wanted else None
 
-    def _on_names(self, name: str, names: str) -> None:
-        channel = self._find_unlisted(name)
+    def _on_names(self, message: Incoming) -> None:
+        channel = self._find_unlisted(message.param(-2))
         if channel is None:
             return
-        signs = "".join(self._connection.isupport.prefixes)
-        for word in names.split():
-            source = Source.parse(word.lstrip(signs))
-            if source.nick and not self._connection.is_own(source):
+        for _, source in message.listed("".join(self._connection.isupport.prefixes)):
+            if not self._connection.is_own(source):
                 ours = self._is_ours(source)
-                channel.members[self._fold(source.nick)] = _Member(source.nick, ours)
+                channel.members[self._key(source)] = _Member(source, ours)
                 self.people.see(source)
         self._check_number()
 
@@ -309,5 +316,5 @@ class Roster:
             return []
         channel.listed = True
         self._forget_former(channel)
-        users = (self.user(one.nick) for one in channel.members.values() if not one.ours)
+        users = (self.user(one.who) for one in channel.members.values() if not one.ours)
         return [RemoteMembers(chat=channel.chat.id, users=tuple(users))]

@@ -6,7 +6,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 from bridge.networks.irc.channels.channels import Channels
+from bridge.networks.irc.network.renamed import Renamed
 from bridge.networks.irc.protocol.replies import ChannelFullError
+from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat, RemoteShutOut
 from bridge.sdk.ids import RemoteChatId
@@ -36,11 +38,13 @@ class Way:
         self.is_void = False
 
     def check(self) -> None:
-        """Raise ``TemporaryFailure`` if the chat was left since."""
+        """Raise ``TemporaryFailure`` if the chat was left since, ``PermanentFailure`` if it is
+        called otherwise now."""
         if self.is_void:
             raise TemporaryFailure(
                 f"{self.chat.name} was left meanwhile.", retry_after=LEFT_RETRY_SECONDS
             )
+        self._memberships.check_name(self.chat)
 
     def check_rest(self) -> None:
         """Raise as ``check``, and ``TemporaryFailure`` while nobody is to knock after a kick."""
@@ -130,13 +134,15 @@ class Memberships:
         host: Host,
         rejoin_seconds: float,
         complain: Callable[[DeliveryError], None],
+        renamed: Renamed,
         *,
         returns: bool,
     ) -> None:
         """``returns``: whether it comes back by itself to where it was kicked from, as the relay
         does, and whoever has it join a chat asks again until it is there; ``complain``: told what
-        keeps it out."""
+        keeps it out; ``renamed``: what all clients know of channels that are called otherwise."""
         self._host = host
+        self._renamed = renamed
         self._rejoin_seconds = rejoin_seconds
         self._complain = complain
         self._returns = returns
@@ -213,11 +219,43 @@ class Memberships:
     def put_out_of(self, name: str, fold: Callable[[str], str]) -> None:
         """Take note that we were kicked from a channel, or made to leave it."""
         for chat in [one for one in self.chats if fold(one.name) == fold(name)]:
+            if self._renamed.find(chat.id) is not None:
+                continue  # That is how it was told.
             if not self._returns:
                 # A puppet comes back when its owner speaks again, not before.
                 del self._chats[chat.id]
                 continue
             self._return_after_kick(chat)
+
+    def renamed(self, name: str, new: str, fold: Callable[[str], str]) -> RemoteChat | None:
+        """Take note that a channel is called otherwise now, and that nobody comes back to the old
+        name; ``new``: empty if it is not known. Return the chat, if we were to be there."""
+        self._renamed.note(RemoteChatId(fold(name)), new)
+        chat = next((one for one in self.chats if fold(one.name) == fold(name)), None)
+        if chat is not None:
+            self._end_return(chat)
+            self._kicks.pop(chat.id, None)
+            if not self._returns:
+                del self._chats[chat.id]
+        return chat
+
+    def check_name(self, chat: RemoteChat) -> None:
+        """Raise ``PermanentFailure`` if a chat is called otherwise now: what is said to the old
+        name is said to nobody, or to strangers."""
+        if trouble := self.name_trouble(chat):
+            raise PermanentFailure(trouble)
+
+    def name_trouble(self, chat: RemoteChat) -> str:
+        """How a chat is called now, and what to do about it, in a sentence; empty if it has the
+        name that it is bridged by."""
+        new = self._renamed.find(chat.id)
+        if new is None:
+            return ""
+        bridging = as_typed(f"bridge {self._host.instance} {new or '<its new name>'}")
+        return (
+            f"{chat.name} is called {new or 'otherwise'} now: to have that here, say "
+            f"{as_typed('unbridge')}, then {bridging}"
+        )
 
     def rest_of(self, chat: RemoteChat) -> float | None:
         """Seconds until we come back to a chat that we were put out of; None for any other."""
@@ -236,9 +274,10 @@ class Memberships:
             )
 
     def check_in(self, chat: RemoteChat, channels: Channels | None) -> None:
-        """Raise ``TemporaryFailure`` if we are not in the chat: from outside nobody may be
-        seen there, which is not the truth."""
+        """Raise ``TemporaryFailure`` if we are not in the chat, as ``check_name`` if it has
+        another name: from outside nobody may be seen there, which is not the truth."""
         if channels is None or not channels.is_in(chat.name):
+            self.check_name(chat)
             self.check_rest(chat)
             raise TemporaryFailure(f"We are not in {chat.name}.")
 
@@ -292,6 +331,8 @@ class Memberships:
                 self._next.clear()
 
     def _begin_return(self, chat: RemoteChat, pause: float) -> None:
+        if self._renamed.find(chat.id) is not None:
+            return
         if self._connected is not None:  # Else all are tried at once on the next connection.
             returns, channels, tell = self._connected
             self._next[chat.id] = asyncio.get_running_loop().time() + pause
@@ -339,7 +380,10 @@ class Memberships:
     def invited(self, chat: RemoteChat, by_operator: bool) -> bool:
         """Be in a chat into which we are invited, now or soon: it may have refused us or put us
         out. After a kick only an operator brings us back early: False if it is not known to be
-        one."""
+        one. The old name of a channel that was renamed is anybody's: an invitation there means
+        nothing."""
+        if self._renamed.find(chat.id) is not None:
+            return True
         if self.rest_of(chat) is not None and not by_operator:
             return False
         now = asyncio.get_running_loop().time()

@@ -19,11 +19,10 @@ async def find_moderators(
     found: dict[str, None] = {}
 
     def note(message: Incoming) -> None:
-        for word in message.param(-1).split() if len(found) < MOST_MODERATORS else ():
-            bare = word.lstrip(signs)
-            nick, held = Source.parse(bare).nick, word[: len(word) - len(bare)]
-            if nick and not of_operators.isdisjoint(held):
-                found[nick] = None
+        for held, one in message.listed(signs) if len(found) < MOST_MODERATORS else ():
+            # By a nick in another charset nothing can be said to them, and another reads alike.
+            if one.is_utf8 and not of_operators.isdisjoint(held):
+                found[one.nick] = None
 
     await inquiries.follow(
         line("NAMES", channel), wanted={replies.NAMES}, last={replies.END_OF_NAMES},

@@ -13,6 +13,7 @@ from bridge.networks.irc.channels.memberships import Memberships, Way
 from bridge.networks.irc.client.listener import Listener
 from bridge.networks.irc.client.nickkeeper import NickKeeper
 from bridge.networks.irc.client.presence import REST, Presence
+from bridge.networks.irc.client.renames import Renames
 from bridge.networks.irc.client.typed import read_autocommands
 from bridge.networks.irc.connections.connection import GOODBYE_SECONDS, Connection
 from bridge.networks.irc.connections.dial import connect
@@ -68,8 +69,9 @@ class IrcClient(Presence):
         super().__init__(login, host, network)
         self._desk: Desk | None = None
         self._memberships = Memberships(
-            host, self._settings.rejoin_seconds, self._complain, returns=not self._is_puppet
-        )
+            host, self._settings.rejoin_seconds, self._complain, network.renamed,
+            returns=not self._is_puppet,
+        )  # fmt: skip
         self._doorman: Doorman | None = None
         self._marks = None if self._is_puppet else Marks(host.store)
         self._ears: Ears | None = None
@@ -176,6 +178,7 @@ class IrcClient(Presence):
         """Be in the channel from now on, over reconnects too; the relay also after a kick.
 
         ``returns``: whoever wants it does not ask again if it is refused for now."""
+        self._memberships.check_name(chat)
         self._want()
         with self._memberships.way_into(chat) as way:
             _, channels = await self.link.get(self._settings.connect_seconds * 2)
@@ -207,6 +210,7 @@ class IrcClient(Presence):
             self._network.forget_chat(chat.id)
             # First: what is said while it is not bridged must not be fetched later.
             await self._marks.forget(chat.id)
+            await self._network.renamed.write()
             await self._network.keys.keep(chat.id, None)
 
     def seen(self, chat: RemoteChatId) -> Collection[UserId] | None:
@@ -267,6 +271,7 @@ class IrcClient(Presence):
         if link.connection and link.channels and link.channels.is_in(chat.name):
             self._memberships.note(chat)
             return link.connection  # As for nearly all that is said.
+        self._memberships.check_name(chat)
         with self._memberships.way_into(chat) as way:
             connection, channels = await self.link.get(self._settings.connect_seconds * 2)
             if not connection.isupport.is_channel(chat.name):
@@ -341,7 +346,7 @@ class IrcClient(Presence):
                     login=self._login.id, host=self._host, network=self._network,
                     connection=connection, memberships=self._memberships, channels=channels,
                     keeper=nick_keeper, inquiries=inquiries, doorman=doorman,
-                    ears=self._ears, inbox=inbox,
+                    ears=self._ears, inbox=inbox, renames=Renames(connection, channels),
                 )  # fmt: skip
                 ended = await self._end_of(connection, others, listener.listen())
                 inbox.add(*doorman.end())
@@ -403,6 +408,7 @@ class IrcClient(Presence):
         limits = connection.isupport = self._network.learn(connection.isupport)
         self._network.hold(self._login.id, connection.own)
         self._network.note_server(self._login.id, connection.means, connection.capabilities)
+        await self._network.renamed.load(self._host.store)
         if self._marks is not None:
             if limits.bot_mode:
                 connection.write(line("MODE", connection.own.nick, f"+{limits.bot_mode}"))

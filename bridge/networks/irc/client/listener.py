@@ -6,6 +6,7 @@ from functools import partial
 from bridge.networks.irc.channels.channels import Channels
 from bridge.networks.irc.channels.memberships import Memberships
 from bridge.networks.irc.client.nickkeeper import NickKeeper
+from bridge.networks.irc.client.renames import Renames
 from bridge.networks.irc.connections.connection import Connection
 from bridge.networks.irc.connections.inquiry import Inquiries
 from bridge.networks.irc.messages.ears import Ears
@@ -17,13 +18,11 @@ from bridge.networks.irc.private.private import Doorman
 from bridge.networks.irc.protocol import replies
 from bridge.networks.irc.wire import Incoming
 from bridge.sdk.errors import DeliveryError
-from bridge.sdk.ids import LoginId
+from bridge.sdk.events import RemoteShutOut
+from bridge.sdk.ids import LoginId, RemoteChatId
 from bridge.sdk.module import Host
 
 Inward = Inbox[Heard | Deed]
-_RENAMED = "Channel renamed"
-"""So begins why we leave a channel, by what Ergo says to those without draft/channel-rename: who
-came back by the old name would make an empty one."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -41,6 +40,7 @@ class Listener:
     doorman: Doorman
     ears: Ears | None
     inbox: Inward
+    renames: Renames
     _told: bool = False
     """That a line was passed over is logged once: whoever makes us do it can do it for ever."""
 
@@ -76,9 +76,12 @@ class Listener:
             self.network.learn(connection.isupport)
         is_overheard = False
         if not message.is_replayed:
+            if not is_speech:
+                message = await self._follow_name(message)
             is_put_out = self._is_put_out(message)
             if not is_speech:
                 self.channels.handle(message)
+                self._come_in(message)
             if is_put_out:
                 self.memberships.put_out_of(message.param(0), connection.isupport.fold)
             self.keeper.handle(message)
@@ -88,13 +91,38 @@ class Listener:
         if self.ears is not None and (heard := self.ears.hear(message)):
             await self.inbox.put(*heard)
 
+    async def _follow_name(self, message: Incoming) -> Incoming:
+        """Learn whether a channel is called otherwise now; return the line as all others are to
+        follow it.
+
+        Nobody agreed that what is said under the new name is carried, so we leave it.
+        """
+        renaming, fold = self.renames.see(message), self.connection.isupport.fold
+        if renaming is None:
+            return message
+        chat = self.memberships.renamed(renaming.old, renaming.new, fold)
+        if renaming.is_whole and chat is not None and self.ears is not None:
+            told = RemoteShutOut(chat=chat.id, reason=self.memberships.name_trouble(chat))
+            await self.inbox.put(Heard(told, chat.id))
+        if message.command != "RENAME":
+            return message
+        self.channels.leave_unasked(message.param(1))
+        # To all others it is what a server says that cannot tell it.
+        return Incoming("PART", (renaming.old, message.param(2)), self.connection.own)
+
+    def _come_in(self, message: Incoming) -> None:
+        """A channel into which we come, as we wished, has the name that it is bridged by."""
+        name, is_join = message.param(0), message.command == "JOIN"
+        if is_join and self.connection.is_own(message.source) and self.channels.is_in(name):
+            chat = RemoteChatId(self.connection.isupport.fold(name))
+            self.network.renamed.forget(chat)
+
     def _is_put_out(self, message: Incoming) -> bool:
         """Whether we are kicked, or made to leave a channel (``SAPART``, ``REMOVE``): one that we
         leave ourselves we are out of as soon as that is written."""
         if message.command == "PART" and self.connection.is_own(message.source):
-            is_renamed = message.param(1).startswith(_RENAMED)
-            return self.channels.is_in(message.param(0)) and not is_renamed
-        return message.command == "KICK" and self.connection.is_own_nick(message.param(1))
+            return self.channels.is_in(message.param(0))
+        return message.command == "KICK" and self.connection.is_own(message.named(1))
 
     def _pass_over(self, message: Incoming, why: DeliveryError) -> None:
         if not self._told:

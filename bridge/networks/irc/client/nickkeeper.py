@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from bridge.networks.irc.connections.connection import Connection
 from bridge.networks.irc.protocol import replies
-from bridge.networks.irc.wire import Incoming, line
+from bridge.networks.irc.wire import Incoming, Source, line
 from bridge.sdk.errors import DeliveryError, PermanentFailure
 
 REGAIN_SECONDS = 60.0
@@ -43,8 +43,12 @@ class NickKeeper:
 
     @property
     def _has_it(self) -> bool:
-        fold, nick = self._connection.isupport.fold, self._connection.own.nick
-        return self._own in {"", nick} or fold(nick) == fold(self._own)
+        return not self._own or self._is_it(self._connection.own)
+
+    def _is_it(self, who: Source | None) -> bool:
+        """Whether somebody has the nick that is ours."""
+        key = self._connection.isupport.key
+        return who is not None and key(who) == key(Source(self._own))
 
     def handle(self, message: Incoming) -> None:
         """Follow one line; ask for the nick if it may be free now."""
@@ -73,10 +77,8 @@ class NickKeeper:
 
     def _is_forced(self, message: Incoming) -> bool:
         """Whether others have taken the nick from us: we have not asked for another."""
-        fold, source = self._connection.isupport.fold, message.source
-        had_it = source is not None and fold(source.nick) == fold(self._own)
-        is_ours = self._connection.is_own_nick(message.param(0))
-        return message.command == "NICK" and had_it and is_ours
+        is_ours = self._connection.is_own(message.named(0))
+        return message.command == "NICK" and self._is_it(message.source) and is_ours
 
     def _give_way(self, message: Incoming) -> None:
         """Go by what we were given: to take ours back would be to quarrel with an operator."""
@@ -92,8 +94,7 @@ class NickKeeper:
         self.want("")
 
     def _is_free(self, message: Incoming) -> bool:
-        fold, source = self._connection.isupport.fold, message.source
         if message.command == replies.MONITOR_OFFLINE:
+            fold = self._connection.isupport.fold
             return fold(self._own) in map(fold, message.param(1).split(","))
-        is_going = message.command in {"QUIT", "NICK"}
-        return is_going and source is not None and fold(source.nick) == fold(self._own)
+        return message.command in {"QUIT", "NICK"} and self._is_it(message.source)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -133,13 +134,14 @@ class Connection:
         self._reader.sieve = self._is_for_us
 
     def is_own(self, source: Source | None) -> bool:
-        """Whether a line comes from ourselves."""
-        return source is not None and source.is_utf8 and self.is_own_nick(source.nick)
+        """Whether who says or is named in a line is ourselves."""
+        key = self.isupport.key
+        return source is not None and key(source) == key(self.own)
 
     def is_relayed(self, message: Incoming) -> bool:
         """Whether we had it said in another's name."""
         by = relayed_by(message)
-        return bool(by) and self.is_own_nick(by)
+        return bool(by) and self.is_own(Source(by))
 
     @property
     def relay_separators(self) -> str | None:
@@ -147,10 +149,6 @@ class Connection:
         if relaymsg.CAPABILITY not in self.capabilities:
             return None
         return self._offers.values.get(relaymsg.CAPABILITY, "")
-
-    def is_own_nick(self, nick: str) -> bool:
-        """Whether we are called so."""
-        return self.isupport.fold(nick) == self.isupport.fold(self.own.nick)
 
     def write(self, one: Line) -> None:
         """Write a line at once. On a connection that ended it goes nowhere: see ``is_up``."""
@@ -434,16 +432,17 @@ class Connection:
             case "ERROR":
                 self._error = message.param(-1)
             case "NICK" if self.is_own(message.source):
-                self.own = Source(message.param(0), self.own.user, self.own.host)
+                named = message.named(0)
+                self.own = replace(self.own, nick=named.nick, is_utf8=named.is_utf8)
             case "JOIN" if self.is_own(message.source) and message.source:
                 self.own = message.source
             case "CHGHOST" if self.is_own(message.source):
-                self.own = Source(self.own.nick, message.param(0), message.param(1))
+                self.own = replace(self.own, user=message.param(0), host=message.param(1))
             case replies.LOGGED_IN if message.param(2):
                 self.accounts.append(message.param(2))
             case replies.HOST_HIDDEN:
                 user, _, host = message.param(1).rpartition("@")
-                self.own = Source(self.own.nick, user or self.own.user, host)
+                self.own = replace(self.own, user=user or self.own.user, host=host)
             case replies.ISUPPORT:
                 self.isupport = self.isupport.with_tokens(message.params[1:-1])
             case _:

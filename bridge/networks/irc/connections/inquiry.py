@@ -453,7 +453,7 @@ class Inquiries:
         fold, source = self._connection.isupport.fold, message.source
         if not self._overhearing or source is None:
             return False
-        if fold(message.param(0)) != fold(self._connection.own.nick):
+        if not self._connection.is_own(message.named(0)):
             return False
         if message.param(1).startswith("\x01"):
             return False

@@ -79,8 +79,8 @@ class Ears:
         return heard
 
     async def keep_asking(self, inquiries: Inquiries) -> None:
-        """Ask for what was missed, then for modes, as fast as we may write; keep who is banned and
-        which keys channels have.
+        """Ask for what was missed, then for modes, as fast as we may write; keep who is banned,
+        which keys channels have, and which are called otherwise.
 
         Runs until cancelled, or the connection breaks.
         """
@@ -95,6 +95,7 @@ class Ears:
                 )
                 tasks.create_task(self._network.banned.keep_writing())
                 tasks.create_task(self._network.keys.keep_writing())
+                tasks.create_task(self._network.renamed.keep_writing())
         except* TemporaryFailure:
             pass  # It broke; who listens says it.
 
@@ -213,13 +214,13 @@ class Ears:
         )
 
     def _find_person(self, chat: RemoteChat, nick: str) -> Mention | None:
-        spelled = self.roster.find_nick(chat, nick)
-        if spelled is None:
+        found = self.roster.find(chat, nick)
+        if found is None:
             return None
-        if self._network.is_ours(self.roster.seen(spelled)):
-            owner = self._network.owner_of(spelled, held_only=True)
-            return None if owner is None else Mention(owner, spelled)  # The relay is nobody's.
-        return Mention(UserId(""), spelled, self.roster.user(spelled).id)
+        if self._network.is_ours(self.roster.seen(found)):
+            owner = self._network.holder_of(found)
+            return None if owner is None else Mention(owner, found.nick)  # The relay is nobody's.
+        return Mention(UserId(""), found.nick, self.roster.user(found).id)
 
     def _hear_typing(self, message: Incoming) -> list[Heard]:
         chat, source = self.roster.find_chat(message.param(0)), message.source
@@ -235,11 +236,11 @@ class Ears:
         source = message.source
         if message.command != "INVITE" or source is None:
             return []
-        chat, nick = self.roster.find_chat(message.param(1)), message.param(0)
-        if chat is None or self._connection.is_own(Source(nick)):
+        chat, who = self.roster.find_chat(message.param(1)), message.named(0)
+        if chat is None or self._connection.is_own(who):
             return []
-        text = f"{strip_codes(source.nick)} has invited {strip_codes(nick)}."
-        people = self.roster.sender(message, source), self.roster.user(nick)
+        text = f"{strip_codes(source.nick)} has invited {strip_codes(who.nick)}."
+        people = self.roster.sender(message, source), self.roster.user(who)
         return [self._network.remark(chat.id, text, *people)]
 
     def _unwrap(self, message: Incoming, source: Source) -> tuple[Incoming, Profile | None]:

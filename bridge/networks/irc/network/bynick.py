@@ -1,9 +1,10 @@
 """Our connections, and those that ended, found by a nick."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
+from bridge.networks.irc.protocol.isupport import Isupport
 from bridge.networks.irc.wire import Source
 
 
@@ -24,13 +25,14 @@ class ByNick:
         held: Iterable[Source],
         last: Iterable[Source],
         former: Mapping[str, tuple[float, str]],
-        fold: Callable[[str], str],
+        limits: Isupport,
     ) -> Self:
         """Bring it into this order; of those who were seen last by one nick the first counts."""
         gone: dict[str, tuple[tuple[float, str], ...]] = {}
         for nick, one in former.items():
-            gone[fold(nick)] = (*gone.get(fold(nick), ()), one)
+            key = limits.fold(nick)
+            gone[key] = (*gone.get(key, ()), one)
         seen: dict[str, Source] = {}
         for one_seen in last:
-            seen.setdefault(fold(one_seen.nick), one_seen)
-        return cls({fold(own.nick): own for own in held}, seen, gone)
+            seen.setdefault(limits.key(one_seen), one_seen)
+        return cls({limits.key(own): own for own in held}, seen, gone)

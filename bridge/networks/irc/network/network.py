@@ -31,6 +31,7 @@ from bridge.networks.irc.network.bynick import ByNick
 from bridge.networks.irc.network.crowd import Crowd
 from bridge.networks.irc.network.keys import Keyring, read_key
 from bridge.networks.irc.network.people import Person
+from bridge.networks.irc.network.renamed import Renamed
 from bridge.networks.irc.network.services import is_service
 from bridge.networks.irc.network.topics import Topics
 from bridge.networks.irc.protocol.endings import Cause
@@ -76,9 +77,10 @@ class Network:
         self.banned = Banned()
         self.ban_lists = BanLists()
         self.topics = Topics()
+        self.renamed = Renamed()
         self.keys = Keyring()
         self.ranks: dict[RemoteChatId, dict[str, str]] = {}
-        """By channel and folded nick the letters that somebody holds, as the relay hears it."""
+        """By channel and person (``key``) the letters that they hold, as the relay hears it."""
         self.find_person: Callable[[str], Person | None] = lambda nick: None
         """What the relay knows of somebody."""
         self.relay: Inquiries | None = None
@@ -180,6 +182,7 @@ class Network:
         """Forget a channel that is bridged no more."""
         self.ranks.pop(chat, None)
         self.topics.forget(chat)
+        self.renamed.forget(chat)
         self.banned.forget_chat(chat)
         self.ban_lists.forget(chat)
 
@@ -198,6 +201,10 @@ class Network:
     def fold(self, name: str) -> str:
         """Map a name by the network's rule, as far as it is known."""
         return (self.isupport or Isupport()).fold(name)
+
+    def key(self, person: Source) -> str:
+        """What somebody is known by, by the network's rule, as far as it is known."""
+        return (self.isupport or Isupport()).key(person)
 
     def new_message_id(self) -> str:
         """Make an id for a message, since plain IRC has none."""
@@ -261,16 +268,19 @@ class Network:
         if owner is not None:
             self._owners[login] = owner
 
-    def owner_of(self, nick: str, *, held_only: bool = False) -> UserId | None:
+    def owner_of(self, nick: str) -> UserId | None:
         """Whose connection goes by a nick now, else whose own it is; None: none of ours."""
-        key = self.fold(nick)
-        for login, source in self._held.items():
-            if self.fold(source.nick) == key:
-                return self._owners.get(login)
-        if held_only:
-            return None
+        who = Source(nick)
+        if self.key(who) in self._known.held:
+            return self.holder_of(who)
         owned = self._nicks.owned() if self._nicks else ()
-        return next((owner for owner, own in owned if self.fold(own) == key), None)
+        return next((owner for owner, own in owned if self.fold(own) == self.fold(nick)), None)
+
+    def holder_of(self, who: Source) -> UserId | None:
+        """Whose connection goes by a nick now; None: none of ours, or the relay."""
+        key = self.key(who)
+        held = (login for login, own in self._held.items() if self.key(own) == key)
+        return next((self._owners.get(login) for login in held), None)
 
     def note_channels(self, login: int, is_in: Callable[[str], bool]) -> None:
         """Take note how to learn in which channels a connection itself believes to be."""
@@ -283,7 +293,7 @@ class Network:
         the channel's list still shows.
         """
         there = {
-            self.fold(source.nick): self._owners[login]
+            self.key(source): self._owners[login]
             for login, source in self._held.items()
             if login in self._owners and login in self._is_in and self._is_in[login](channel)
         }
@@ -362,7 +372,7 @@ class Network:
             self._former = {
                 nick: one for nick, one in self._former.items() if now - one[0] < FORMER_SECONDS
             }
-            self._former[own.nick] = (now, own.user.lstrip("~"))
+            self._former[self.key(own)] = (now, own.user.lstrip("~"))
 
     def sent(self, ids: Iterable[str]) -> None:
         """Take note of the network's ids of what one of us said."""
@@ -382,7 +392,7 @@ class Network:
         ]
         if user == as_seen(self.settings.username, limits):
             alike.append(candidates(self.settings.nick, limits.nick_length))
-        nick = limits.fold(source.nick)
+        nick = limits.key(source)
         return any(
             limits.fold(one) == nick for nicks in alike for one in islice(nicks, MOST_NICKS)
         )
@@ -409,9 +419,7 @@ class Network:
         By the nick, unless what else is known of the two shows that a stranger has it: beyond a
         netsplit, or where our connection is dead and does not know it yet.
         """
-        if not source.is_utf8:
-            return False
-        nick, known = self.fold(source.nick), self._known
+        nick, known = self.key(source), self._known
         own = known.held.get(nick)
         if own is not None:
             return not _are_two(source, own)
@@ -426,7 +434,7 @@ class Network:
 
     def is_known_stranger(self, source: Source) -> bool:
         """Whether somebody by a nick that one of us has, or had last, is shown to be another."""
-        nick, known = self.fold(source.nick), self._known
+        nick, known = self.key(source), self._known
         own = known.held.get(nick) or known.last.get(nick)
         return own is not None and _are_two(source, own)
 
@@ -435,7 +443,10 @@ class Network:
         # Asked with every line of a channel: nobody is gone through for it one by one.
         if self._by_nick is None:
             self._by_nick = ByNick.of(
-                self._held.values(), self._last.values(), self._former, self.fold
+                self._held.values(),
+                self._last.values(),
+                self._former,
+                self.isupport or Isupport(),
             )
         return self._by_nick
 
@@ -444,7 +455,7 @@ class Network:
         person of ours: what is said to us is not carried, and nothing is done to us by a ghost's
         name."""
         if self.is_ours(Source(nick)):
-            owner = self.owner_of(nick, held_only=True)
+            owner = self.holder_of(Source(nick))
             who = f"{nick} is {owner}'s own connection: {instead}"
             raise PermanentFailure(who if owner else f"{nick} is this bridge itself")
 

@@ -31,55 +31,59 @@ class Person:
 class People:
     """Everybody whom the listening connection can see."""
 
-    def __init__(self, fold: Callable[[str], str]) -> None:
-        self._fold = fold
+    def __init__(self, key: Callable[[Source], str]) -> None:
+        """``key``: by what somebody is known."""
+        self._key = key
         self._known: dict[str, Person] = {}
 
-    def find(self, nick: str) -> Person | None:
+    def of(self, who: Source) -> Person | None:
         """Return what is known of somebody."""
-        return self._known.get(self._fold(nick))
+        return self._known.get(self._key(who))
+
+    def find(self, nick: str) -> Person | None:
+        """Return what is known of whoever has a nick: of two in two charsets, in UTF-8."""
+        return self.of(Source(nick)) or self.of(Source(nick, is_utf8=False))
 
     def see(self, source: Source) -> None:
         """Take note that somebody is there, by what a line says of them."""
-        known = self._known.get(self._fold(source.nick))
-        if known is None:
-            self._known[self._fold(source.nick)] = Person(source)
+        if self.of(source) is None:
+            self._known[self._key(source)] = Person(source)
         elif source.is_person:
-            self._change(source.nick, source=source)
+            self._change(source, source=source)
 
-    def forget(self, nick: str) -> None:
+    def forget(self, key: str) -> None:
         """Take note that somebody is in none of our channels any more."""
-        self._known.pop(self._fold(nick), None)
+        self._known.pop(key, None)
 
     def handle(self, message: Incoming) -> None:
         """Follow one line of somebody whom we know."""
         source = message.source
-        if source is None or not source.is_person or self.find(source.nick) is None:
+        if source is None or not source.is_person or self.of(source) is None:
             return
-        nick = source.nick
         if "account" in message.tags:
-            self._change(nick, account=message.tags["account"])
+            self._change(source, account=message.tags["account"])
         match message.command:
             case "ACCOUNT":
-                self._change(nick, account=_account(message.param(0)))
+                self._change(source, account=_account(message.param(0)))
             case "AWAY":
-                self._change(nick, away=message.param(0))
+                self._change(source, away=message.param(0))
             case "CHGHOST":
-                self._change(nick, source=Source(nick, message.param(0), message.param(1)))
+                moved = replace(source, user=message.param(0), host=message.param(1))
+                self._change(source, source=moved)
             case "SETNAME":
-                self._change(nick, realname=message.param(0))
+                self._change(source, realname=message.param(0))
             case "JOIN" if len(message.params) >= 3:
-                self._change(nick, account=_account(message.param(1)), realname=message.param(2))
+                self._change(source, account=_account(message.param(1)), realname=message.param(2))
             case "NICK":
-                self._rename(source, message.param(0))
+                self._rename(source, message.named(0))
 
-    def _rename(self, source: Source, new: str) -> None:
-        person = self._known.pop(self._fold(source.nick))
-        moved = Source(new, source.user, source.host)
-        self._known[self._fold(new)] = replace(person, source=moved)
+    def _rename(self, source: Source, new: Source) -> None:
+        person = self._known.pop(self._key(source))
+        moved = replace(new, user=source.user, host=source.host)
+        self._known[self._key(new)] = replace(person, source=moved)
 
-    def _change(self, nick: str, **changes: Source | str) -> None:
-        key = self._fold(nick)
+    def _change(self, who: Source, **changes: Source | str) -> None:
+        key = self._key(who)
         short = {
             name: one[:LONGEST] if isinstance(one, str) else one for name, one in changes.items()
         }

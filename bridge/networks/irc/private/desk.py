@@ -141,7 +141,7 @@ class Desk:
         )  # fmt: skip
         if wish is None:
             window, who, most = _Window.HELP, f"{HELP}@{source.host or source.nick}", 1
-        elif self.seems_to_run_any(source.nick, named):
+        elif self.seems_to_run_any(source, named):
             window = _Window.WITHDRAWING if wish in WITHDRAWING else _Window.OPERATORS
             who, most = limits.fold(source.nick), MOST_EACH
         else:
@@ -293,14 +293,14 @@ class Desk:
             self._roster.find_chat(name) or RemoteChat(id=RemoteChatId(fold(name)), name=name)
             for name in named
         ] or [
-            one for one in self._roster.chats_of(said.source.nick)
-            if self.seems_to_run(said.source.nick, one)
+            one for one in self._roster.chats_of(said.source)
+            if self.seems_to_run(said.source, one)
         ]  # fmt: skip
         found = []
         for chat in chats:
             moderators = await self._moderators(chat.name, said.priority)
             # As it is spelled: our rule may take two nicks for one.
-            if said.source.nick in moderators:
+            if said.source.is_utf8 and said.source.nick in moderators:
                 await self._check_still(said)
                 found.append(chat)
         if found:
@@ -331,26 +331,26 @@ class Desk:
         if found != said.source or said.is_nick_lost:
             raise _lost(said)
 
-    def seems_to_run_any(self, nick: str, named: Sequence[str]) -> bool:
+    def seems_to_run_any(self, who: Source, named: Sequence[str]) -> bool:
         """Whether somebody may be an operator of one of the channels, else of any, by what we know
         without asking the server."""
-        fold = self._connection.isupport.fold
+        limits = self._connection.isupport
         if not named:
-            return any(self.seems_to_run(nick, one) for one in self._roster.chats_of(nick))
+            return any(self.seems_to_run(who, one) for one in self._roster.chats_of(who))
         known = [chat for chat in map(self._roster.find_chat, named) if chat is not None]
-        return any(self.seems_to_run(nick, one) for one in known) or any(
-            fold(nick) in self._asked.get(fold(name), ()) for name in named
+        return any(self.seems_to_run(who, one) for one in known) or any(
+            limits.key(who) in self._asked.get(limits.fold(name), ()) for name in named
         )
 
-    def seems_to_run(self, nick: str, chat: RemoteChat) -> bool:
+    def seems_to_run(self, who: Source, chat: RemoteChat) -> bool:
         """Whether somebody is one of the chat's operators, by what is known."""
         limits = self._connection.isupport
         letters = {limits.prefixes[sign] for sign in operator_signs(limits.prefixes)}
-        held = self._network.ranks.get(chat.id, {}).get(limits.fold(nick), "")
+        held = self._network.ranks.get(chat.id, {}).get(limits.key(who), "")
         return not letters.isdisjoint(held)
 
     def _is_one_of_us(self, nick: str) -> bool:
-        return self._connection.is_own_nick(nick) or self._network.is_ours(Source(nick))
+        return self._connection.is_own(Source(nick)) or self._network.is_ours(Source(nick))
 
     def _user(self, nick: str) -> RemoteUser:
         return RemoteUser(id=RemoteUserId(self._connection.isupport.fold(nick)), name=nick)

@@ -103,7 +103,7 @@ class OptOuts:
             if not message.is_replayed:
                 self._answer(source.nick, LATER)
             return ()
-        account = self._account(message, source.nick)
+        account = self._account(message, source)
         said = self._waiting[user] = _Said(
             source.nick, user, account, word, host, message.is_replayed
         )
@@ -139,12 +139,13 @@ class OptOuts:
 
     # --- inside ---
 
-    def _account(self, message: Incoming, nick: str) -> str:
+    def _account(self, message: Incoming, source: Source) -> str:
         name = account_of(message, self._connection.capabilities)
         # Whoever has the nick now need not be the one who said it.
         if name is None and not message.is_replayed:
-            person = self._network.find_person(nick)
-            name = person.account if person is not None else None
+            person, key = self._network.find_person(source.nick), self._network.key
+            is_that = person is not None and key(person.source) == key(source)
+            name = person.account if person is not None and is_that else None
         return self._fold(name or "")
 
     async def _obey(self, said: _Said) -> None:

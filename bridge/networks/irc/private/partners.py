@@ -19,6 +19,9 @@ class Partner:
     mask: str = ""
     """User and host, once they said something."""
     account: str = ""
+    is_utf8: bool = True
+    """As their nick is written: what is said to it in another charset reaches nobody, or whoever
+    is called alike."""
     away: str = ""
     """Why they are away, as long as they have said nothing since that was told."""
     told_away_at: float | None = None

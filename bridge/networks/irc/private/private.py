@@ -96,7 +96,7 @@ class Doorman:
             return self._follow(message)
         source = message.source
         # What was missed may have been said to the nick of then.
-        is_private = message.is_replayed or self._connection.is_own_nick(message.param(0))
+        is_private = message.is_replayed or self._connection.is_own(message.named(0))
         if (
             not is_private or not source.is_person
             or self._connection.is_own(source) or self._network.is_ours(source)

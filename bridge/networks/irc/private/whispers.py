@@ -17,6 +17,7 @@ from bridge.networks.irc.protocol.batches import is_told_late
 from bridge.networks.irc.protocol.times import read_past
 from bridge.networks.irc.wire import Incoming, Source, cut
 from bridge.sdk.commands import as_typed
+from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import (
     MessageKind,
     RemoteMessage,
@@ -55,7 +56,15 @@ class Whispers:
         return RemoteChatId(self._connection.isupport.fold(nick))
 
     def said_to(self, nick: str) -> None:
-        """Take note that we say something to a person, who is followed from now on."""
+        """Take note that we say something to a person, who is followed from now on.
+
+        Raises ``PermanentFailure`` where another would hear it."""
+        partner = self._partners.find(self._chat(nick))
+        if partner is not None and not partner.is_utf8:
+            raise PermanentFailure(
+                f"{nick} writes that name in another charset than UTF-8: what is said to it would "
+                "reach nobody, or somebody else who is called alike"
+            )
         self._partners.speak(self._chat(nick), nick)
 
     def hear(self, message: Incoming) -> list[Whispered]:
@@ -115,7 +124,7 @@ class Whispers:
         partner = self._partners.speak(chat, source.nick)
         if not message.is_replayed:
             partner.be_there()
-        partner.away = ""
+        partner.away, partner.is_utf8 = "", source.is_utf8
         before, account = partner.mask, message.tags.get("account", "")
         mask = _mask(source)
         is_same = mask == before or not before or (account and account == partner.account)
@@ -139,7 +148,7 @@ class Whispers:
             return self._on_away(message.param(1), message.param(-1))
         source = message.source
         partner = self._partners.find(self._chat(source.nick)) if source is not None else None
-        if source is None or partner is None:
+        if source is None or partner is None or partner.is_utf8 != source.is_utf8:
             return []
         match message.command:
             case "NICK" if message.param(0):
@@ -178,6 +187,7 @@ class Whispers:
         is_known = partner.mask == _mask(source) or (account and account == partner.account)
         if is_known or chat == self._chat(new):
             self._partners.rename(chat, self._chat(new), new)
+            partner.is_utf8 = message.named(0).is_utf8
             return [RemoteRename(chat=chat, old=self._user(old), new=self._user(new))]
         if not partner.is_talked_to(self._partners.now()):
             return []

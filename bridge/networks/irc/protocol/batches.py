@@ -36,16 +36,19 @@ class Batches:
             del self._open[next(iter(self._open))]
         kind = message.param(1).lower()
         is_replay = kind == "chathistory" or (around is not None and around.is_replay)
+        is_late = is_replay or kind == PLAYBACK or (around is not None and around.is_late)
         begun = Batch(
-            kind, message.params[2:], name, label, is_replay, is_inner=around is not None
-        )
+            kind, message.params[2:], name, label, is_replay, is_late,
+            is_inner=around is not None,
+        )  # fmt: skip
         self._open[name] = begun
         return replace(message, batch=begun)
 
 
 def is_told_late(message: Incoming) -> bool:
-    """Whether a line is in a group of what was said before, whatever time it has."""
-    return message.is_replayed or (message.batch is not None and message.batch.kind == PLAYBACK)
+    """Whether a line is in a group of what was said before, or in one inside it, whatever time it
+    has."""
+    return message.batch is not None and message.batch.is_late
 
 
 def is_playback(message: Incoming, since: datetime | None) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from unicodedata import decomposition, normalize
 
-from bridge.networks.irc.wire import LINE_BYTES
+from bridge.networks.irc.wire import LINE_BYTES, Source
 
 _ASCII = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 _STRICT = _ASCII | str.maketrans("[]\\", "{}|")
@@ -25,6 +25,9 @@ _MOST_PASSES = 4
 # No comma, colon, space or control character: two published takeovers of another bridge's
 # channels began with one of them in a name.
 _CHANNEL = re.compile(r"[#&+!][^\x00-\x20,:\x07\x7f]{1,199}\Z")
+
+_OTHER_CHARSET = " "
+"""No nick has a space."""
 
 MOST_NUMBER = 8192
 """Higher limits are taken for this one: no server's number sizes anything of ours."""
@@ -91,6 +94,20 @@ class Isupport:
     def fold(self, name: str) -> str:
         """Map a name of this network so that equal names are equal texts."""
         return fold(name, self.casemapping)
+
+    def key(self, person: Source) -> str:
+        """What somebody is known by: the folded nick, as long as it is UTF-8.
+
+        Two that read alike in two charsets are two nicks, of which a server tells nobody that
+        they are equal.
+        """
+        folded = self.fold(person.nick)
+        return folded if person.is_utf8 else f"{folded}{_OTHER_CHARSET}"
+
+    @staticmethod
+    def person(key: str) -> Source:
+        """Who is known by such a key, the nick folded."""
+        return Source(key.removesuffix(_OTHER_CHARSET), is_utf8=not key.endswith(_OTHER_CHARSET))
 
     @cached_property
     def casemapping(self) -> str:

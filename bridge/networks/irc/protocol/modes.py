@@ -1,7 +1,7 @@
 """Changes of a channel's modes, read by what the server says of itself (ISUPPORT)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bridge.networks.irc.protocol.isupport import Isupport
 from bridge.networks.irc.wire import Line, line
@@ -19,6 +19,8 @@ class Change:
     adding: bool
     mode: str
     value: str = ""
+    place: int = field(default=0, compare=False)
+    """Where the value stands among the words that it was read from."""
 
     @property
     def spelled(self) -> str:
@@ -34,7 +36,7 @@ def read_changes(words: Sequence[str], limits: Isupport) -> list[Change]:
     """
     if not words:
         return []
-    values = iter(words[1:])
+    values = enumerate(words[1:], 1)
     changes, adding = [], True
     for letter in words[0]:
         if letter in "+-":
@@ -42,7 +44,8 @@ def read_changes(words: Sequence[str], limits: Isupport) -> list[Change]:
             continue
         takes = _takes_value(letter, limits, adding=adding)
         # A list's letter alone is a question; some servers say it back.
-        changes.append(Change(adding, letter, next(values, "") if takes else ""))
+        place, value = next(values, (0, "")) if takes else (0, "")
+        changes.append(Change(adding, letter, value, place))
     return changes
 
 

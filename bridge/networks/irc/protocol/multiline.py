@@ -9,6 +9,8 @@ from bridge.networks.irc.wire import Incoming, Line, line
 CAPABILITY = "draft/multiline"
 CONCAT = "draft/multiline-concat"
 _GOES_ON = ((CONCAT, ""),)
+_OF_ALL = ("account", "time")
+"""Tags that some servers put on the lines only; the first line's count."""
 FRAME_LINES = 2
 """What a group takes besides its own lines."""
 _SPOKEN = frozenset({"PRIVMSG", "NOTICE"})
@@ -128,9 +130,10 @@ class Assembler:
             # Some servers name the sender on the lines only.
             if open_one.begin.source is None or not open_one.begin.source.is_person:
                 open_one.begin = replace(open_one.begin, source=message.source)
-            if "account" in message.tags and "account" not in open_one.begin.tags:
-                tags = {**open_one.begin.tags, "account": message.tags["account"]}
-                open_one.begin = replace(open_one.begin, tags=tags)
+            told = {name: message.tags[name] for name in _OF_ALL if name in message.tags}
+            if told:
+                begin = open_one.begin
+                open_one.begin = replace(begin, tags={**told, **begin.tags})
             if CONCAT in message.tags and open_one.texts:
                 open_one.texts[-1] += text
             else:
@@ -142,4 +145,7 @@ class Assembler:
         if not one.texts or one.begin.batch is None:
             return None
         target = one.begin.batch.params[0] if one.begin.batch.params else ""
-        return replace(one.begin, command=one.command, params=(target, "\n".join(one.texts)))
+        return replace(
+            one.begin, command=one.command, params=(target, "\n".join(one.texts)),
+            as_sent=one.begin.as_sent[2:3],
+        )  # fmt: skip

@@ -9,10 +9,11 @@ from bridge.networks.irc.wire import Incoming, Line, line
 
 WANTED = frozenset({
     "account-notify", "account-tag", "away-notify", "batch", "cap-notify", "chghost",
-    "draft/chathistory", "draft/event-playback", "draft/message-redaction", "draft/multiline",
-    "draft/extended-monitor", "draft/relaymsg", "echo-message", "extended-join",
-    "extended-monitor", "invite-notify", "labeled-response", "message-tags", "multi-prefix",
-    "server-time", "setname", "standard-replies", "userhost-in-names",
+    "draft/channel-rename", "draft/chathistory", "draft/event-playback",
+    "draft/message-redaction", "draft/multiline", "draft/extended-monitor", "draft/relaymsg",
+    "echo-message", "extended-join", "extended-monitor", "invite-notify", "labeled-response",
+    "message-tags", "multi-prefix", "server-time", "setname", "standard-replies",
+    "userhost-in-names",
 })  # fmt: skip
 _USEFUL = WANTED | {"sasl"}
 _NEEDS = {

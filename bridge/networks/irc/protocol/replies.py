@@ -172,7 +172,15 @@ def join_refusal(reply: Incoming, channel: str, *, for_all: bool) -> DeliveryErr
     if reply.command in JOIN_LATER:
         reason = JOIN_LATER[reply.command]
         return TemporaryFailure(f"{channel} cannot be joined now: {reason} (the server: {said})")
+    if is_renamed(reply):
+        new = strip_codes(reply.param(3))
+        return PermanentFailure(f"{channel} is called {new} now: that can be bridged instead")
     return None
+
+
+def is_renamed(reply: Incoming) -> bool:
+    """Whether a join is refused as the channel has another name (``draft/channel-rename``)."""
+    return reply.command == "FAIL" and reply.params[:2] == ("JOIN", "CHANNEL_RENAMED")
 
 
 def channel_of(reply: Incoming) -> str:
