@@ -2,8 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -208,29 +206,6 @@ async def test_what_a_network_has_no_means_for_is_said_in_words(
     await alice.say(room, "well")
     await reply(alice, room, between, "sure")
     await vivid.wait_until(lambda network: network.texts()[-1:] == ["Bob: sure"])
-
-
-async def test_an_answer_quotes_what_was_said_long_ago_however_late_the_room_was_told(
-    town: Town, app: App, vivid: Vivid
-) -> None:
-    vivid.levels, vivid.limits = {"replies": 0}, {"quote_after": 600}
-    alice = await town.person("alice")
-    room = await bridge(alice, "hall")
-    for number, (ago, is_late) in enumerate(((90, True), (5, True), (90, False))):
-        said = vivid.message("Bob", f"b{number}", f"question {number}")
-        at = said.at - timedelta(minutes=ago)
-        await vivid.receive(replace(said, at=at, late=is_late))
-        told = await event_of(alice, room, f"question {number}")
-        await vivid.receive(vivid.message("Carl", f"c{number}", f"the last word {number}"))
-        await alice.wait_for_text(room, f"the last word {number}")
-        await reply(alice, room, told, f"answer {number}")
-        await vivid.wait_until(lambda network: len(network.done) == number + 1)  # noqa: B023
-    assert vivid.texts() == [
-        'Bob ("question 0"): answer 0',
-        "Bob: answer 1",
-        # The network's clock is wrong: what it says at the moment was said just now.
-        "Bob: answer 2",
-    ]
 
 
 async def _what_waits_to_be_tried_again_is_stopped(

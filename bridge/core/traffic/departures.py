@@ -11,7 +11,6 @@ from bridge.core.traffic.rings import Rings
 from bridge.core.traffic.words import difference, excerpt
 from bridge.matrix.cache import Recent
 from bridge.matrix.client import MatrixError
-from bridge.matrix.dates import is_dated
 from bridge.matrix.html import parse
 from bridge.matrix.htmltree import clean
 from bridge.matrix.medialinks import Media, read_mxc
@@ -333,7 +332,7 @@ class Departures:
             return remote, ()
         name = await self._named(links[0].sender)
         quoted = ""
-        if not await self._is_recent(links[0], capabilities.limits.get("quote_after", _RECENT)):
+        if not self._is_recent(links[0], capabilities.limits.get("quote_after", _RECENT)):
             quoted = await self._quote(event_id)
         return remote, (name, Text(f' ("{quoted}"): ' if quoted else ": "))
 
@@ -341,29 +340,12 @@ class Departures:
         name = await self._house.intents.display_name(user, self._portal.room)
         return self._with_remote(Mention(user, name))
 
-    async def _is_recent(self, link: MessageLink, seconds: int) -> bool:
+    def _is_recent(self, link: MessageLink, seconds: int) -> bool:
         """Whether everybody knows what is meant: it is not long ago, or the last that was said."""
         if self._last and self._last in {link.event_id, link.remote_id}:
             return True
-        at, now = link.confirmed_at or link.received_at, self._house.clock.now()
-        if at is None or (now - at).total_seconds() >= seconds:
-            return False
-        said_at = await self._told_late(link)
-        return said_at is None or now.timestamp() - said_at < seconds
-
-    async def _told_late(self, link: MessageLink) -> float | None:
-        """When a message was said on its network, of which the room was told only later; None for
-        any other. The homeserver alone knows."""
-        if link.laned_at is not None:
-            return None  # It was said in Matrix.
-        try:
-            event = await self._house.intents.event(self._portal.room, link.event_id) or {}
-        except (MatrixError, TemporaryFailure):
-            return None
-        stamp, content = event.get("origin_server_ts"), event.get("content")
-        if not isinstance(stamp, int) or not isinstance(content, dict):
-            return None
-        return stamp / 1000 if is_dated(content, stamp) else None
+        at = link.confirmed_at or link.received_at
+        return at is not None and (self._house.clock.now() - at).total_seconds() < seconds
 
     async def _quote(self, event_id: str) -> str:
         """The beginning of a message that crossed here; empty if not all in the room may read it,
