@@ -32,7 +32,7 @@ WHY = (
     "then !trestle bridge test #better"
 )
 BY_ERGO = (":{nick}!t@h PART #Room :Channel renamed: a better name", ":{nick}!t@h JOIN #better")
-PLAIN = (":{nick}!t@h PART #ROOM :a better name", ":{nick}!t@h JOIN #better * :real name")
+MOVED = (":{nick}!t@h PART #ROOM :a better name", ":{nick}!t@h JOIN #better * :real name")
 
 
 def reasons(host: Host) -> list[str]:
@@ -52,7 +52,6 @@ async def no_more_of_it(peer: Peer) -> None:
     [
         ("", BY_ERGO),
         ("", (BY_ERGO[0].partition(": a")[0], BY_ERGO[1])),
-        ("", PLAIN),
         (CAPABILITY, (":op!o@h RENAME #room #better :a better name",)),
         (CAPABILITY, (":op!o@h RENAME #ROOM #better",)),
     ],
@@ -146,6 +145,18 @@ async def test_what_cannot_be_stored_of_a_new_name_is_stored_later() -> None:
         renamed.forget(room)
         await until(lambda: not store.rows)
         writing.cancel()
+
+
+async def test_who_is_moved_to_another_channel_comes_back_to_one_that_has_its_name() -> None:
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port, rejoin_seconds=0.05)) as (relay, host, peer, _),
+    ):
+        peer.say(*MOVED)
+        await peer.expect("PART #better :Not a bridged channel")
+        assert await peer.admit() == "#room"
+        await host.wait_for(RemoteMembers, 2)
+        relay.check_in(ROOM)
 
 
 async def test_where_the_new_name_is_not_told_the_room_hears_that_there_is_one() -> None:

@@ -1,7 +1,8 @@
 """Sees by the lines of one connection that a channel which we are in gets another name.
 
 A server tells it by ``RENAME`` to those who know that (IRCv3 ``draft/channel-rename``), and to
-others by having them leave the one name and come to the other; Ergo says in words that it does.
+others by having them leave the one name and come to the other. That alone tells nothing: operators
+move people so, too, and the channel stays. Ergo says in words what it means.
 """
 
 from dataclasses import dataclass
@@ -32,14 +33,11 @@ class Renames:
         self._connection = connection
         self._channels = channels
         self._left = ""
-        """The channel that the line before had us leave, if we did not want to."""
-        self._is_said = False
-        """It said, too, that the channel is renamed."""
+        """The channel that the line before had us leave, saying that it is renamed."""
 
     def see(self, message: Incoming) -> Renaming | None:
         """Follow one line; return what it tells of a name."""
-        left, is_said = self._left, self._is_said
-        self._left, self._is_said = "", False
+        left, self._left = self._left, ""
         is_own, limits = self._connection.is_own(message.source), self._connection.isupport
         match message.command:
             case "RENAME" if self._channels.is_in(message.param(0)):
@@ -48,14 +46,12 @@ class Renames:
             case "FAIL" if is_renamed(message):
                 return self._between(message.param(2), message.param(3))
             case "JOIN" if is_own and left:
-                if is_said or not self._channels.was_asked(message.param(0)):
-                    return self._between(left, message.param(0))
+                return self._between(left, message.param(0))
             case "PART" if is_own and self._channels.is_in(message.param(0)):
-                self._left = message.param(0)
-                self._is_said = message.param(1).startswith(_WORDS)
-                if self._is_said:
+                if message.param(1).startswith(_WORDS):
+                    self._left = message.param(0)
                     return Renaming(self._left, "", is_whole=False)
-        return Renaming(left, "") if is_said else None
+        return Renaming(left, "") if left else None
 
     def _between(self, old: str, new: str) -> Renaming | None:
         """None where only the case of letters changes: it is the same channel."""
