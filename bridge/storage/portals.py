@@ -77,16 +77,6 @@ class PortalStore:
             rows = await self._database.core.fetch("SELECT * FROM portal ORDER BY id")
         return [_portal(row) for row in rows]
 
-    async def set_room(self, portal_id: int, room: RoomId) -> None:
-        """Note that another room is tied to the chat. Raises ``PermanentFailure`` if it was."""
-        try:
-            with at_the_door():
-                await self._database.core.execute(
-                    "UPDATE portal SET room = $2 WHERE id = $1", portal_id, room
-                )
-        except asyncpg.UniqueViolationError as error:
-            raise PermanentFailure("the new room is bridged to the same chat already") from error
-
     async def set_chat(self, portal_id: int, chat: RemoteChatId, name: str) -> None:
         """Note how the chat is called now. Raises ``PermanentFailure`` if another is."""
         try:

@@ -1,0 +1,186 @@
+"""What the network says while a room is replaced by another is lost on neither side of that."""
+
+from dataclasses import dataclass
+
+from bridge.app import App
+from bridge.core.traffic.doorway import Doorway
+from bridge.model import SystemClock
+from bridge.sdk.events import (
+    MessageKind,
+    RemoteEdit,
+    RemoteMessage,
+    RemoteReaction,
+    RemoteRedaction,
+    RemoteUser,
+)
+from bridge.sdk.ids import RemoteMessageId, RemoteUserId, RoomId
+from bridge.sdk.rich import Rich
+from tests.flow.networks import one_after_another
+from tests.flow.rooms import BOT, bridge, ghost, give_power, state, wait_for_member
+from tests.rigs.irc_user import irc_user
+from tests.rigs.ircd import IrcServer
+from tests.rigs.trestle import Town, wait_until
+
+pytestmark = one_after_another
+CARL = ghost("carl")
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """Somebody of a network that has more than IRC has."""
+
+    door: Doorway
+    nick: str = "carl"
+
+    @property
+    def user(self) -> RemoteUser:
+        """Who it is there."""
+        return RemoteUser(id=RemoteUserId(self.nick), name=self.nick)
+
+    async def say(self, text: str, reply_to: str = "") -> None:
+        """Say something, by which it is known, too."""
+        await self.door.receive(RemoteMessage(
+            chat=self.door.portal.chat, id=RemoteMessageId(text), sender=self.user,
+            kind=MessageKind.TEXT, body=Rich.plain(text), at=SystemClock().now(),
+            reply_to=RemoteMessageId(reply_to) if reply_to else None,
+        ))  # fmt: skip
+
+    async def edit(self, target: str, text: str) -> None:
+        """Say it in other words."""
+        await self.door.receive(RemoteEdit(
+            chat=self.door.portal.chat, id=RemoteMessageId(text), target=RemoteMessageId(target),
+            sender=self.user, kind=MessageKind.TEXT, body=Rich.plain(text), at=SystemClock().now(),
+        ))  # fmt: skip
+
+    async def react(self, target: str, key: str) -> None:
+        """React to it."""
+        await self.door.receive(RemoteReaction(
+            chat=self.door.portal.chat, id=RemoteMessageId(f"{target} {key}"), key=key,
+            target=RemoteMessageId(target), sender=self.user,
+        ))  # fmt: skip
+
+    async def take_back(self, target: str) -> None:
+        """Take it back."""
+        await self.door.receive(RemoteRedaction(
+            chat=self.door.portal.chat, target=RemoteMessageId(target), sender=self.user
+        ))  # fmt: skip
+
+
+def is_waiting(app: App) -> bool:
+    """Whether something waits for a move."""
+    return any("taking its place" in lane.trouble for lane in app.parts.sender.standing())
+
+
+async def count_parked(app: App) -> int:
+    """How many entries of the outbox were put aside."""
+    core = app.parts.database.core
+    return int(await core.fetchval("SELECT count(*) FROM outbox WHERE state = 'parked'"))
+
+
+async def test_what_is_said_while_a_bridge_moves_is_in_the_new_room_once_and_in_order(
+    town: Town, irc: IrcServer, app: App
+) -> None:
+    alice, parts = await town.person("alice"), app.parts
+    async with irc_user(irc.port, "carl") as carl:
+        await carl.join("#quay")
+        room = RoomId(await bridge(alice, "#quay", version="10"))
+        await give_power(alice, room, {BOT: 100})
+        (door,) = parts.portals.in_room(room)
+        speaker = Speaker(door)
+        await speaker.say("in the old one")
+        first = await alice.wait_for_text(room, "in the old one")
+        async with parts.plumbing.holding(door):  # It does not follow the tombstone yet.
+            upgraded = await alice.call("POST", f"v3/rooms/{room}/upgrade", {"new_version": "11"})
+            for text in ("one", "two"):
+                await speaker.say(text)
+            await speaker.say("an answer", reply_to="in the old one")
+            await speaker.react("in the old one", "+1")
+            await speaker.edit("two", "two, in other words")
+            await speaker.take_back("two")
+            await speaker.react("one", "+1")
+            await speaker.take_back("in the old one")
+            await wait_until(lambda: is_waiting(app))
+            carl.say("PRIVMSG #quay :by IRC")
+            await wait_until(lambda: parts.sender.holding()[room] >= 9)
+        new = str(upgraded["replacement_room"])
+        await speaker.say("five")
+        await alice.wait_for_text(new, "five")
+        await alice.wait_for_text(new, "The bridge to #quay on near has moved here.")
+        await wait_until(lambda: not parts.sender.holding())
+        said = [event["content"] for event in alice.heard(new, CARL)]
+        assert [one["body"] for one in said] == ["one", "an answer", "by IRC", "five"]
+        assert not any("m.relates_to" in one for one in said)
+        await alice.wait_until(lambda: any(
+            one["type"] == "m.reaction" and one["room_id"] == new for one in alice.events
+        ))  # fmt: skip
+        assert [one["content"]["body"] for one in alice.heard(room, CARL)] == ["in the old one"]
+        event = await alice.call("GET", f"v3/rooms/{room}/event/{first['event_id']}")
+        assert not event["content"]
+        await wait_for_member(alice, room, CARL, "leave")
+        assert CARL in await alice.members(new)
+        assert not await count_parked(app)
+
+
+async def test_who_leaves_the_chat_while_its_bridge_moves_is_in_neither_room_afterwards(
+    town: Town, irc: IrcServer, app: App
+) -> None:
+    alice, parts = await town.person("alice"), app.parts
+    async with irc_user(irc.port, "dora") as dora:
+        await dora.join("#dock")
+        async with irc_user(irc.port, "carl") as carl:
+            await carl.join("#dock")
+            room = RoomId(await bridge(alice, "#dock", version="10"))
+            await wait_for_member(alice, room, CARL, "join")
+            (door,) = parts.portals.in_room(room)
+            async with parts.plumbing.holding(door):
+                upgraded = await alice.call(
+                    "POST", f"v3/rooms/{room}/upgrade", {"new_version": "11"}
+                )
+                carl.say("PRIVMSG #dock :good bye")
+                await wait_until(lambda: is_waiting(app))
+                carl.say("PART #dock :off")
+                await dora.expect("PART #dock")
+                await wait_until(lambda: parts.sender.holding()[room] >= 2)
+        new = str(upgraded["replacement_room"])
+        await alice.wait_for_text(new, "good bye")
+        await wait_for_member(alice, new, CARL, "leave")
+        await wait_for_member(alice, room, CARL, "leave")
+        await wait_for_member(alice, new, ghost("dora"), "join")
+        await wait_until(lambda: not parts.sender.holding())
+        assert CARL not in await alice.members(new)
+        assert not await count_parked(app)
+
+
+async def test_what_waits_for_a_move_that_is_refused_or_never_comes_is_put_aside(
+    town: Town, irc: IrcServer, app: App
+) -> None:
+    alice, parts = await town.person("alice"), app.parts
+    async with irc_user(irc.port, "carl") as carl:
+        await carl.join("#berth")
+        room = RoomId(await bridge(alice, "#berth", version="10"))
+        await give_power(alice, room, {BOT: 100})
+        (door,) = parts.portals.in_room(room)
+        speaker = Speaker(door)
+        await speaker.say("in time")
+        await alice.wait_for_text(room, "in time")
+        strange = await alice.create_room(preset="public_chat")
+        async with parts.plumbing.holding(door):
+            await alice.set_state(room, "m.room.tombstone", {"replacement_room": strange})
+            levels = await state(alice, room, "m.room.power_levels")
+            await alice.set_state(room, "m.room.power_levels", {**levels, "events_default": 50})
+            await speaker.say("to nowhere")
+            await wait_until(lambda: is_waiting(app))
+            assert not await count_parked(app)
+        await alice.wait_for_text(room, "stays here: the new room does not say that it replaces")
+        await wait_until(lambda: not parts.sender.holding())
+        assert await count_parked(app) == 1
+
+        parts.sender.along.patience = 0.5
+        async with parts.plumbing.holding(door):
+            other = await alice.create_room(preset="public_chat")
+            await alice.set_state(room, "m.room.tombstone", {"replacement_room": other})
+            await speaker.say("for too long")
+            await wait_until(lambda: is_waiting(app))
+            await wait_until(lambda: not parts.sender.holding())
+            assert await count_parked(app) == 2
+        assert door.portal.room == room
