@@ -75,7 +75,7 @@ async def make_plan(waiting: Sequence[QueuedOutgoing], room: RoomId, is_there: I
                     continue
                 one = replace(aim(one, (), ())[0], about="")
             plan.going[queued.seq] = replace(queued, outgoing=replace(one, room=room))
-            for name in _names(one):
+            for name in _names(queued.outgoing):
                 named[name].append(queued.seq)
     return plan
 

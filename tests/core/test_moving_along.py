@@ -1,0 +1,222 @@
+"""What waits for a room whose portal moves, over crashes and whatever is put meanwhile."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from bridge.model import Outgoing, Portal, SendKind
+from bridge.running.parts import Parts
+from bridge.sdk.events import RemoteChat
+from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
+from bridge.settings.records import DatabaseSettings
+from tests.conformance.stage import ALICE, DICE, play, settings_for
+from tests.core.outgoing import away, say
+from tests.rigs.scripted_homeserver import (
+    SERVER,
+    Answer,
+    Asked,
+    ScriptedHomeserver,
+    refuse,
+    scripted_homeserver,
+)
+from tests.rigs.trestle import running, wait_until
+
+OLD, NEW = RoomId(f"!old:{SERVER}"), RoomId(f"!new:{SERVER}")
+BOT = f"@_trestle:{SERVER}"
+MANY = 400
+"""More than a room holds in memory."""
+
+
+def closed(asked: Asked) -> Answer | None:
+    """Refuse what is said in the old room: it is replaced."""
+    if asked.parts[:2] != ("rooms", OLD):
+        return None
+    if asked.parts[2:4] == ("state", "m.room.tombstone"):
+        return Answer(content={"replacement_room": NEW})
+    return refuse(403, "M_FORBIDDEN") if asked.parts[2] == "send" else None
+
+
+def gather(homeserver: ScriptedHomeserver) -> None:
+    """Have the bots in both rooms."""
+    homeserver.rooms |= {OLD: {BOT, DICE, ALICE}, NEW: {BOT, DICE, ALICE}}
+
+
+async def tie(parts: Parts, name: str) -> Portal:
+    """Have a chat's portal in the old room."""
+    chat = RemoteChat(id=RemoteChatId(name), name=name)
+    door = await parts.portals.add(
+        instance=InstanceId(name), chat=chat, room=OLD, created_by=UserId(ALICE)
+    )
+    return door.portal
+
+
+def lines(portal: Portal, texts: Sequence[str], room: RoomId = OLD) -> list[Outgoing]:
+    """What is said in a chat, of which each line is known by its text."""
+    return [
+        replace(say(text, room), portal=portal.id, remote_id=text, transaction_id=f"t {text}")
+        for text in texts
+    ]
+
+
+async def move(parts: Parts, portal: Portal) -> None:
+    """Move the portal into the new room."""
+    door = parts.portals.numbered(portal.id)
+    assert door is not None
+    await parts.portals.move(door, NEW, UserId(ALICE))
+
+
+async def states(parts: Parts) -> dict[str, int]:
+    """How many entries of the outbox are in which state."""
+    rows = await parts.database.core.fetch("SELECT state, count(*) FROM outbox GROUP BY state")
+    return {row["state"]: row["count"] for row in rows}
+
+
+async def test_very_much_that_waits_goes_along_in_order_and_before_what_is_put_afterwards(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async with play(database_settings, folder, rules=[closed, away]) as stage:
+        homeserver, parts = stage.homeserver, stage.app.parts
+        gather(homeserver)
+        mine, other = await tie(parts, "mine"), await tie(parts, "other")
+        texts, others = [[f"{who} {n}" for n in range(MANY)] for who in ("mine", "other")]
+        for at in range(0, MANY, 50):
+            await parts.sender.put([
+                *lines(mine, texts[at : at + 50]), *lines(other, others[at : at + 50])
+            ])  # fmt: skip
+        await parts.sender.put([say("the new room's own", NEW)])
+        await move(parts, mine)
+        assert parts.sender.holding() == {OLD: MANY, NEW: MANY + 1}
+        await parts.sender.put(lines(mine, ["composed before"]))  # For the room that it had.
+        await parts.sender.put(lines(mine, ["put afterwards"], NEW))
+        homeserver.rules.remove(away)
+        after = ["composed before", "put afterwards"]
+        await homeserver.wait_until(lambda: after[-1] in homeserver.texts(NEW))
+        assert homeserver.texts(NEW) == ["the new room's own", *texts, *after]
+        await move(parts, other)
+        await homeserver.wait_until(lambda: others[-1] in homeserver.texts(NEW))
+        assert homeserver.texts(NEW)[MANY + 3 :] == others
+        await wait_until(lambda: not parts.sender.holding())
+        assert parts.sender._held == 0
+        assert not homeserver.texts(OLD)
+        await wait_until(lambda: not parts.sender._lanes)
+
+
+async def test_a_move_is_whole_wherever_the_process_ends(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    texts = [f"line {number}" for number in range(MANY)]
+    async with scripted_homeserver() as homeserver:
+        homeserver.rules += [closed, away]
+        gather(homeserver)
+        settings = settings_for(homeserver, database_settings, folder)
+        async with running(settings) as app:
+            portal = await tie(app.parts, "mine")
+            await app.parts.sender.put(lines(portal, texts))
+        async with running(settings) as app:  # So far nothing of the move was done.
+            parts = app.parts
+            await parts.sender.put(lines(portal, ["more"]))
+            outbox = parts.sender._outbox
+            waiting = await outbox.moves.waiting(portal.id, [OLD])
+            assert [one.outgoing.remote_id for one in waiting] == [*texts, "more"]
+            going = [replace(one, outgoing=replace(one.outgoing, room=NEW)) for one in waiting]
+            # As the process leaves it that ends as soon as the move is stored.
+            await outbox.moves.move(portal.id, NEW, going, [])
+        homeserver.rules.remove(away)
+        async with running(settings) as app:
+            (door,) = app.parts.portals.all
+            assert door.portal.room == NEW
+            await app.parts.sender.put(lines(portal, ["afterwards"], NEW))
+            await homeserver.wait_until(lambda: "afterwards" in homeserver.texts(NEW))
+            assert homeserver.texts(NEW) == [*texts, "more", "afterwards"]
+            assert not homeserver.texts(OLD)
+            await wait_until(lambda: not app.parts.sender.holding())
+            assert (await states(app.parts)).keys() == {"sent"}
+
+
+async def test_a_move_of_whose_commit_nobody_heard_is_done_again_and_nothing_is_said_twice(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    texts = [f"line {number}" for number in range(MANY)]
+    async with play(database_settings, folder, rules=[closed]) as stage:
+        homeserver, parts = stage.homeserver, stage.app.parts
+        gather(homeserver)
+        portal = await tie(parts, "mine")
+        gone = replace(lines(portal, ["gone"])[0], kind=SendKind.REDACT, about=texts[3])
+        await parts.sender.put([*lines(portal, texts), gone])
+        outbox = parts.sender._outbox
+        waiting = await outbox.moves.waiting(portal.id, [OLD])
+        going = [
+            replace(one, outgoing=replace(one.outgoing, room=NEW)) for one in waiting[:-1]
+            if one.outgoing.remote_id != texts[3]
+        ]  # fmt: skip
+        await outbox.moves.move(portal.id, NEW, going, [waiting[3], waiting[-1]])
+        await move(parts, portal)
+        await homeserver.wait_until(lambda: texts[-1] in homeserver.texts(NEW))
+        assert homeserver.texts(NEW) == [*texts[:3], *texts[4:]]
+        await wait_until(lambda: not parts.sender.holding())
+        assert await states(parts) == {"sent": MANY - 1, "dropped": 2}
+
+
+async def test_what_the_old_room_has_though_no_answer_came_is_not_said_in_the_new_one(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async with play(database_settings, folder) as stage:
+        homeserver, parts = stage.homeserver, stage.app.parts
+        gather(homeserver)
+        portal = await tie(parts, "mine")
+        taken: list[str] = []
+
+        def lose_answer(asked: Asked) -> Answer | None:
+            if asked.parts[:2] != ("rooms", OLD) or asked.parts[2] != "send":
+                return None
+            if not taken:
+                homeserver.take(asked)
+                taken.append(asked.path)
+            return refuse(502, "M_UNKNOWN")
+
+        homeserver.rules.append(lose_answer)
+        about = replace(lines(portal, ["an answer"])[0], about="first")
+        gone = replace(lines(portal, ["gone"])[0], kind=SendKind.REDACT, content={}, about="first")
+        await parts.sender.put([*lines(portal, ["first", "second"]), about, gone])
+        await homeserver.wait_until(lambda: bool(taken))
+        await move(parts, portal)
+        await homeserver.wait_until(lambda: "an answer" in homeserver.texts(NEW))
+        assert homeserver.texts(NEW) == ["second", "an answer"]
+        assert "m.relates_to" not in homeserver.said[-1].content
+        homeserver.rules.clear()
+        await wait_until(lambda: not parts.sender.holding())
+        assert homeserver.texts(OLD) == ["first"]
+        redacted = [one for one in homeserver.asked if "redact" in one.parts]
+        assert [one.parts[1] for one in redacted] == [OLD]
+        assert await states(parts) == {"sent": 4}
+
+
+async def test_a_move_waits_for_what_is_just_put_and_stored_and_has_an_end(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async with play(database_settings, folder) as stage:
+        homeserver, parts = stage.homeserver, stage.app.parts
+        gather(homeserver)
+        portal = await tie(parts, "mine")
+        going_on = asyncio.Event()
+        asked_for: list[str] = []
+
+        async def may_go(outgoing: Outgoing) -> bool:
+            asked_for.append(outgoing.room)
+            await going_on.wait()
+            return True
+
+        parts.sender.may_go = may_go
+        await parts.sender.put(lines(portal, ["first", "second"]))
+        await wait_until(lambda: asked_for == [OLD])
+        async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+            group.create_task(move(parts, portal))
+            await wait_until(lambda: bool(parts.sender.along._moving))
+            group.create_task(parts.sender.put(lines(portal, ["third"])))
+            going_on.set()
+        await homeserver.wait_until(lambda: "third" in homeserver.texts(NEW))
+        assert homeserver.texts(OLD) == ["first"]
+        assert homeserver.texts(NEW) == ["second", "third"]
+        # What may go is asked of the room into which it goes.
+        assert asked_for == [OLD, NEW, NEW]
