@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from bridge.app import App
 from bridge.core.traffic.doorway import Doorway
-from bridge.model import SystemClock
+from bridge.model import SendKind, SystemClock
 from bridge.sdk.events import (
     MessageKind,
     RemoteEdit,
@@ -71,6 +71,14 @@ def is_waiting(app: App) -> bool:
     return any("taking its place" in lane.trouble for lane in app.parts.sender.standing())
 
 
+def is_put(app: App, room: RoomId, what: str) -> bool:
+    """Whether an entry of that kind, or with those words, waits for the room."""
+    lane = app.parts.sender.lane_of(room)
+    return lane is not None and any(
+        what in {one.outgoing.kind, one.outgoing.content.get("body")} for one in lane.queue
+    )
+
+
 async def count_parked(app: App) -> int:
     """How many entries of the outbox were put aside."""
     core = app.parts.database.core
@@ -101,7 +109,7 @@ async def test_what_is_said_while_a_bridge_moves_is_in_the_new_room_once_and_in_
             await speaker.take_back("in the old one")
             await wait_until(lambda: is_waiting(app))
             carl.say("PRIVMSG #quay :by IRC")
-            await wait_until(lambda: parts.sender.holding()[room] >= 9)
+            await wait_until(lambda: is_put(app, room, "by IRC"))
         new = str(upgraded["replacement_room"])
         await speaker.say("five")
         await alice.wait_for_text(new, "five")
@@ -118,6 +126,41 @@ async def test_what_is_said_while_a_bridge_moves_is_in_the_new_room_once_and_in_
         assert not event["content"]
         await wait_for_member(alice, room, CARL, "leave")
         assert CARL in await alice.members(new)
+        assert not await count_parked(app)
+
+
+async def test_what_is_about_an_event_of_a_room_that_was_left_is_never_put_into_the_new_one(
+    town: Town, irc: IrcServer, app: App
+) -> None:
+    alice, parts = await town.person("alice"), app.parts
+    async with irc_user(irc.port, "carl") as carl:
+        await carl.join("#mole")
+        room = RoomId(await bridge(alice, "#mole", version="10"))
+        await give_power(alice, room, {BOT: 100})
+        (door,) = parts.portals.in_room(room)
+        speaker = Speaker(door)
+        for text in ("alpha", "beta"):
+            await speaker.say(text)
+        events = [await alice.wait_for_text(room, text) for text in ("alpha", "beta")]
+        upgraded = await alice.call("POST", f"v3/rooms/{room}/upgrade", {"new_version": "11"})
+        new = str(upgraded["replacement_room"])
+        await alice.wait_for_text(new, "The bridge to #mole on near has moved here.")
+        await speaker.react("alpha", "+1")
+        await speaker.say("an answer", reply_to="alpha")
+        await speaker.edit("alpha", "in other words")
+        await speaker.take_back("beta")
+        await speaker.say("the last")
+        await alice.wait_for_text(new, "the last")
+        await wait_until(lambda: not parts.sender.holding())
+        said = [event["content"] for event in alice.heard(new, CARL)]
+        assert [one["body"] for one in said] == ["an answer", "in other words", "the last"]
+        assert not any("m.relates_to" in one for one in said)
+        contents = [
+            (await alice.call("GET", f"v3/rooms/{room}/event/{one['event_id']}"))["content"]
+            for one in events
+        ]
+        assert [bool(one) for one in contents] == [True, False]
+        assert CARL not in await alice.members(room)
         assert not await count_parked(app)
 
 
@@ -140,7 +183,7 @@ async def test_who_leaves_the_chat_while_its_bridge_moves_is_in_neither_room_aft
                 await wait_until(lambda: is_waiting(app))
                 carl.say("PART #dock :off")
                 await dora.expect("PART #dock")
-                await wait_until(lambda: parts.sender.holding()[room] >= 2)
+                await wait_until(lambda: is_put(app, room, SendKind.LEAVE))
         new = str(upgraded["replacement_room"])
         await alice.wait_for_text(new, "good bye")
         await wait_for_member(alice, new, CARL, "leave")

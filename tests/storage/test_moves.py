@@ -70,6 +70,7 @@ async def test_what_goes_along_is_the_new_rooms_in_its_order_and_opens_there(
     (found,) = await PortalStore(database).all()
     assert found.room == NEW
     dropped = await database.core.fetchrow("SELECT * FROM outbox WHERE state = 'dropped'")
+    assert dropped is not None
     assert (dropped["seq"], dropped["room"]) == (second.seq, OLD)
     # Done again, it changes nothing.
     await outbox.moves.move(portal.id, NEW, readdressed([first, third]), [second])

@@ -127,7 +127,7 @@ class Along:
 
     def readdress(self, one: Outgoing) -> Outgoing:
         """The entry for the room in which its portal is, if it is for one that that has left."""
-        if one.portal is None or one.kind not in _GOING:
+        if one.portal is None or one.kind not in _GOING | {SendKind.REDACT}:
             return one
         room = self._went.get((one.portal, one.room))
         return one if room is None else replace(one, room=room)
