@@ -5,8 +5,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from bridge.model import Outgoing, Portal, SendKind
 from bridge.running.parts import Parts
+from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.events import RemoteChat
 from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
 from bridge.settings.records import DatabaseSettings
@@ -192,7 +195,7 @@ async def test_what_the_old_room_has_though_no_answer_came_is_not_said_in_the_ne
         assert await states(parts) == {"sent": 4}
 
 
-async def test_a_move_waits_for_what_is_just_put_and_stored_and_has_an_end(
+async def test_a_move_waits_for_what_is_just_put_into_the_room_and_nothing_waits_for_that(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:
     async with play(database_settings, folder) as stage:
@@ -212,11 +215,54 @@ async def test_a_move_waits_for_what_is_just_put_and_stored_and_has_an_end(
         await wait_until(lambda: asked_for == [OLD])
         async with asyncio.timeout(30), asyncio.TaskGroup() as group:
             group.create_task(move(parts, portal))
-            await wait_until(lambda: bool(parts.sender.along._moving))
-            group.create_task(parts.sender.put(lines(portal, ["third"])))
+            await wait_until(lambda: bool(parts.sender.lane(OLD).turn._waiters))
+            await parts.sender.put(lines(portal, ["third"]))  # It is not kept waiting.
+            assert not homeserver.texts(OLD)
             going_on.set()
         await homeserver.wait_until(lambda: "third" in homeserver.texts(NEW))
         assert homeserver.texts(OLD) == ["first"]
         assert homeserver.texts(NEW) == ["second", "third"]
         # What may go is asked of the room into which it goes.
         assert asked_for == [OLD, NEW, NEW]
+
+
+async def test_what_is_put_while_a_move_is_stored_is_of_the_new_room(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async with play(database_settings, folder) as stage:
+        homeserver, parts = stage.homeserver, stage.app.parts
+        gather(homeserver)
+        portal = await tie(parts, "mine")
+        along, core = parts.sender.along, parts.database.core
+        async with (
+            asyncio.timeout(30), asyncio.TaskGroup() as group, core.acquire() as connection,
+            connection.transaction(),
+        ):  # fmt: skip
+            await connection.execute("LOCK TABLE outbox IN SHARE MODE")
+            group.create_task(parts.sender.put(lines(portal, ["first"])))
+            await wait_until(lambda: bool(along._putting))
+            group.create_task(move(parts, portal))
+            await wait_until(lambda: bool(along._moving))
+            group.create_task(parts.sender.put(lines(portal, ["second"])))
+        await homeserver.wait_until(lambda: "second" in homeserver.texts(NEW))
+        assert homeserver.texts(NEW) == ["first", "second"]
+        assert not along._putting
+        assert not along._moving
+
+
+async def test_a_move_for_which_the_old_room_is_not_still_in_time_can_be_done_again(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async with play(database_settings, folder) as stage:
+        homeserver, parts = stage.homeserver, stage.app.parts
+        gather(homeserver)
+        portal = await tie(parts, "mine")
+        parts.sender.along.standstill_limit = 0.1
+        async with parts.sender.lane(OLD).turn:
+            with pytest.raises(TemporaryFailure, match="not over yet"):
+                await move(parts, portal)
+        assert not parts.portals.in_room(NEW)
+        await parts.sender.put(lines(portal, ["first"]))
+        await homeserver.wait_until(lambda: homeserver.texts(OLD) == ["first"])
+        await move(parts, portal)
+        assert parts.portals.in_room(NEW)

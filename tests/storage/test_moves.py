@@ -1,5 +1,6 @@
 """A portal's move into another room takes along what waits for it, whole or not at all."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from bridge.storage.keys import DayKeys
 from bridge.storage.outbox import Outbox
 from bridge.storage.pool import Database
 from bridge.storage.portals import PortalStore
+from tests.rigs.cluster import until_one_waits
 from tests.storage.rows import entry, queued_in
 
 OLD, NEW = RoomId("!old:hs"), RoomId("!new:hs")
@@ -99,3 +101,31 @@ async def test_where_it_is_refused_nothing_moves(
         await outbox.moves.move(portal.id, RoomId("!else:hs"), readdressed(waiting), [])
     assert await standing(outbox) == [(OLD, "first"), (OLD, "second")]
     assert [one.room for one in await PortalStore(database).all()] == [OLD, NEW]
+
+
+async def test_a_move_that_is_cut_off_is_whole_or_not_at_all_and_can_be_done_again(
+    outbox: Outbox, database: Database, portal: Portal
+) -> None:
+    waiting = await put(outbox, portal.id, "first", "second")
+    going, left_out = readdressed(waiting[:1]), waiting[1:]
+    core = database.core
+
+    async def fail() -> None:
+        with pytest.raises(TemporaryFailure):
+            await outbox.moves.move(portal.id, NEW, going, left_out)
+
+    async with (
+        asyncio.TaskGroup() as group, core.acquire() as connection, connection.transaction()
+    ):  # fmt: skip
+        await connection.execute("LOCK TABLE outbox IN SHARE MODE")
+        group.create_task(fail())
+        await until_one_waits(core)  # By then the portal's row is written.
+        waits = await connection.fetchval("SELECT pid FROM pg_locks WHERE NOT granted")
+        for holder in core._holders:  # type: ignore[attr-defined]
+            if holder._con is not None and holder._con.get_server_pid() == waits:
+                holder._con.terminate()
+    assert await standing(outbox) == [(OLD, "first"), (OLD, "second")]
+    assert [one.room for one in await PortalStore(database).all()] == [OLD]
+    await outbox.moves.move(portal.id, NEW, going, left_out)
+    assert await standing(outbox) == [(NEW, "new")]
+    assert [one.room for one in await PortalStore(database).all()] == [NEW]

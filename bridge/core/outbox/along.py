@@ -105,6 +105,7 @@ class Along:
         """Gives the room into which a portal may yet move from that one, if there is any. Raises
         ``TemporaryFailure``."""
         self.patience = _PATIENCE
+        self.standstill_limit = _STANDSTILL_SECONDS
 
     # --- what is put meanwhile ---
 
@@ -159,28 +160,29 @@ class Along:
 
     @asynccontextmanager
     async def standstill(self, portal: int, *rooms: RoomId) -> AsyncIterator[None]:
-        """Have nothing of the portal stored in the block, nor anything put into the rooms.
+        """Have nothing put into the rooms in the block, and nothing of the portal stored.
 
         Raises ``TemporaryFailure`` if what is being put there takes too long.
         """
-        over = self._moving[portal] = asyncio.Event()
-        try:
-            async with AsyncExitStack() as stack:
-                try:
-                    async with asyncio.timeout(_STANDSTILL_SECONDS):
-                        while self._putting[portal]:
-                            self._put_over.clear()
-                            await self._put_over.wait()
-                        for room in rooms:
-                            await self._hold(stack, room)
-                except TimeoutError as error:
-                    raise TemporaryFailure(
-                        "the homeserver has not answered yet in the old room", retry_after=1
-                    ) from error
-                yield
-        finally:
-            del self._moving[portal]
-            over.set()
+        async with AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(self.standstill_limit):
+                    for room in rooms:
+                        await self._hold(stack, room)
+                    # Last: while the homeserver is slow, what the chat says is stored at once.
+                    stack.callback(self._go_on, portal)
+                    self._moving[portal] = asyncio.Event()
+                    while self._putting[portal]:
+                        self._put_over.clear()
+                        await self._put_over.wait()
+            except TimeoutError as error:
+                raise TemporaryFailure(
+                    "what is said in the old room is not over yet", retry_after=1
+                ) from error
+            yield
+
+    def _go_on(self, portal: int) -> None:
+        self._moving.pop(portal).set()
 
     async def _hold(self, stack: AsyncExitStack, room: RoomId) -> None:
         while True:
