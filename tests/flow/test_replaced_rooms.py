@@ -1,5 +1,6 @@
 """What the network says while a room is replaced by another is lost on neither side of that."""
 
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from bridge.app import App
@@ -15,11 +16,12 @@ from bridge.sdk.events import (
 )
 from bridge.sdk.ids import RemoteMessageId, RemoteUserId, RoomId
 from bridge.sdk.rich import Rich
+from bridge.settings.records import Settings
 from tests.flow.networks import one_after_another
 from tests.flow.rooms import BOT, bridge, ghost, give_power, state, wait_for_member
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ircd import IrcServer
-from tests.rigs.trestle import Town, wait_until
+from tests.rigs.trestle import Town, running, wait_until
 
 pytestmark = one_after_another
 CARL = ghost("carl")
@@ -227,3 +229,34 @@ async def test_what_waits_for_a_move_that_is_refused_or_never_comes_is_put_aside
             await wait_until(lambda: not parts.sender.holding())
             assert await count_parked(app) == 2
         assert door.portal.room == room
+
+
+async def test_what_waits_for_a_move_waits_over_a_restart_too(
+    town: Town, irc: IrcServer, settings: Settings
+) -> None:
+    alice = await town.person("alice")
+    async with irc_user(irc.port, "carl") as carl:
+        await carl.join("#slip")
+        async with AsyncExitStack() as held, running(settings) as app:
+            room = RoomId(await bridge(alice, "#slip", version="10"))
+            await give_power(alice, room, {BOT: 100})
+            (door,) = app.parts.portals.in_room(room)
+            speaker = Speaker(door)
+            await speaker.say("in the old one")
+            await alice.wait_for_text(room, "in the old one")
+            # The process ends before it follows the tombstone.
+            await held.enter_async_context(app.parts.plumbing.holding(door))
+            upgraded = await alice.call("POST", f"v3/rooms/{room}/upgrade", {"new_version": "11"})
+            for text in ("one", "two", "three"):
+                await speaker.say(text)
+            await speaker.take_back("two")
+            await wait_until(lambda: is_waiting(app))
+        new = str(upgraded["replacement_room"])
+        async with running(settings) as app:
+            await alice.wait_for_text(new, "three")
+            await alice.wait_for_text(new, "The bridge to #slip on near has moved here.")
+            await wait_until(lambda: not app.parts.sender.holding())
+            said = [event["content"]["body"] for event in alice.heard(new, CARL)]
+            assert said == ["one", "three"]
+            await wait_for_member(alice, room, CARL, "leave")
+            assert not await count_parked(app)
