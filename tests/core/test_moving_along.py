@@ -15,6 +15,7 @@ from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
 from bridge.settings.records import DatabaseSettings
 from tests.conformance.stage import ALICE, DICE, play, settings_for
 from tests.core.outgoing import away, say
+from tests.rigs.cluster import until_one_waits
 from tests.rigs.scripted_homeserver import (
     SERVER,
     Answer,
@@ -29,6 +30,15 @@ OLD, NEW = RoomId(f"!old:{SERVER}"), RoomId(f"!new:{SERVER}")
 BOT = f"@_trestle:{SERVER}"
 MANY = 400
 """More than a room holds in memory."""
+
+
+SLOW = """
+CREATE FUNCTION wait_long() RETURNS trigger LANGUAGE plpgsql AS
+$$BEGIN PERFORM pg_advisory_xact_lock(7); RETURN NULL; END$$;
+CREATE CONSTRAINT TRIGGER wait_long AFTER UPDATE ON portal
+DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait_long()
+"""
+"""Has the commit of a move take as long as somebody holds that lock."""
 
 
 def closed(asked: Asked) -> Answer | None:
@@ -147,13 +157,26 @@ async def test_a_move_of_whose_commit_nobody_heard_is_done_again_and_nothing_is_
         portal = await tie(parts, "mine")
         gone = replace(lines(portal, ["gone"])[0], kind=SendKind.REDACT, about=texts[3])
         await parts.sender.put([*lines(portal, texts), gone])
-        outbox = parts.sender._outbox
-        waiting = await outbox.moves.waiting(portal.id, [OLD])
-        going = [
-            replace(one, outgoing=replace(one.outgoing, room=NEW)) for one in waiting[:-1]
-            if one.outgoing.remote_id != texts[3]
-        ]  # fmt: skip
-        await outbox.moves.move(portal.id, NEW, going, [waiting[3], waiting[-1]])
+        owner, core = await parts.database.owner(), parts.database.core
+        await owner.execute(SLOW)
+        await owner.execute("SELECT pg_advisory_lock(7)")
+
+        async def fail() -> None:
+            with pytest.raises(TemporaryFailure):
+                await move(parts, portal)
+
+        async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+            group.create_task(fail())
+            await until_one_waits(owner)
+            waits = await owner.fetchval("SELECT pid FROM pg_locks WHERE NOT granted")
+            for holder in core._holders:  # type: ignore[attr-defined]
+                if holder._con is not None and holder._con.get_server_pid() == waits:
+                    holder._con.terminate()  # The server does not notice before it has committed.
+        await owner.execute("SELECT pg_advisory_unlock(7)")
+        await owner.execute("DROP FUNCTION wait_long CASCADE")
+        await owner.close()
+        assert await core.fetchval("SELECT room FROM portal") == NEW
+        assert not parts.portals.in_room(NEW)
         await move(parts, portal)
         await homeserver.wait_until(lambda: texts[-1] in homeserver.texts(NEW))
         assert homeserver.texts(NEW) == [*texts[:3], *texts[4:]]

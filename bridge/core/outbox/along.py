@@ -9,6 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from bridge.core.outbox.targets import aim
+from bridge.matrix.cache import Recent
 from bridge.matrix.client import MatrixError
 from bridge.model import LinkKind, Outgoing, QueuedOutgoing, SendKind
 from bridge.sdk.errors import TemporaryFailure
@@ -99,7 +100,9 @@ class Along:
         self._put_over = asyncio.Event()
         self._went: dict[tuple[int, RoomId], RoomId] = {}
         """By portal and the room that it left: where it is now."""
-        self._refused: dict[tuple[RoomId, RoomId], float] = {}
+        self._unheard: dict[int, set[int]] = {}
+        """By portal: entries that may be left out, as the answer to that commit was not heard."""
+        self._refused: Recent[tuple[RoomId, RoomId], float] = Recent(1000)
         """By room and the one that takes its place: when (monotonic) it first refused anything."""
         self.find_next: Callable[[int, RoomId], Awaitable[RoomId | None]] = _none
         """Gives the room into which a portal may yet move from that one, if there is any. Raises
@@ -153,8 +156,10 @@ class Along:
         following = await self.find_next(outgoing.portal, room)
         if following is None:
             return False
-        since = self._refused.setdefault((room, following), monotonic())
-        return monotonic() - since < self.patience
+        now = monotonic()
+        since = self._refused.get((room, following)) or now
+        self._refused.put((room, following), since)
+        return now - since < self.patience
 
     # --- the move ---
 
@@ -201,7 +206,7 @@ class Along:
         Nothing is awaited once it is so. ``takes``: whether anything goes along. Raises as
         :meth:`Moves.move` does; what went wrong once can be done again.
         """
-        moves, plan = self._outbox.moves, Plan()
+        moves, plan, waiting = self._outbox.moves, Plan(), list[QueuedOutgoing]()
         if takes:
             # Asked first: what the homeserver has is noted any moment.
             sent = {one.queued.seq for one in self._sender.unwritten}
@@ -209,7 +214,12 @@ class Along:
             waiting = await moves.waiting(portal, (old, room))
             waiting = [one for one in waiting if one.seq not in sent]
             plan = await self._plan(portal, old, room, waiting)
-        await moves.move(portal, room, list(plan.going.values()), plan.left_out)
+        try:
+            await moves.move(portal, room, list(plan.going.values()), plan.left_out)
+        except BaseException:
+            unheard = self._unheard.setdefault(portal, set())
+            unheard.update(one.seq for one in plan.left_out)
+            raise
         for place, there in list(self._went.items()):
             if place == (portal, room):
                 del self._went[place]
@@ -217,7 +227,7 @@ class Along:
                 self._went[place] = room
         if takes:
             self._went[portal, old] = room
-            self._carry(portal, old, room, plan)
+            self._carry(portal, old, room, plan, {one.seq for one in waiting})
         return plan
 
     async def _plan(
@@ -242,18 +252,22 @@ class Along:
         left = [one for one in waiting if one.outgoing.transaction_id not in found]
         return await make_plan(left, room, is_there)
 
-    def _carry(self, portal: int, old: RoomId, room: RoomId, plan: Plan) -> None:
+    def _carry(
+        self, portal: int, old: RoomId, room: RoomId, plan: Plan, waiting: Set[int]
+    ) -> None:
         sender, lane = self._sender, self._sender.lane(old)
-        # What an earlier try left out, though nobody heard of that, is not among what waits.
-        none_left = {
-            one.seq for one in lane.queue
+        over = self._unheard.pop(portal, set()) - waiting
+        # Stored by a commit of which nobody had heard when it was looked what waits.
+        late = [
+            one for one in lane.queue
             if one.outgoing.portal == portal and one.outgoing.kind in _GOING
-            and lane.find_there(one.outgoing) is None
-        }  # fmt: skip
-        sender.take_out(old, {*plan.going, *(one.seq for one in plan.left_out), *none_left})
+            and one.seq not in waiting | over and lane.find_there(one.outgoing) is None
+        ]  # fmt: skip
+        left = {one.seq for one in (*plan.left_out, *late)}
+        sender.take_out(old, plan.going.keys() | left | over)
         there = {one.seq for one in sender.lane(room).queue}
-        for seq, queued in sorted(plan.going.items()):
-            if seq not in there:
+        for queued in (*plan.going.values(), *late):
+            if queued.seq not in there:
                 sender.push(queued)
         for queued in plan.left_out:
             sender.note_dropped(queued.outgoing)
