@@ -1,5 +1,6 @@
 """What the network says while a room is replaced by another is lost on neither side of that."""
 
+import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -260,3 +261,45 @@ async def test_what_waits_for_a_move_waits_over_a_restart_too(
             assert said == ["one", "three"]
             await wait_for_member(alice, room, CARL, "leave")
             assert not await count_parked(app)
+
+
+async def test_a_chat_that_talks_through_a_move_is_in_both_rooms_whole_once_and_in_order(
+    town: Town, irc: IrcServer, app: App
+) -> None:
+    alice, parts = await town.person("alice"), app.parts
+    told, gone, is_over = list[str](), set[str](), asyncio.Event()
+    async with irc_user(irc.port, "carl") as carl:
+        await carl.join("#ferry")
+        room = RoomId(await bridge(alice, "#ferry", version="10"))
+        await give_power(alice, room, {BOT: 100})
+        (door,) = parts.portals.in_room(room)
+        speaker = Speaker(door)
+
+        async def talk() -> None:
+            while not is_over.is_set():
+                told.append(f"line {len(told)}")
+                await speaker.say(told[-1])
+                if len(told) % 5 == 0:  # The second last: it may be anywhere on its way.
+                    gone.add(told[-2])
+                    await speaker.take_back(told[-2])
+                await wait_until(lambda: parts.sender.waiting < 10 or is_waiting(app))
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(talk())
+            await alice.wait_for_text(room, "line 5")
+            upgraded = await alice.call("POST", f"v3/rooms/{room}/upgrade", {"new_version": "11"})
+            new = str(upgraded["replacement_room"])
+            await alice.wait_for_text(new, "The bridge to #ferry on near has moved here.")
+            is_over.set()
+        await speaker.say("the end")
+        await alice.wait_for_text(new, "the end")
+        await wait_until(lambda: not parts.sender.holding())
+        events = [*await alice.messages(room), *await alice.messages(new)]
+        bodies = [
+            one["content"]["body"] for one in events
+            if one["type"] == "m.room.message" and one["sender"] == CARL and one["content"]
+        ]  # fmt: skip
+        assert bodies == [*(text for text in told if text not in gone), "the end"]
+        assert not await count_parked(app)
+        assert CARL not in await alice.members(room)
+        assert CARL in await alice.members(new)
