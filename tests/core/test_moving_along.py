@@ -289,3 +289,20 @@ async def test_a_move_for_which_the_old_room_is_not_still_in_time_can_be_done_ag
         await homeserver.wait_until(lambda: homeserver.texts(OLD) == ["first"])
         await move(parts, portal)
         assert parts.portals.in_room(NEW)
+
+
+async def test_what_nobody_foresaw_when_it_is_asked_for_a_move_is_one_entrys_trouble(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async def find_next(portal: int, room: RoomId) -> RoomId | None:
+        raise RuntimeError("nobody foresaw it")
+
+    async with play(database_settings, folder, rules=[closed]) as stage:
+        homeserver, parts = stage.homeserver, stage.app.parts
+        gather(homeserver)
+        portal = await tie(parts, "mine")
+        parts.sender.along.find_next = find_next
+        await parts.sender.put([*lines(portal, ["first"]), say("elsewhere")])
+        await homeserver.wait_until(lambda: bool(homeserver.said))
+        await wait_until(lambda: not parts.sender.holding())
+        assert await states(parts) == {"parked": 1, "sent": 1}

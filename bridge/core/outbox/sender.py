@@ -386,6 +386,8 @@ class Sender:
         except TemporaryFailure as failure:
             lane.trouble = str(failure)
             return self._put_off(failure, tries)
+        except Exception as unforeseen:  # noqa: BLE001 - logged there
+            error = unforeseen
         await self._park_for(queued, error)
         return None
 
