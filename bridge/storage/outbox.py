@@ -15,6 +15,7 @@ from bridge.sdk.ids import RoomId, UserId
 from bridge.storage.datamap import RECEIVED_DAYS
 from bridge.storage.door import at_the_door
 from bridge.storage.keys import DayKeys, KeyLost
+from bridge.storage.moves import Moves
 from bridge.storage.outboxentry import COLUMNS, columns_of, open_entry, outbox_context, payload_of
 from bridge.storage.pool import Database
 from bridge.storage.portals import remote_bytes
@@ -136,6 +137,7 @@ class Outbox:
     def __init__(self, database: Database, day_keys: DayKeys) -> None:
         self._database = database
         self._day_keys = day_keys
+        self.moves = Moves(database, day_keys)
         self._clock = database.clock
         self._seq = 0
         self._gathered: list[_Call] = []

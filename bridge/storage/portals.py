@@ -77,16 +77,6 @@ class PortalStore:
             rows = await self._database.core.fetch("SELECT * FROM portal ORDER BY id")
         return [_portal(row) for row in rows]
 
-    async def set_room(self, portal_id: int, room: RoomId) -> None:
-        """Note that another room is tied to the chat. Raises ``PermanentFailure`` if it was."""
-        try:
-            with at_the_door():
-                await self._database.core.execute(
-                    "UPDATE portal SET room = $2 WHERE id = $1", portal_id, room
-                )
-        except asyncpg.UniqueViolationError as error:
-            raise PermanentFailure("the new room is bridged to the same chat already") from error
-
     async def set_chat(self, portal_id: int, chat: RemoteChatId, name: str) -> None:
         """Note how the chat is called now. Raises ``PermanentFailure`` if another is."""
         try:
@@ -173,8 +163,8 @@ class PortalStore:
         one part the oldest first."""
         with at_the_door():
             rows = await self._database.core.fetch(
-                "SELECT * FROM message WHERE portal = $1 AND remote_id = $2 "
-                "ORDER BY part, confirmed_at",
+                "SELECT *, (SELECT room FROM outbox WHERE event_id = message.event_id LIMIT 1) "
+                "FROM message WHERE portal = $1 AND remote_id = $2 ORDER BY part, confirmed_at",
                 portal_id, remote_bytes(remote_id),
             )  # fmt: skip
         return [link_of(row) for row in rows]
@@ -343,6 +333,7 @@ def link_of(row: asyncpg.Record) -> MessageLink:
         remote_id=None if remote_id is None else remote_id.decode("utf-8", "surrogatepass"),
         part=row["part"],
         sender=UserId(row["sender"]),
+        room=row.get("room"),
         kind=LinkKind(row["kind"]),
         received_at=row["received_at"],
         laned_at=row["laned_at"],

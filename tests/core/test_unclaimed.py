@@ -113,7 +113,7 @@ async def test_nothing_is_looked_for_in_a_group_that_ends(
 ) -> None:
     async with play(database_settings, folder) as stage:
         sender = stage.app.parts.sender
-        looking = Unclaimed(sender._outbox, sender._push)
+        looking = Unclaimed(sender._outbox, sender.push)
         async with asyncio.TaskGroup() as group:
             pass
         looking.seek(group)

@@ -1,5 +1,6 @@
 """What is cut off when a room is tied, or when its bridge moves, is done whole the next time."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,10 @@ import pytest
 
 from bridge.running.parts import Parts
 from bridge.sdk.errors import TemporaryFailure
-from bridge.sdk.ids import InstanceId, RoomId, UserId
+from bridge.sdk.events import RemoteChat
+from bridge.sdk.ids import InstanceId, LoginId, RemoteChatId, RoomId, UserId
 from bridge.settings.records import DatabaseSettings
-from tests.conformance.stage import ALICE, play, settings_for
+from tests.conformance.stage import ALICE, play, said_by_dice, settings_for
 from tests.flow.networks import NEAR, connected, irc_module
 from tests.flow.rooms import BOT
 from tests.rigs.irc_user import irc_user
@@ -310,3 +312,43 @@ async def test_a_move_that_was_cut_off_is_finished_though_another_bridge_is_stil
         await wait_until(lambda: is_idle(parts))
         assert sorted(homeserver.texts(NEW)) == moved
         assert f"@_trestle_near_carl:{SERVER}" in homeserver.rooms[NEW]
+
+
+@pytest.mark.parametrize("others", [frozenset[str](), frozenset({f"@bea:{SERVER}"})])
+async def test_what_was_said_to_one_alone_goes_along_only_where_nobody_else_reads(
+    database_settings: DatabaseSettings, folder: Path, others: frozenset[str]
+) -> None:
+    rooms, ghost = Rooms(), UserId(f"@_trestle_near_carl:{SERVER}")
+
+    def is_closed(asked: Asked) -> Answer | None:
+        is_said = asked.parts[:3] == ("rooms", OLD, "send") and asked.user == ghost
+        return refuse(403, "M_FORBIDDEN") if is_said else None
+
+    async with (
+        run_ngircd() as irc,
+        play(
+            database_settings, folder, rules=[is_closed, rooms], modules=irc_module(irc)
+        ) as stage,
+    ):
+        homeserver, parts = stage.homeserver, stage.app.parts
+        rooms.parts = parts
+        homeserver.rooms |= {OLD: {BOT, ALICE, ghost}, NEW: {ALICE, *others}}
+        chat = RemoteChat(id=RemoteChatId("carl"), name="carl")
+        door = await parts.portals.add(
+            instance=NEAR, chat=chat, room=OLD, created_by=UserId(ALICE), receiver=LoginId(99)
+        )
+        tombstone = replace_old(rooms)
+        await parts.sender.put(
+            [replace(said_by_dice("a secret"), room=OLD, user=ghost, portal=door.portal.id)]
+        )
+        await wait_until(lambda: any(lane.trouble for lane in parts.sender.standing()))
+        assert await stage.put(tombstone) == 200
+        await homeserver.wait_until(
+            lambda: any("moved here" in one for one in homeserver.texts(NEW))
+        )
+        await wait_until(lambda: not parts.sender.holding())
+        assert ("a secret" in homeserver.texts(NEW)) is not bool(others)
+        parked = await parts.database.core.fetchval(
+            "SELECT state FROM outbox ORDER BY seq LIMIT 1"
+        )
+        assert parked == ("parked" if others else "sent")

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -37,6 +37,8 @@ class RoomLane:
     """Between two tries."""
     limit: asyncio.Timeout | None = None
     """When its rest is over; None if it does not rest."""
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while the first is tried, or what waits is another meanwhile."""
     parking: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while somebody puts the first aside: it is not tried meanwhile."""
     unwanted: int = 0
@@ -49,6 +51,8 @@ class RoomLane:
     """When the room was read back."""
     there: Mapping[str, EventId] | None = None
     """What that found: none of it is put again."""
+    found: Mapping[str, EventId] = field(default_factory=dict)
+    """And what was found of a portal's entries when that moved away."""
     forgetful_since: datetime | None = None
     """The homeserver may know no transaction ids from before this moment."""
 
@@ -64,6 +68,23 @@ class RoomLane:
         return self.beyond > 0 or any(
             one.outgoing.transaction_id == entry.transaction_id for one in self.queue
         )
+
+    def find_there(self, entry: Outgoing) -> EventId | None:
+        """The event that an entry is in the room, where that was found."""
+        name = entry.transaction_id
+        return (self.there or {}).get(name) or self.found.get(name)
+
+    def take_out(self, numbers: Set[int]) -> int:
+        """Have entries wait no longer; how many of them were in memory."""
+        kept = deque(one for one in self.queue if one.seq not in numbers)
+        taken = len(self.queue) - len(kept)
+        if taken and (not kept or kept[0] is not self.queue[0]):
+            self.tried, self.trouble = False, ""
+        self.queue = kept
+        if self.beyond:  # Counted as one at least, so that it is looked how many there are.
+            self.beyond = max(1, self.beyond - (len(numbers) - taken))
+        self.wake()
+        return taken
 
     @property
     def is_of_now(self) -> bool:

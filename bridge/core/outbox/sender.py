@@ -4,20 +4,21 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import date, datetime, timedelta
+from collections.abc import Awaitable, Callable, Sequence, Set
+from datetime import date, datetime
 
 from bridge.core.lanes.patience import persistently
 from bridge.core.lanes.putaside import tell_forgotten
+from bridge.core.outbox.along import Along
 from bridge.core.outbox.encryption import Encryption
 from bridge.core.outbox.listings import Listings
+from bridge.core.outbox.readback import FindOurs, ReadBack
 from bridge.core.outbox.roomlane import Pause, RoomLane
 from bridge.core.outbox.targets import aim, wordless
 from bridge.core.outbox.unclaimed import Unclaimed
 from bridge.core.outbox.unwritten import Unwritten
 from bridge.failpoint import failpoint
 from bridge.matrix.client import HomeserverAway
-from bridge.matrix.history import WereSent
 from bridge.matrix.intents import Intents
 from bridge.model import (
     Clock,
@@ -45,18 +46,10 @@ _NEAR = 100
 _MEMORY = 20_000
 """Entries in memory from which on a room gets only a few of its own."""
 _FEW = 10
-_REMEMBERED = timedelta(hours=20)
-"""How long a homeserver surely knows a transaction id: Synapse keeps it for a day."""
-
+_LOOKS = 3
+"""What waits for its portal's move is tried each 4 seconds, from the fourth try on."""
 _AWAY_AFTER = 3
 """So many failures in a row, in whatever rooms, are the homeserver's or the database's."""
-
-FindOurs = Callable[
-    [RoomId, Sequence[UserId], Sequence[UserId], datetime, WereSent],
-    Awaitable[Mapping[str, EventId]],
-]
-"""Reads a room back: (room, who may read it, whose events, since when, whether one of so many
-transaction ids was answered before that), by transaction id."""
 
 FindLinks = Callable[[int, str], Awaitable[Sequence[MessageLink]]]
 """Gives the events that a remote message is: (portal, remote id)."""
@@ -100,19 +93,19 @@ class Sender:
         self._telemetry = telemetry
         self._clock = clock
         self._encryption = encryption
-        self._find_ours = find_ours
         self._find_links = find_links
         self._is_ours = is_ours
-        self._bot = bot
+        self.read_back = ReadBack(outbox, find_ours, clock, bot)
         self._lanes: dict[RoomId, RoomLane] = {}
         self.listings = Listings(self._list, self._drop, clock)
         self._group: asyncio.TaskGroup | None = None
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._again = asyncio.Semaphore(_AGAIN_AT_ONCE)
-        self._unclaimed = Unclaimed(outbox, self._push)
+        self._unclaimed = Unclaimed(outbox, self.push)
         outbox.on_unclaimed = lambda: self._unclaimed.seek(self._group)
         self._held = 0
         self.unwritten = Unwritten(outbox)
+        self.along = Along(self, outbox)
         self._away = False
         self._failures = 0
         self._back = asyncio.Event()
@@ -165,18 +158,22 @@ class Sender:
         """
         if not outgoing:
             return
-        stored = await self._outbox.add(outgoing)
-        failpoint("queued")
-        for queued in stored:
-            self._push(queued)
+        outgoing = await self.along.begin(outgoing)
+        try:
+            stored = await self._outbox.add(outgoing)
+            failpoint("queued")
+            for queued in stored:
+                self.push(queued)
+        finally:
+            self.along.end(outgoing)
 
     def take_up(self, queued: QueuedOutgoing) -> None:
         """Send an entry that was parked."""
-        lane = self._lane(queued.outgoing.room)
+        lane = self.lane(queued.outgoing.room)
         lane.queue.append(queued)
         self._held += 1
         # It may be older than the homeserver's memory, or the homeserver another one by now.
-        self._doubt(lane)
+        self.read_back.doubt(lane)
         self._start(lane)
 
     async def set_aside(self, room: RoomId) -> bool:
@@ -204,11 +201,11 @@ class Sender:
     async def load(self) -> None:
         """Take up what the last process left. Call once, before anything is put."""
         for waiting in await self._outbox.waiting():
-            lane = self._lane(waiting.room)
+            lane = self.lane(waiting.room)
             lane.beyond, lane.until = waiting.number, waiting.last
             lane.left = waiting.last
             # The last process may have sent some of it, to a homeserver that has forgotten.
-            self._doubt(lane)
+            self.read_back.doubt(lane)
             self._start(lane)
 
     def doubt(self) -> None:
@@ -218,7 +215,7 @@ class Sender:
         """
         for lane in self._lanes.values():
             if lane.tried:
-                self._doubt(lane)
+                self.read_back.doubt(lane)
 
     async def run(self) -> None:
         """Send until cancelled."""
@@ -234,14 +231,24 @@ class Sender:
 
     # --- lanes ---
 
-    def _lane(self, room: RoomId) -> RoomLane:
+    def lane(self, room: RoomId) -> RoomLane:
+        """What waits for a room, be it nothing."""
         lane = self._lanes.get(room)
         if lane is None:
             lane = self._lanes[room] = RoomLane(room, deque())
         return lane
 
-    def _push(self, queued: QueuedOutgoing) -> None:
-        lane = self._lane(queued.outgoing.room)
+    def go_on(self, lane: RoomLane) -> None:
+        """Send what waits there, if anything does."""
+        if len(lane) or lane.is_running:
+            self._start(lane)
+        elif self._lanes.get(lane.room) is lane:
+            del self._lanes[lane.room]
+
+    def push(self, queued: QueuedOutgoing) -> None:
+        """Send an entry that is stored, behind those that are in memory and before it."""
+        queued = self.along.readdress_stored(queued)
+        lane = self.lane(queued.outgoing.room)
         place = queued.seq
         room_for = _NEAR if self._held < _MEMORY else _FEW
         if place <= lane.last:
@@ -257,6 +264,10 @@ class Sender:
             lane.last = lane.until = place
         self._start(lane)
 
+    def take_out(self, room: RoomId, numbers: Set[int]) -> None:
+        """Have entries wait for the room no longer; while it is held."""
+        self._held -= self.lane(room).take_out(numbers)
+
     def _start(self, lane: RoomLane) -> None:
         if self._group is not None and not lane.is_running:
             lane.is_running = True
@@ -265,21 +276,24 @@ class Sender:
     async def _run_lane(self, lane: RoomLane) -> None:
         tries, was_woken, tried = 0, False, 0
         while len(lane):
-            if lane.beyond and len(lane.queue) <= _FEW // 2:
-                await self._feed(lane)
-                continue
-            queued = lane.queue[0]
-            if queued.seq != tried:
-                tries, was_woken, tried = 0, False, queued.seq
-            pause = await self._attempt(lane, queued, tries)
-            if pause is not None and lane.unwanted == queued.seq:
-                await self._park(queued, ParkReason.FAILED, lane.by_hand)
-                pause = None
-            if pause is None:
-                lane.queue.popleft()
-                self._held -= 1
-                lane.tried, lane.trouble = False, ""
-            else:
+            async with lane.turn:
+                if lane.beyond and len(lane.queue) <= _FEW // 2:
+                    await self._feed(lane)
+                    continue
+                if not lane.queue:  # All went along with its portal.
+                    continue
+                queued = lane.queue[0]
+                if queued.seq != tried:
+                    tries, was_woken, tried = 0, False, queued.seq
+                pause = await self._attempt(lane, queued, tries)
+                if pause is not None and lane.unwanted == queued.seq:
+                    await self._park(queued, ParkReason.FAILED, lane.by_hand)
+                    pause = None
+                if pause is None:
+                    lane.queue.popleft()
+                    self._held -= 1
+                    lane.tried, lane.trouble = False, ""
+            if pause is not None:
                 tries += 1
                 # Woken once for nothing, it is not the homeserver that was away.
                 was_woken = await self._rest(lane, pause, by_its_return=not was_woken)
@@ -337,8 +351,8 @@ class Sender:
                 return None
             async with self._again if tries else self._slots:
                 await self._refuse_in_clear(outgoing)
-                await self._read_back(lane, queued)
-                event_id = (lane.there or {}).get(outgoing.transaction_id)
+                await self.read_back.look(lane, queued)
+                event_id = lane.find_there(outgoing)
                 if event_id is None:
                     aimed = await self._aim(outgoing)
                     if not await self.may_go(outgoing):
@@ -355,11 +369,26 @@ class Sender:
             self._note_up(error)
             return self._put_off(error, tries)
         except Exception as error:  # noqa: BLE001 - told apart, and logged, there
-            await self._park_for(queued, error)
-            return None
+            return await self._settle_refused(lane, queued, error, tries)
         failpoint("sent")
         self._note_up(None)
         self._note_sent(queued, event_id)
+        return None
+
+    async def _settle_refused(
+        self, lane: RoomLane, queued: QueuedOutgoing, error: Exception, tries: int
+    ) -> Pause | None:
+        """Put aside what cannot be sent, unless its portal may yet move along."""
+        try:
+            if await self.along.may_wait(queued.outgoing, error):
+                lane.trouble = "another room is taking its place"
+                return self._put_off(TemporaryFailure(lane.trouble), min(tries, _LOOKS))
+        except TemporaryFailure as failure:
+            lane.trouble = str(failure)
+            return self._put_off(failure, tries)
+        except Exception as unforeseen:  # noqa: BLE001 - logged there
+            error = unforeseen
+        await self._park_for(queued, error)
         return None
 
     async def _refuse_in_clear(self, outgoing: Outgoing) -> None:
@@ -386,10 +415,14 @@ class Sender:
         """What is to be done for the entry, now that what was put before it is sent."""
         if not outgoing.about or outgoing.portal is None:
             return (outgoing,)
-        newest = self.unwritten.of_remote(outgoing.portal, outgoing.about)
-        links = [*await self._find_links(outgoing.portal, outgoing.about), *newest]
+        links = await self.links_of(outgoing.portal, outgoing.about)
         ours = [link.sender for link in links if self._is_ours(link.sender)]
         return aim(outgoing, links, ours)
+
+    async def links_of(self, portal: int, about: str) -> Sequence[MessageLink]:
+        """Which events a remote message is, the oldest first."""
+        newest = self.unwritten.of_remote(portal, about)
+        return [*await self._find_links(portal, about), *newest]
 
     def _put_off(self, error: TemporaryFailure, tries: int) -> Pause:
         self._telemetry.count_send("to_matrix", "retried")
@@ -409,7 +442,11 @@ class Sender:
     async def _drop(self, queued: QueuedOutgoing) -> None:
         """Leave it out by rule. Raises ``TemporaryFailure``."""
         await self._outbox.drop(queued)
-        self.on_end(queued.outgoing, "it is left out")
+        self.note_dropped(queued.outgoing)
+
+    def note_dropped(self, outgoing: Outgoing) -> None:
+        """Tell that an entry is left out by rule."""
+        self.on_end(outgoing, "it is left out")
         self._telemetry.count_send("to_matrix", "dropped")
 
     async def _park_for(self, queued: QueuedOutgoing, error: Exception) -> None:
@@ -433,44 +470,6 @@ class Sender:
         self._telemetry.parked.labels(reason=reason.value).inc()
         failpoint("set_aside")
         self.on_end(queued.outgoing, detail)
-
-    # --- what the homeserver may have forgotten ---
-
-    def _doubt(self, lane: RoomLane) -> None:
-        lane.forgetful_since, lane.there = self._clock.now(), None
-
-    async def _read_back(self, lane: RoomLane, queued: QueuedOutgoing) -> None:
-        """Look for the entry in the room, if it may be there and its transaction id forgotten.
-
-        One look serves all that waited for the room at that time: nobody else sends it.
-        """
-        if queued.outgoing.kind is not SendKind.EVENT:
-            return  # A membership or a state that is set twice is as if set once.
-        now = self._clock.now()
-        is_doubtful = (
-            lane.forgetful_since is not None
-            and queued.received_at <= lane.forgetful_since
-            and lane.there is None
-        )
-        is_old = now - queued.received_at > _REMEMBERED and (
-            lane.asked_at is None or now - lane.asked_at > _REMEMBERED
-        )
-        # People have no device by which a homeserver knows it again after its restart.
-        if not (is_doubtful or is_old or (lane.tried and queued.outgoing.double)):
-            return
-        senders = await self._outbox.senders_waiting(lane.room)
-        if any(one.outgoing.double for one in lane.queue):
-            senders = []  # Real people are among them; so all are looked at.
-        # The bot comes last: as a rule it has been there all the time.
-        waiting = list(dict.fromkeys(one.outgoing.user for one in lane.queue))
-        readers = [*waiting[:3], self._bot]
-        since = min(one.received_at for one in lane.queue)
-        lane.there = await self._find_ours(
-            lane.room, readers, senders, since,
-            lambda ids: self._outbox.have_sent(ids, before=since),
-        )  # fmt: skip
-        lane.asked_at = now
-        log.info("a room was read back before sending", extra={"event": "read_back"})
 
     # --- the homeserver's state, and what is done ---
 

@@ -22,9 +22,11 @@ def aim(
     """What is to be done in the room, in order; nothing if what it is about is not known.
 
     ``links`` are what the remote message is, the oldest first, ``ours`` those of their senders
-    whom we may act as. An answer or a change whose message is not known is said by itself.
+    whom we may act as. An answer or a change whose message is not known, or is in another room
+    that the portal has left, is said by itself; what takes it back is done there.
     """
-    said = [link for kind in _SAID for link in links if link.kind is kind]
+    here = [link for link in links if link.room in {None, outgoing.room}]
+    said = [link for kind in _SAID for link in here if link.kind is kind]
     if outgoing.kind is SendKind.REDACT:
         return _redactions(outgoing, links, ours)
     if outgoing.link is LinkKind.REACTION:
@@ -52,24 +54,27 @@ def _related(outgoing: Outgoing, relation: dict[str, Any]) -> Outgoing:
 
 
 def _redactions(
-    outgoing: Outgoing, links: Sequence[MessageLink], ours: Sequence[UserId]
+    one: Outgoing, links: Sequence[MessageLink], ours: Sequence[UserId]
 ) -> list[Outgoing]:
     """Whoever said it takes it back, which needs no power; else the bot tries.
 
-    Of reactions that go by one name the newest is there, and those before it were taken back.
+    Of reactions that go by one name the newest is there, and those before it were taken back. Out
+    of a room that the portal has left the ghosts are gone, and who reads there is not asked any
+    more.
     """
     reactions = [link for link in links if link.kind is LinkKind.REACTION]
-    found: dict[str, UserId] = {}
-    for link in (*(one for one in links if one not in reactions), *reactions[-1:]):
+    found: dict[str, MessageLink] = {}
+    for link in (*(link for link in links if link not in reactions), *reactions[-1:]):
         if link.kind is not LinkKind.REDACTION:
-            found.setdefault(link.event_id, link.sender)
+            found.setdefault(link.event_id, link)
     return [
         replace(
-            outgoing,
-            target=event_id,
-            user=sender if sender in ours else outgoing.user,
+            one if (is_here := link.room in {None, one.room}) else wordless(one),
+            room=link.room or one.room,
+            target=link.event_id,
+            user=link.sender if is_here and link.sender in ours else one.user,
             name="",
-            transaction_id=f"{outgoing.transaction_id}.{number}",
+            transaction_id=f"{one.transaction_id}.{number}",
         )
-        for number, (event_id, sender) in enumerate(found.items())
+        for number, link in enumerate(found.values())
     ]

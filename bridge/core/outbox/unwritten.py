@@ -49,8 +49,8 @@ class Unwritten:
                 continue
             yield MessageLink(
                 portal=portal, event_id=one.event_id, remote_id=said.remote_id, part=said.part,
-                sender=said.user, kind=said.link, received_at=one.queued.received_at,
-                confirmed_at=one.at,
+                sender=said.user, room=said.room, kind=said.link,
+                received_at=one.queued.received_at, confirmed_at=one.at,
             ), said.alias  # fmt: skip
 
     async def keep_writing(self) -> None:

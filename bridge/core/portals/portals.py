@@ -12,6 +12,7 @@ from bridge.core.lanes.cancellation import Work
 from bridge.core.lanes.deletions import redacted_by
 from bridge.core.lanes.lane import Item, Lane
 from bridge.core.lanes.patience import persistently
+from bridge.core.outbox.along import Plan
 from bridge.core.portals.choices import Wish, change_all, chosen_as
 from bridge.core.portals.directchats import DirectChats
 from bridge.core.portals.ignored import is_ignored
@@ -237,17 +238,25 @@ class Portals:
         )
         return self._open(portal)
 
-    async def move(self, door: Doorway, room: RoomId, by: UserId) -> None:
-        """Tie another room to the chat instead. Raises ``PermanentFailure`` if it is taken."""
+    async def move(self, door: Doorway, room: RoomId, by: UserId, *, takes: bool = True) -> Plan:
+        """Tie another room to the chat instead; ``takes``: with what waits for the old one.
+
+        Gives what that is. Raises ``PermanentFailure`` if the room is taken, and
+        ``TemporaryFailure``; then it can be done again.
+        """
+        number, old, along = door.portal.id, door.portal.room, self._house.sender.along
         await self._record(AuditAction.MOVE, door, by)
         await self.on_room(room, self._house.namespaces.bot)
-        await self._house.store.set_room(door.portal.id, room)
-        doors = self._by_room[door.portal.room]
-        doors.remove(door)
-        if not doors:
-            del self._by_room[door.portal.room]
-        door.become(replace(door.portal, room=room))
-        self._by_room.setdefault(room, []).append(door)
+        async with along.standstill(number, old, room):
+            plan = await along.move(number, old, room, takes=takes)
+            doors = self._by_room[old]
+            doors.remove(door)
+            if not doors:
+                del self._by_room[old]
+            door.become(replace(door.portal, room=room))
+            door.arrivals.attendance.note_brought(plan.came())
+            self._by_room.setdefault(room, []).append(door)
+        return plan
 
     async def call(self, door: Doorway, chat: RemoteChat) -> None:
         """Have the portal's chat go by another id and name, unless it ends meanwhile.

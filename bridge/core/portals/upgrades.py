@@ -39,7 +39,10 @@ class Upgrades:
         self._moving: set[tuple[int, RoomId]] = set()
         """By portal and old room: the moves of this process that are not finished."""
 
+        self._stays: dict[tuple[int, RoomId], str] = {}
+        """By portal and room: the other that took its place, and that is not followed."""
         plumbing.leave_behind = self.leave_behind
+        house.sender.along.find_next = self._find_next
 
     async def follow(self, door: Doorway, item: Item) -> None:
         """Move the portal, or say in the old room why not. Raises ``TemporaryFailure``."""
@@ -48,6 +51,25 @@ class Upgrades:
         async with self._plumbing.holding(door) as is_there:
             if is_there:
                 await self._follow(door, item)
+
+    async def _find_next(self, number: int, old: RoomId) -> RoomId | None:
+        """The room that a tombstone in the portal's own room names, if it may be followed yet.
+
+        A room is closed as soon as it has one, and we hear of that a little later. Raises
+        ``TemporaryFailure``.
+        """
+        door = self._portals.numbered(number)
+        if door is None or door.portal.room != old:
+            return None
+        try:
+            tombstone = await self._house.intents.state(old, "m.room.tombstone") or {}
+        except MatrixError as error:
+            heed_token(error)
+            return None
+        room = tombstone.get("replacement_room")
+        if not isinstance(room, str) or self._stays.get((number, old)) == room:
+            return None
+        return RoomId(room)
 
     async def leave_behind(self, door: Doorway) -> None:
         """Have nothing of a portal that ends stay where a move of it is not finished.
@@ -87,6 +109,9 @@ class Upgrades:
                 f"The bridge to {portal.chat_name} on {portal.instance} stays here: "
                 f"{reason.rstrip('.')}.",
             )  # fmt: skip
+            self._stays[portal.id, old] = room
+            if (lane := self._house.sender.lane_of(old)) is not None:
+                lane.wake()  # What is refused there waits for nothing any more.
             return
         await self._move(door, room, sender)
 
@@ -151,19 +176,38 @@ class Upgrades:
         present = await attendance.present()
         left = attendance.gone(present) | attendance.going
         hidden = door.facts.hide()
+        takes = await self._may_read_along(door, room)
         self._moving.add((door.portal.id, old))
-        await self._portals.move(door, room, sender)
+        plan = await self._portals.move(door, room, sender, takes=takes)
         door.facts.forget_listing()  # That was of the old room.
-        await self._settle(door, old, sender, hidden, present, left)
+        await self._settle(door, old, sender, hidden, present, left | plan.left(), plan.came())
+
+    async def _may_read_along(self, door: Doorway, room: RoomId) -> bool:
+        """Whether what waits for the old room may be read by those who are in the new one.
+
+        What is said to one person alone was let through for those who were in the old room. Of
+        all else it is asked when it is put (``consent.privacy``).
+        """
+        if door.portal.receiver is None:
+            return True
+        try:
+            people = await self._house.intents.joined_members(room)
+        except MatrixError as error:
+            heed_token(error)
+            return False
+        is_ours = self._house.namespaces.is_ours
+        return {one for one in people if not is_ours(one)} <= {door.portal.created_by}
 
     async def _settle(
         self, door: Doorway, old: RoomId, sender: UserId, hidden: Sequence[Outgoing],
         present: Set[UserId] = frozenset(), left: Set[UserId] = frozenset(),
+        came: Set[UserId] = frozenset(),
     ) -> None:  # fmt: skip
         """Do in both rooms what belongs to a move; all of it can be done again.
 
         Those who ``left`` the chat while room and chat could not be compared, or were to leave
-        the old room soon, leave it and do not come into the new one.
+        the old room soon, leave it and do not come into the new one; those of them who ``came``
+        there by what they had said leave it again.
         """
         house, portal = self._house, door.portal
         names = await house.intents.joined_members(old)
@@ -174,13 +218,15 @@ class Upgrades:
         def membership(ghost: UserId, where: RoomId, kind: SendKind) -> Outgoing:
             return Outgoing(
                 room=where, user=ghost, kind=kind, content={}, transaction_id=once(),
-                portal=portal.id, name=names.get(ghost, ""),
+                # What is the portal's is of the room in which that is.
+                portal=None if where == old else portal.id, name=names.get(ghost, ""),
             )  # fmt: skip
 
         along = there - left - door.arrivals.attendance.gone(there)
         await house.sender.put([
             *hidden,
             *(membership(ghost, portal.room, SendKind.JOIN) for ghost in sorted(along)),
+            *(membership(ghost, portal.room, SendKind.LEAVE) for ghost in sorted(came & left)),
             *(membership(ghost, old, SendKind.LEAVE) for ghost in sorted(there)),
         ])  # fmt: skip
         await self._plumbing.retract(door, old)

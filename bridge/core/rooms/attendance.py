@@ -169,6 +169,11 @@ class Attendance:
         self._brought, self._missed, self._leaving = set(), {}, {}
         self.end()
 
+    def note_brought(self, users: Set[UserId]) -> None:
+        """What waits for the room brings users of ours in there."""
+        parse_ghost = self._house.namespaces.parse_ghost
+        self._at_hand.update(user for user in users if parse_ghost(user))
+
     def end(self) -> None:
         """Let none of those who wait come or go any more."""
         self._coming.clear()

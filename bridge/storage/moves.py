@@ -1,0 +1,87 @@
+"""A portal's move into another room, with what waits in the outbox for the old one."""
+
+from collections.abc import Sequence
+
+import asyncpg
+
+from bridge.model import Forgotten, QueuedOutgoing
+from bridge.sdk.errors import PermanentFailure, TemporaryFailure
+from bridge.sdk.ids import RoomId
+from bridge.storage.door import at_the_door
+from bridge.storage.keys import DayKeys, KeyLost
+from bridge.storage.outboxentry import open_entry, outbox_context, payload_of
+from bridge.storage.pool import Database
+
+_READDRESS = (
+    "UPDATE outbox SET room = $1, content = n.content "
+    "FROM unnest($2::date[], $3::bigint[], $4::bytea[]) AS n (day, seq, content) "
+    "WHERE (outbox.day, outbox.seq) = (n.day, n.seq) AND outbox.state = 'queued'"
+)
+_LEAVE_OUT = (
+    "UPDATE outbox SET state = 'dropped', content = n.content "
+    "FROM unnest($1::date[], $2::bigint[], $3::bytea[]) AS n (day, seq, content) "
+    "WHERE (outbox.day, outbox.seq) = (n.day, n.seq) AND outbox.state = 'queued'"
+)
+
+
+class Moves:
+    """Portals and their entries of the outbox: both are of the new room, or neither is."""
+
+    def __init__(self, database: Database, day_keys: DayKeys) -> None:
+        self._database = database
+        self._day_keys = day_keys
+
+    async def waiting(self, portal: int, rooms: Sequence[RoomId]) -> list[QueuedOutgoing]:
+        """What of a portal waits for any of the rooms, in order; without what cannot be read."""
+        with at_the_door():
+            rows = await self._database.core.fetch(
+                "SELECT * FROM outbox WHERE state = 'queued' AND room = ANY($1::text[]) "
+                "AND portal = $2 ORDER BY seq",
+                list(rooms), portal,
+            )  # fmt: skip
+        found = []
+        for row in rows:
+            try:
+                found.append(open_entry(row, self._day_keys))
+            except KeyLost:
+                continue  # Whoever is to send it says so.
+        return found
+
+    async def move(
+        self, portal: int, room: RoomId, going: Sequence[QueuedOutgoing],
+        left_out: Sequence[QueuedOutgoing],
+    ) -> None:  # fmt: skip
+        """Tie a portal to a room, where ``going`` go as they stand there, and leave others out.
+
+        All in one commit. Raises ``PermanentFailure`` if the room is tied to the same chat, and
+        ``TemporaryFailure`` when the database is away; then it may be done, and can be again.
+        """
+        readdressed = self._sealed(going, [payload_of(one.outgoing) for one in going])
+        emptied = self._sealed(left_out, [b"{}"] * len(left_out))
+        try:
+            with at_the_door():
+                async with self._database.core.acquire() as connection, connection.transaction():
+                    epoch = await connection.fetchval("SELECT epoch FROM lease WHERE shard = 0")
+                    if epoch != self._database.epoch:
+                        raise TemporaryFailure("another instance took over the database")
+                    await connection.execute(
+                        "UPDATE portal SET room = $2 WHERE id = $1", portal, room
+                    )
+                    await connection.execute(_READDRESS, room, *readdressed)
+                    await connection.execute(_LEAVE_OUT, *emptied)
+        except asyncpg.UniqueViolationError as error:
+            raise PermanentFailure("the new room is bridged to the same chat already") from error
+
+    def _sealed(
+        self, entries: Sequence[QueuedOutgoing], payloads: Sequence[bytes]
+    ) -> tuple[list[object], list[object], list[object]]:
+        """Columns: day, number and sealed content; without those whose day is over."""
+        columns: tuple[list[object], list[object], list[object]] = ([], [], [])
+        for one, payload in zip(entries, payloads, strict=True):
+            try:
+                sealed = self._day_keys.seal(one.day, outbox_context(one.day, one.seq), payload)
+            except Forgotten:
+                continue  # Whoever is to send it lets it go.
+            for column, value in zip(columns, (one.day, one.seq, sealed), strict=True):
+                column.append(value)
+        return columns

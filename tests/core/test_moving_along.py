@@ -1,0 +1,308 @@
+"""What waits for a room whose portal moves, over crashes and whatever is put meanwhile."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bridge.model import Outgoing, Portal, SendKind
+from bridge.running.parts import Parts
+from bridge.sdk.errors import TemporaryFailure
+from bridge.sdk.events import RemoteChat
+from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
+from bridge.settings.records import DatabaseSettings
+from tests.conformance.stage import ALICE, DICE, play, settings_for
+from tests.core.outgoing import away, say
+from tests.rigs.cluster import until_one_waits
+from tests.rigs.scripted_homeserver import (
+    SERVER,
+    Answer,
+    Asked,
+    ScriptedHomeserver,
+    refuse,
+    scripted_homeserver,
+)
+from tests.rigs.trestle import running, wait_until
+
+OLD, NEW = RoomId(f"!old:{SERVER}"), RoomId(f"!new:{SERVER}")
+BOT = f"@_trestle:{SERVER}"
+MANY = 400
+"""More than a room holds in memory."""
+
+
+SLOW = """
+CREATE FUNCTION wait_long() RETURNS trigger LANGUAGE plpgsql AS
+$$BEGIN PERFORM pg_advisory_xact_lock(7); RETURN NULL; END$$;
+CREATE CONSTRAINT TRIGGER wait_long AFTER UPDATE ON portal
+DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait_long()
+"""
+"""Has the commit of a move take as long as somebody holds that lock."""
+
+
+def closed(asked: Asked) -> Answer | None:
+    """Refuse what is said in the old room: it is replaced."""
+    if asked.parts[:2] != ("rooms", OLD):
+        return None
+    if asked.parts[2:4] == ("state", "m.room.tombstone"):
+        return Answer(content={"replacement_room": NEW})
+    return refuse(403, "M_FORBIDDEN") if asked.parts[2] == "send" else None
+
+
+def gather(homeserver: ScriptedHomeserver) -> None:
+    """Have the bots in both rooms."""
+    homeserver.rooms |= {OLD: {BOT, DICE, ALICE}, NEW: {BOT, DICE, ALICE}}
+
+
+async def tie(parts: Parts, name: str) -> Portal:
+    """Have a chat's portal in the old room."""
+    chat = RemoteChat(id=RemoteChatId(name), name=name)
+    door = await parts.portals.add(
+        instance=InstanceId(name), chat=chat, room=OLD, created_by=UserId(ALICE)
+    )
+    return door.portal
+
+
+def lines(portal: Portal, texts: Sequence[str], room: RoomId = OLD) -> list[Outgoing]:
+    """What is said in a chat, of which each line is known by its text."""
+    return [
+        replace(say(text, room), portal=portal.id, remote_id=text, transaction_id=f"t {text}")
+        for text in texts
+    ]
+
+
+async def move(parts: Parts, portal: Portal) -> None:
+    """Move the portal into the new room."""
+    door = parts.portals.numbered(portal.id)
+    assert door is not None
+    await parts.portals.move(door, NEW, UserId(ALICE))
+
+
+async def states(parts: Parts) -> dict[str, int]:
+    """How many entries of the outbox are in which state."""
+    rows = await parts.database.core.fetch("SELECT state, count(*) FROM outbox GROUP BY state")
+    return {row["state"]: row["count"] for row in rows}
+
+
+async def test_very_much_that_waits_goes_along_in_order_and_before_what_is_put_afterwards(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async with play(database_settings, folder, rules=[closed, away]) as stage:
+        homeserver, parts = stage.homeserver, stage.app.parts
+        gather(homeserver)
+        mine, other = await tie(parts, "mine"), await tie(parts, "other")
+        texts, others = [[f"{who} {n}" for n in range(MANY)] for who in ("mine", "other")]
+        for at in range(0, MANY, 50):
+            await parts.sender.put([
+                *lines(mine, texts[at : at + 50]), *lines(other, others[at : at + 50])
+            ])  # fmt: skip
+        await parts.sender.put([say("the new room's own", NEW)])
+        await move(parts, mine)
+        assert parts.sender.holding() == {OLD: MANY, NEW: MANY + 1}
+        await parts.sender.put(lines(mine, ["composed before"]))  # For the room that it had.
+        await parts.sender.put(lines(mine, ["put afterwards"], NEW))
+        homeserver.rules.remove(away)
+        after = ["composed before", "put afterwards"]
+        await homeserver.wait_until(lambda: after[-1] in homeserver.texts(NEW))
+        assert homeserver.texts(NEW) == ["the new room's own", *texts, *after]
+        await move(parts, other)
+        await homeserver.wait_until(lambda: others[-1] in homeserver.texts(NEW))
+        assert homeserver.texts(NEW)[MANY + 3 :] == others
+        await wait_until(lambda: not parts.sender.holding())
+        assert parts.sender._held == 0
+        assert not homeserver.texts(OLD)
+        await wait_until(lambda: not parts.sender._lanes)
+
+
+async def test_a_move_is_whole_wherever_the_process_ends(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    texts = [f"line {number}" for number in range(MANY)]
+    async with scripted_homeserver() as homeserver:
+        homeserver.rules += [closed, away]
+        gather(homeserver)
+        settings = settings_for(homeserver, database_settings, folder)
+        async with running(settings) as app:
+            portal = await tie(app.parts, "mine")
+            await app.parts.sender.put(lines(portal, texts))
+        async with running(settings) as app:  # So far nothing of the move was done.
+            parts = app.parts
+            await parts.sender.put(lines(portal, ["more"]))
+            outbox = parts.sender._outbox
+            waiting = await outbox.moves.waiting(portal.id, [OLD])
+            assert [one.outgoing.remote_id for one in waiting] == [*texts, "more"]
+            going = [replace(one, outgoing=replace(one.outgoing, room=NEW)) for one in waiting]
+            # As the process leaves it that ends as soon as the move is stored.
+            await outbox.moves.move(portal.id, NEW, going, [])
+        homeserver.rules.remove(away)
+        async with running(settings) as app:
+            (door,) = app.parts.portals.all
+            assert door.portal.room == NEW
+            await app.parts.sender.put(lines(portal, ["afterwards"], NEW))
+            await homeserver.wait_until(lambda: "afterwards" in homeserver.texts(NEW))
+            assert homeserver.texts(NEW) == [*texts, "more", "afterwards"]
+            assert not homeserver.texts(OLD)
+            await wait_until(lambda: not app.parts.sender.holding())
+            assert (await states(app.parts)).keys() == {"sent"}
+
+
+async def test_a_move_of_whose_commit_nobody_heard_is_done_again_and_nothing_is_said_twice(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    texts = [f"line {number}" for number in range(MANY)]
+    async with play(database_settings, folder, rules=[closed]) as stage:
+        homeserver, parts = stage.homeserver, stage.app.parts
+        gather(homeserver)
+        portal = await tie(parts, "mine")
+        gone = replace(lines(portal, ["gone"])[0], kind=SendKind.REDACT, about=texts[3])
+        await parts.sender.put([*lines(portal, texts), gone])
+        owner, core = await parts.database.owner(), parts.database.core
+        await owner.execute(SLOW)
+        await owner.execute("SELECT pg_advisory_lock(7)")
+
+        async def fail() -> None:
+            with pytest.raises(TemporaryFailure):
+                await move(parts, portal)
+
+        async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+            group.create_task(fail())
+            await until_one_waits(owner)
+            waits = await owner.fetchval("SELECT pid FROM pg_locks WHERE NOT granted")
+            for holder in core._holders:  # type: ignore[attr-defined]
+                if holder._con is not None and holder._con.get_server_pid() == waits:
+                    holder._con.terminate()  # The server does not notice before it has committed.
+        await owner.execute("SELECT pg_advisory_unlock(7)")
+        await owner.execute("DROP FUNCTION wait_long CASCADE")
+        await owner.close()
+        assert await core.fetchval("SELECT room FROM portal") == NEW
+        assert not parts.portals.in_room(NEW)
+        await move(parts, portal)
+        await homeserver.wait_until(lambda: texts[-1] in homeserver.texts(NEW))
+        assert homeserver.texts(NEW) == [*texts[:3], *texts[4:]]
+        await wait_until(lambda: not parts.sender.holding())
+        assert await states(parts) == {"sent": MANY - 1, "dropped": 2}
+
+
+async def test_what_the_old_room_has_though_no_answer_came_is_not_said_in_the_new_one(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async with play(database_settings, folder) as stage:
+        homeserver, parts = stage.homeserver, stage.app.parts
+        gather(homeserver)
+        portal = await tie(parts, "mine")
+        taken: list[str] = []
+
+        def lose_answer(asked: Asked) -> Answer | None:
+            if asked.parts[:2] != ("rooms", OLD) or asked.parts[2] != "send":
+                return None
+            if not taken:
+                homeserver.take(asked)
+                taken.append(asked.path)
+            return refuse(502, "M_UNKNOWN")
+
+        homeserver.rules.append(lose_answer)
+        about = replace(lines(portal, ["an answer"])[0], about="first")
+        gone = replace(lines(portal, ["gone"])[0], kind=SendKind.REDACT, content={}, about="first")
+        await parts.sender.put([*lines(portal, ["first", "second"]), about, gone])
+        await homeserver.wait_until(lambda: bool(taken))
+        await move(parts, portal)
+        await homeserver.wait_until(lambda: "an answer" in homeserver.texts(NEW))
+        assert homeserver.texts(NEW) == ["second", "an answer"]
+        assert "m.relates_to" not in homeserver.said[-1].content
+        homeserver.rules.clear()
+        await wait_until(lambda: not parts.sender.holding())
+        assert homeserver.texts(OLD) == ["first"]
+        redacted = [one for one in homeserver.asked if "redact" in one.parts]
+        assert [one.parts[1] for one in redacted] == [OLD]
+        assert await states(parts) == {"sent": 4}
+
+
+async def test_a_move_waits_for_what_is_just_put_into_the_room_and_nothing_waits_for_that(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async with play(database_settings, folder) as stage:
+        homeserver, parts = stage.homeserver, stage.app.parts
+        gather(homeserver)
+        portal = await tie(parts, "mine")
+        going_on = asyncio.Event()
+        asked_for: list[str] = []
+
+        async def may_go(outgoing: Outgoing) -> bool:
+            asked_for.append(outgoing.room)
+            await going_on.wait()
+            return True
+
+        parts.sender.may_go = may_go
+        await parts.sender.put(lines(portal, ["first", "second"]))
+        await wait_until(lambda: asked_for == [OLD])
+        async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+            group.create_task(move(parts, portal))
+            await wait_until(lambda: bool(parts.sender.lane(OLD).turn._waiters))
+            await parts.sender.put(lines(portal, ["third"]))  # It is not kept waiting.
+            assert not homeserver.texts(OLD)
+            going_on.set()
+        await homeserver.wait_until(lambda: "third" in homeserver.texts(NEW))
+        assert homeserver.texts(OLD) == ["first"]
+        assert homeserver.texts(NEW) == ["second", "third"]
+        # What may go is asked of the room into which it goes.
+        assert asked_for == [OLD, NEW, NEW]
+
+
+async def test_what_is_put_while_a_move_is_stored_is_of_the_new_room(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async with play(database_settings, folder) as stage:
+        homeserver, parts = stage.homeserver, stage.app.parts
+        gather(homeserver)
+        portal = await tie(parts, "mine")
+        along, core = parts.sender.along, parts.database.core
+        async with (
+            asyncio.timeout(30), asyncio.TaskGroup() as group, core.acquire() as connection,
+            connection.transaction(),
+        ):  # fmt: skip
+            await connection.execute("LOCK TABLE outbox IN SHARE MODE")
+            group.create_task(parts.sender.put(lines(portal, ["first"])))
+            await wait_until(lambda: bool(along._putting))
+            group.create_task(move(parts, portal))
+            await wait_until(lambda: bool(along._moving))
+            group.create_task(parts.sender.put(lines(portal, ["second"])))
+        await homeserver.wait_until(lambda: "second" in homeserver.texts(NEW))
+        assert homeserver.texts(NEW) == ["first", "second"]
+        assert not along._putting
+        assert not along._moving
+
+
+async def test_a_move_for_which_the_old_room_is_not_still_in_time_can_be_done_again(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async with play(database_settings, folder) as stage:
+        homeserver, parts = stage.homeserver, stage.app.parts
+        gather(homeserver)
+        portal = await tie(parts, "mine")
+        parts.sender.along.standstill_limit = 0.1
+        async with parts.sender.lane(OLD).turn:
+            with pytest.raises(TemporaryFailure, match="not over yet"):
+                await move(parts, portal)
+        assert not parts.portals.in_room(NEW)
+        await parts.sender.put(lines(portal, ["first"]))
+        await homeserver.wait_until(lambda: homeserver.texts(OLD) == ["first"])
+        await move(parts, portal)
+        assert parts.portals.in_room(NEW)
+
+
+async def test_what_nobody_foresaw_when_it_is_asked_for_a_move_is_one_entrys_trouble(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async def find_next(portal: int, room: RoomId) -> RoomId | None:
+        raise RuntimeError("nobody foresaw it")
+
+    async with play(database_settings, folder, rules=[closed]) as stage:
+        homeserver, parts = stage.homeserver, stage.app.parts
+        gather(homeserver)
+        portal = await tie(parts, "mine")
+        parts.sender.along.find_next = find_next
+        await parts.sender.put([*lines(portal, ["first"]), say("elsewhere")])
+        await homeserver.wait_until(lambda: bool(homeserver.said))
+        await wait_until(lambda: not parts.sender.holding())
+        assert await states(parts) == {"parked": 1, "sent": 1}
