@@ -1,4 +1,4 @@
-"""A program ends with whoever waits for it, and all that it runs, however often that is cut off."""
+"""A program, and all that it runs, ends with whoever waits for it, however often that is cut."""
 
 import asyncio
 import os
