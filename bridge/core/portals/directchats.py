@@ -138,9 +138,10 @@ class DirectChats:
 
         Raises ``TemporaryFailure`` when database, homeserver or network are away.
         """
-        intents = self._house.intents
         try:
-            if direct or all(one.portal.receiver for one in self._portals.in_room(room)):
+            if self._house.namespaces.parse_ghost(ghost) is None:
+                reason = "no network that is switched on here has anybody of that name"
+            elif direct or all(one.portal.receiver for one in self._portals.in_room(room)):
                 reason = await self._come(ghost, inviter, room, direct=direct, encrypted=encrypted)
             else:
                 reason = await self._call_in(ghost, inviter, room, event)
@@ -150,7 +151,6 @@ class DirectChats:
             heed_token(error)
             reason = f"the homeserver refuses it: {error.message}"
         if reason:
-            await intents.ensure_registered(ghost)
             await self._invitations.decline(room, ghost, reason[:1].upper() + reason[1:])
 
     async def _come(

@@ -41,15 +41,22 @@ class Invitations:
         await self._try(room, user, self._intents.ensure_joined(room, user, name))
 
     async def decline(self, room: RoomId, user: UserId, reason: str) -> None:
-        """Have the user out of the room; raises ``TemporaryFailure`` when that can work later."""
+        """Have the user out of the room; raises ``TemporaryFailure`` when that can work later.
+
+        Of an id that the homeserver lets nobody have, nobody can: the log has it.
+        """
         try:
-            await self._try(room, user, self._intents.leave(room, user, reason=reason))
+            await self._try(room, user, self._leave(room, user, reason))
         except PermanentFailure as error:
             log.info("an invitation is left open: %s", error, extra={"event": "invitation_void"})
 
     def forget(self, room: RoomId, user: UserId) -> None:
         """Call when all is done for an invitation: the next one is another."""
         self._failing.drop((room, user))
+
+    async def _leave(self, room: RoomId, user: UserId, reason: str) -> None:
+        await self._intents.ensure_registered(user)
+        await self._intents.leave(room, user, reason=reason)
 
     async def _try(self, room: RoomId, user: UserId, answer: Awaitable[None]) -> None:
         try:
