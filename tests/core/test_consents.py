@@ -140,3 +140,12 @@ async def test_a_database_that_answers_in_a_way_nobody_foresaw_ends_nothing(
             run.cancel()
         await owner.close()
     assert [vars(one)["event"] for one in caplog.records] == ["round_failed"] * 2
+
+
+async def test_a_bridge_of_a_network_that_is_switched_off_is_shown_by_its_name_alone() -> None:
+    others = Others()
+    door = others.portals._open(others.portal)
+    others.instances.clear()
+    await others.plumbing.publish(door, ALICE)
+    contents = [entry.content for entry in others.waiting]
+    assert [one["protocol"] for one in contents] == [{"id": NEAR, "displayname": NEAR}] * 2

@@ -15,7 +15,7 @@ from bridge.matrix.client import MatrixError, heed_token
 from bridge.matrix.intents import Intents
 from bridge.matrix.namespaces import Namespaces
 from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure, TrestleError
-from bridge.sdk.ids import InstanceId, RoomId, UserId
+from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
 from bridge.sdk.module import Store
 from bridge.settings.records import RoomSettings
 
@@ -80,6 +80,8 @@ class DeclaredRooms:
         self._seats = seats
         self.residence: Residence
         self._wanted = _Wanted()
+        self._read: dict[tuple[InstanceId, str], RemoteChatId] = {}
+        """Which chat a text of the settings means, as its network has read it."""
         self._changed = asyncio.Event()
         self._at_work = asyncio.Lock()
         self._unforeseen = Unforeseen("declared rooms")
@@ -176,10 +178,11 @@ class DeclaredRooms:
         return found
 
     def _door(self, room: RoomId, instance: InstanceId, text: str) -> Doorway | None:
+        read = self._read.get((instance, text))
         for door in self._portals.in_room(room):
-            if door.portal.instance == instance and text in (
-                door.portal.chat, door.portal.chat_name,
-            ):  # fmt: skip
+            portal = door.portal
+            is_meant = portal.chat == read or text in {portal.chat, portal.chat_name}
+            if portal.instance == instance and is_meant:
                 return door
         return None
 
@@ -204,8 +207,11 @@ class DeclaredRooms:
                 door = self._door(room, instance, text)
                 if door is None:
                     network = self._plumbing.find_instance(instance)
+                    before = list(self._portals.in_room(room))
                     door = await self._plumbing.bridge(network, text, room, admin)
-                    await self._plumbing.announce(door)
+                    self._read[instance, text] = door.portal.chat
+                    if door not in before:  # Else it was spelled otherwise.
+                        await self._plumbing.announce(door)
                 await self._mark(entry, ["portal", instance, text], [room, door.portal.chat])
             except (DeliveryError, MatrixError) as error:
                 self._note(wanted, entry, f"{instance} {text}", error)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
+from bridge.core.host.finding import find_user
 from bridge.core.host.instances import Instance, Session
 from bridge.core.logins.ownlogins import own_login
 from bridge.core.outbox.outgoing import once
@@ -244,9 +245,7 @@ class DirectChats:
         instance = self._house.instances.get(name)
         if instance is None:
             raise PermanentFailure("this network is not switched on")
-        if not isinstance(instance.connector, FindsChats):
-            raise PermanentFailure("nobody is found by name there")
-        user = await instance.connector.find_user(text)
+        user = await find_user(instance, text)
         if self._house.namespaces.ghost(name, user.id) != ghost:
             raise PermanentFailure("nobody can have that name there")
 
@@ -282,7 +281,7 @@ class DirectChats:
         if not instance.is_open:
             raise TemporaryFailure(f"{instance.name} is starting", retry_after=0.5)
         await instance.wait_until_connected(2)
-        user = await connector.find_user(text)
+        user = await find_user(instance, text)
         connector.direct_chat(user)
         rules = house.rules(instance.name)
         if not is_there:
