@@ -10,7 +10,7 @@ import pytest
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.settings.records import DatabaseSettings
 from bridge.storage.pool import Database
-from tests.conformance.stage import play
+from tests.conformance.stage import ROOM, play, said_by_dice
 from tests.rigs.scripted_homeserver import SERVER, Answer, Asked, refuse
 from tests.rigs.trestle import wait_until
 
@@ -61,3 +61,18 @@ async def test_what_fails_while_the_homeserver_is_greeted_is_done_later(
             assert "make no sense" in parts.homeserver.words
         await wait_until(lambda: parts.homeserver.words == "answers", 20)
         assert parts.routes.has_seat(bot, room)
+
+
+async def test_an_id_that_nothing_can_have_is_no_answer(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    answers = [Answer(content={"event_id": one}) for one in ("$\0", "")]
+
+    def be_odd(asked: Asked) -> Answer | None:
+        return answers.pop() if "send" in asked.parts and answers else None
+
+    async with play(database_settings, folder, rooms=[ROOM], rules=[be_odd]) as stage:
+        await stage.app.parts.sender.put([said_by_dice("hello")])
+        await wait_until(lambda: not answers and not stage.app.parts.sender.waiting, 20)
+        await wait_until(lambda: not list(stage.app.parts.sender.unwritten))
+        assert stage.homeserver.texts(ROOM) == ["hello"]
