@@ -400,3 +400,33 @@ async def test_another_server_that_cannot_verify_ours_just_now_voids_no_invitati
         await homeserver.wait_until(lambda: bool(homeserver.of("POST", "rooms", never, "leave")))
         await wait_until(lambda: watch_name(never) not in parts.router.lanes)
         assert await parts.items.count_parked() == {}
+
+
+async def test_a_direct_chat_that_is_cut_off_once_the_bot_has_come_in_is_gone_on_with(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    chat, ghost = RoomId(f"!chat:{SERVER}"), f"@_trestle_near_dora:{SERVER}"
+    failures = [1, 2]
+
+    async with (
+        run_ngircd() as irc,
+        play(database_settings, folder, modules=irc_module(irc)) as stage,
+    ):
+        homeserver, parts = stage.homeserver, stage.app.parts
+
+        def be_strict(asked: Asked) -> Answer | None:
+            if asked.parts == ("rooms", chat, "joined_members") and failures:
+                failures.pop()
+                return refuse(502, "M_UNKNOWN")
+            is_there = asked.content.get("user_id") in homeserver.rooms.get(chat, ())
+            if asked.parts == ("rooms", chat, "invite") and is_there:
+                return refuse(403, "M_FORBIDDEN")  # As Synapse does.
+            return None
+
+        homeserver.rules.append(be_strict)
+        homeserver.rooms[chat] = {ALICE}
+        direct = {"membership": "invite", "is_direct": True}
+        assert await stage.put(invite(chat, ghost, "ghost", content=direct)) == 200
+        await wait_until(lambda: bool(parts.portals.in_room(chat)))
+        assert not failures
+        assert not homeserver.of("POST", "rooms", chat, "leave")

@@ -70,7 +70,7 @@ class Consents:
         self._keys: dict[tuple[InstanceId, RemoteChatId], Secret] = {}
         """Of chats whose people are asked. In memory alone: an answer takes some minutes."""
         self._changed = asyncio.Event()
-        self._unforeseen = Unforeseen("requests to those who run a chat")
+        self._unforeseen = Unforeseen("requests to those who run a chat", longest=60.0)
 
     async def load(self) -> None:
         """Recall what the last process did not untie. Call once, before a relay connects.

@@ -260,7 +260,10 @@ class DirectChats:
         """Be in a room that somebody made, with the bot, and with nobody else."""
         intents, bot = self._house.intents, self._house.namespaces.bot
         await self._invitations.accept(room, ghost, user.name)
-        await intents.invite(room, ghost, bot)
+        # An earlier try may have come so far; whoever is there already is not to be invited.
+        member = await intents.state(room, "m.room.member", bot, user=ghost) or {}
+        if member.get("membership") not in {"join", "invite"}:
+            await intents.invite(room, ghost, bot)
         await intents.ensure_joined(room, bot)
         others = set(await intents.joined_members(room)) - {ghost, bot, inviter}
         if others or await intents.is_encrypted(room):
