@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from bridge.core.lanes.forgetting import forget
+from bridge.core.lanes.unforeseen import Unforeseen
 from bridge.core.oversight.watchdog import Watchdog
 from bridge.logs import tidy_log_files
 from bridge.matrix.client import NOT_REACHED, PING_ERRORS, MatrixError
@@ -65,6 +66,7 @@ class App:
         self.parts = parts
         self._read_again = read_again
         self._told_to_reload = asyncio.Event()
+        self._unforeseen = Unforeseen("keeping house")
         self.ready = asyncio.Event()
         self._on_ready = on_ready
         self._end_for_sure = end_for_sure
@@ -245,20 +247,23 @@ class App:
         failures, is_held_back = 0, False
         while True:
             try:
-                await self._introduce(is_unreached=failures > 0)
-                if is_held_back:
-                    parts.reconciler.want()  # What it could not hand us it may have lost.
-                if parts.homeserver.words != "answers":
-                    log.info("the homeserver answers", extra={"event": "homeserver_answers"})
-                parts.homeserver.words = "answers"
-                self._note_ping(None)
-                failures = 0
-                is_held_back = await self._rest(_PING_SECONDS)
+                with self._unforeseen.outlived("homeserver"):
+                    await self._introduce(is_unreached=failures > 0)
+                    if is_held_back:
+                        parts.reconciler.want()  # What it could not hand us it may have lost.
+                    if parts.homeserver.words != "answers":
+                        log.info("the homeserver answers", extra={"event": "homeserver_answers"})
+                    parts.homeserver.words = "answers"
+                    self._note_ping(None)
+                    failures = 0
+                    is_held_back = await self._rest(_PING_SECONDS)
+                    continue
+                self._note_homeserver("its answers make no sense; the log has more")
             except TrestleError as error:
                 self._note_ping(error)
                 self._note_homeserver(self._explain(error))
-                failures, is_held_back = failures + 1, True
-                await self._rest(_after(failures))
+            failures, is_held_back = failures + 1, True
+            await self._rest(_after(failures))
 
     async def _rest(self, seconds: float) -> bool:
         """Wait, but not while the homeserver holds back what we can take again; say if it does.
@@ -337,19 +342,21 @@ class App:
         while True:
             if loop.time() >= minute:
                 minute = loop.time() + 60
-                await self._each_minute()
+                with self._unforeseen.outlived("each minute"):
+                    await self._each_minute()
             before = loop.time()  # Of the sleep alone: what is waited for besides is no lag.
             await asyncio.sleep(1)
             tell("WATCHDOG=1")
             self.parts.telemetry.loop_lag_seconds.observe(max(0.0, loop.time() - before - 1))
             self._set_gauges()
-            with contextlib.suppress(TemporaryFailure):
-                await self.parts.note_long_ids()
+            if loop.time() >= self._unforeseen.rests_until("long ids"):
+                with contextlib.suppress(TemporaryFailure), self._unforeseen.outlived("long ids"):
+                    await self.parts.note_long_ids()
             if hours.are_due(loop.time(), clock.today()):
-                try:
+                with contextlib.suppress(TemporaryFailure), self._unforeseen.outlived("hourly"):
                     await self._hourly()
-                except TemporaryFailure:
-                    hours.note_failure(loop.time())
+                    continue
+                hours.note_failure(loop.time())
 
     async def _hourly(self) -> None:
         await self.parts.bookkeeper.balance()

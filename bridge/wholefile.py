@@ -22,21 +22,23 @@ def write_whole(
     mode: int = 0o600,
     owner: os.stat_result | None = None,
     only_new: bool = False,
+    own_folder: bool = False,
 ) -> None:
     """Have the data in the file, on disk when it returns, however the machine ends meanwhile.
 
     Nobody but us reads it before it has its mode. ``owner`` is whose it is to be, where we may
     give it away; elsewhere its group, which is ours then, gets no more than all others. No link
     is followed: one at the path is replaced. With ``only_new`` nothing is: ``FileExistsError``
-    if anything is there by then. Raises ``OSError``; then all is as it was, unless the disk
-    itself fails over the folder.
+    if anything is there by then. ``own_folder``: the folder is ours alone, so what an earlier
+    try left there, as ``<name>.new``, goes; elsewhere nothing but the file itself is touched.
+    Raises ``OSError``; then all is as it was, unless the disk itself fails over the folder.
     """
     _refuse_special(path)
-    if only_new:  # The folder may be anybody's: nothing of theirs has this name.
-        new = path.with_name(f"{path.name}.{secrets.token_hex(8)}.new")
-    else:
+    if own_folder:
         new = path.with_name(f"{path.name}.new")
         new.unlink(missing_ok=True)
+    else:  # Nothing of anybody else's has this name.
+        new = path.with_name(f"{path.name}.{secrets.token_hex(8)}.new")
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:

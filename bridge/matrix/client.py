@@ -130,7 +130,7 @@ def room_id_of(reply: Mapping[str, Any]) -> RoomId:
 
 def _id_in(reply: Mapping[str, Any], name: str) -> str:
     found = reply.get(name)
-    if not isinstance(found, str):
+    if not isinstance(found, str) or not found or "\0" in found:
         raise HomeserverAway(f"the homeserver's answer has no {name}")
     return found
 

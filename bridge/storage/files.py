@@ -33,9 +33,11 @@ def make_folder(folder: Path) -> None:
 def write_private(path: Path, data: bytes, *, state_dir: Path | None = None) -> None:
     """Write a file that only we may read, whole or not at all, and on disk when it returns.
 
-    With ``state_dir`` it is given to that directory's owner (:func:`give_to_owner`).
+    It is for folders that nobody else keeps anything in. With ``state_dir`` it is given to that
+    directory's owner (:func:`give_to_owner`).
     """
-    write_whole(path, data, owner=None if state_dir is None else _owner(state_dir))
+    owner = None if state_dir is None else _owner(state_dir)
+    write_whole(path, data, owner=owner, own_folder=True)
 
 
 def write_over(path: Path, text: str) -> None:

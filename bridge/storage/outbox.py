@@ -9,6 +9,8 @@ from itertools import groupby
 from time import monotonic
 from typing import NamedTuple
 
+import asyncpg
+
 from bridge.model import Forgotten, Outgoing, ParkReason, QueuedOutgoing, Sent
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import RoomId, UserId
@@ -49,12 +51,15 @@ _EACH = {name: f"n.{name}" for name in COLUMNS}
 _ARRAYS = _parameters(f"{kind}[]" for kind in [*COLUMNS.values(), "integer"])
 _ENTRIES = f"FROM unnest({', '.join(_ARRAYS)}) AS n ({', '.join(COLUMNS)}, kept) "
 _ADD = _adding(_EACH, _ENTRIES)
-_ADD_REPLAYED = _adding(_EACH, _ENTRIES, "BETWEEN $4::date - n.kept AND $4")
-"""Looks at every day that is kept, for what is replayed: too much for what was said just now."""
+_ADD_LOOKING_ROUND = _adding(_EACH, _ENTRIES, ">= $4::date - n.kept")
+"""Looks at every day that is kept, for what is replayed, and at the days to come: too much for
+what was said just now, unless the clock was put back."""
+_PUT_BACK = timedelta(days=7)
+"""By how much it is put back at the most: days beyond that are of a clock that was all wrong."""
 
 _FIND = (
     "SELECT day, seq, received_at, transaction_id, state FROM outbox "
-    "WHERE day BETWEEN $1 AND $2 AND transaction_id = ANY($3::text[])"
+    "WHERE day >= $1 AND transaction_id = ANY($2::text[])"
 )
 _SENT = (
     "WITH sent AS (UPDATE outbox SET state = 'sent', event_id = m.event_id, sent_at = m.sent_at "
@@ -140,6 +145,9 @@ class Outbox:
         self.moves = Moves(database, day_keys)
         self._clock = database.clock
         self._seq = 0
+        self._newest = date.min
+        """The newest day of which anything may be stored: later than today if the clock was put
+        back."""
         self._gathered: list[_Call] = []
         self._write_over: asyncio.Event | None = None
         """Set when the write is over that is under way."""
@@ -154,10 +162,11 @@ class Outbox:
     async def open(self) -> None:
         """Read where the numbering stands. Call once, before anything is added."""
         with at_the_door():
-            self._seq = await self._database.core.fetchval(
-                "SELECT greatest((SELECT max(seq) FROM outbox), "
-                "(SELECT outbox_seq FROM instance_state))"
+            (stands,) = await self._database.core.fetch(
+                "SELECT greatest((SELECT max(seq) FROM outbox), (SELECT outbox_seq "
+                "FROM instance_state)) AS seq, (SELECT max(day) FROM outbox) AS newest"
             )
+        self._seq, self._newest = stands["seq"], stands["newest"] or date.min
 
     @property
     def has_unclaimed(self) -> bool:
@@ -172,8 +181,8 @@ class Outbox:
 
         Returns those that are now the caller's to send, in order; what a cancelled caller left,
         or a commit whose answer was lost, comes first. A transaction id that is there already
-        (of today or yesterday; of any day kept, for what is replayed) is the same entry: it is
-        not returned again.
+        (of today or yesterday, or of later days if the clock was put back; of any day kept, for
+        what is replayed) is the same entry: it is not returned again.
 
         Raises ``TemporaryFailure`` when the database is away, and ``PermanentFailure`` for an
         entry that cannot be stored; add the same again after the first.
@@ -287,9 +296,9 @@ class Outbox:
         today = self._clock.today()
         with at_the_door():
             row = await self._database.core.fetchrow(
-                "SELECT day, seq, state FROM outbox WHERE day BETWEEN $1 AND $2 "
-                "AND transaction_id = $3 ORDER BY day DESC LIMIT 1",
-                today - timedelta(days=1), today, transaction_id,
+                "SELECT day, seq, state FROM outbox WHERE day >= $1 "
+                "AND transaction_id = $2 ORDER BY day DESC LIMIT 1",
+                today - timedelta(days=1), transaction_id,
             )  # fmt: skip
         return None if row is None else Stored(row["day"], row["seq"], row["state"])
 
@@ -329,15 +338,21 @@ class Outbox:
             rows = await self._database.core.fetch(_NEXT, room, after, until, limit)
         found = []
         for row in rows:
-            try:
-                found.append(open_entry(row, self._day_keys))
-            except KeyLost as error:
-                log.error(
-                    "entry %s of %s of the outbox cannot be read: %s", row["seq"], row["day"],
-                    error, extra={"event": "outbox_unreadable"},
-                )  # fmt: skip
-                await self._drop(row["day"], row["seq"])
+            if (entry := await self._read_or_drop(row)) is not None:
+                found.append(entry)
         return More(found, rows[-1]["seq"] if rows else until, len(rows) < limit)
+
+    async def _read_or_drop(self, row: asyncpg.Record) -> QueuedOutgoing | None:
+        """A queued entry; None, with a word, if it cannot be read any more."""
+        try:
+            return open_entry(row, self._day_keys)
+        except KeyLost as error:
+            log.error(
+                "entry %s of %s of the outbox cannot be read: %s", row["seq"], row["day"],
+                error, extra={"event": "outbox_unreadable"},
+            )  # fmt: skip
+        await self._drop(row["day"], row["seq"])
+        return None
 
     async def _drop(self, day: date, seq: int) -> None:
         with at_the_door():
@@ -430,8 +445,10 @@ class Outbox:
             )
         for row in rows:
             place = (row["day"], row["seq"])
+            entry = await self._read_or_drop(row)
             del self._doubtful[place]
-            self._left[place] = open_entry(row, self._day_keys)
+            if entry is not None:
+                self._left[place] = entry
         now = monotonic()
         self._doubtful = {
             place: now if asked is None else asked
@@ -447,13 +464,15 @@ class Outbox:
         yesterday = day - timedelta(days=1)
         shared = (day, entries[0][0].received_at, self._database.epoch, yesterday)
         rows = [columns_of(queued, payload, self._day_keys) for queued, payload in entries]
-        is_replayed = any(row[-1] for row in rows)
+        is_put_back = day < self._newest <= day + _PUT_BACK
+        looks_round = is_put_back or any(row[-1] for row in rows)
+        self._newest = max(self._newest, day)
         with at_the_door():
-            if len(rows) == 1 and not is_replayed:
+            if len(rows) == 1 and not looks_round:
                 stored = await self._database.core.fetch(_ADD_ONE, *shared, *rows[0][:-1])
             else:
                 stored = await self._database.core.fetch(
-                    _ADD_REPLAYED if is_replayed else _ADD,
+                    _ADD_LOOKING_ROUND if looks_round else _ADD,
                     *shared, *map(list, zip(*rows, strict=True)),
                 )  # fmt: skip
         return {(day, row["seq"]) for row in stored}
@@ -464,7 +483,7 @@ class Outbox:
         wanted = {queued.outgoing.transaction_id: queued.outgoing for queued in missing}
         with at_the_door():
             rows = await self._database.core.fetch(
-                _FIND, last - timedelta(days=RECEIVED_DAYS), last, list(wanted)
+                _FIND, last - timedelta(days=RECEIVED_DAYS), list(wanted)
             )
         if not wanted.keys() <= {row["transaction_id"] for row in rows}:
             raise TemporaryFailure("another instance took over the database")

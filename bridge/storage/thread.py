@@ -1,9 +1,9 @@
-"""Work on files in a thread, which nothing cuts in two."""
+"""What nothing cuts in two: work on files in a thread, and whatever else must be waited out."""
 
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -17,8 +17,23 @@ async def to_its_end(work: Callable[P, T], *args: P.args, **options: P.kwargs) -
     """
     loop = asyncio.get_running_loop()
     doing = loop.run_in_executor(None, partial(work, *args, **options))
-    try:
-        return await asyncio.shield(doing)
-    except asyncio.CancelledError:
-        await asyncio.wait([doing])
-        raise
+    await outlast(doing)
+    return doing.result()
+
+
+async def outlast(doing: "asyncio.Future[Any]") -> None:
+    """Wait until it is done, however that ends.
+
+    However often the caller is cancelled meanwhile, it ends after that; then the failure of what
+    was done, if any, is nobody's any more.
+    """
+    cut_off: asyncio.CancelledError | None = None
+    while not doing.done():
+        try:
+            await asyncio.wait([doing])
+        except asyncio.CancelledError as error:
+            cut_off = error
+    if cut_off is not None:
+        if not doing.cancelled():
+            doing.exception()
+        raise cut_off

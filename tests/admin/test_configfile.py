@@ -7,6 +7,7 @@ import pytest
 
 from bridge.sdk.errors import ConfigError
 from bridge.settings.configfile import with_database, write_config
+from bridge.upgrade.files import replace_text
 from tests.admin.commands import init, read_yaml, run_program, trestle
 
 URL = "postgresql://a:b%23c@db.example/trestle?sslmode=require"
@@ -122,3 +123,14 @@ def test_the_file_keeps_its_mode_and_a_link_stays_one(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "config.yaml", "link.yaml", "registration.yaml", "state",
     ]  # fmt: skip
+
+
+def test_a_file_of_the_operators_beside_it_is_left_alone(tmp_path: Path) -> None:
+    config, theirs = tmp_path / "config.yaml", tmp_path / "config.yaml.new"
+    config.write_text("one")
+    theirs.write_text("what the operator means to try next")
+    write_config(config, "two")
+    copy = replace_text(config, b"three", why="test")
+    assert (config.read_text(), copy.read_text()) == ("three", "two")
+    assert theirs.read_text() == "what the operator means to try next"
+    assert sorted(tmp_path.iterdir()) == sorted([config, theirs, copy])

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
 from bridge.core.consent.consents import Consents
 from bridge.core.portals.plumbing import Plumbing
 from bridge.core.portals.portals import Portals
@@ -115,3 +117,35 @@ async def test_a_homeserver_that_asks_for_patience_is_not_asked_to_untie_a_room_
             while others.untied < 2:
                 assert await consents.look()
         assert loop.time() - begun >= 0.1
+
+
+async def test_a_database_that_answers_in_a_way_nobody_foresaw_ends_nothing(
+    database_settings: DatabaseSettings, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    others = Others()
+    async with Database.open(database_settings, folder, SystemClock()) as database:
+        consents = others.consents(database)
+        owner = await database.owner()
+        async with asyncio.TaskGroup() as group:
+            command = group.create_task(consents.bridge(others.near, CHAT, ROOM, ALICE))
+            await wait_until(lambda: bool(others.relay.asked))
+            command.cancel()
+            past = database.clock.now() - timedelta(seconds=1)
+            await database.core.execute("UPDATE consent SET answer_by = $1", past)
+            await owner.execute("ALTER TABLE consent RENAME TO elsewhere")
+            run = group.create_task(consents.run())
+            await wait_until(lambda: len(caplog.records) == 2, 20)
+            await owner.execute("ALTER TABLE elsewhere RENAME TO consent")
+            await wait_until(lambda: bool(others.waiting), 20)
+            run.cancel()
+        await owner.close()
+    assert [vars(one)["event"] for one in caplog.records] == ["round_failed"] * 2
+
+
+async def test_a_bridge_of_a_network_that_is_switched_off_is_shown_by_its_name_alone() -> None:
+    others = Others()
+    door = others.portals._open(others.portal)
+    others.instances.clear()
+    await others.plumbing.publish(door, ALICE)
+    contents = [entry.content for entry in others.waiting]
+    assert [one["protocol"] for one in contents] == [{"id": NEAR, "displayname": NEAR}] * 2

@@ -5,6 +5,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, cast
 
+import pytest
+
 from bridge.core.portals.declared import DeclaredRooms
 from bridge.matrix.namespaces import Namespaces
 from bridge.sdk.errors import TemporaryFailure
@@ -49,3 +51,22 @@ async def test_a_room_that_cannot_be_undeclared_just_now_is_tried_again() -> Non
         await wait_until(lambda: not around.marks)
         run.cancel()
     assert (around.failures, around.seats) == (0, set())
+
+
+async def test_a_mark_that_makes_no_sense_keeps_no_other_from_being_taken_back(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    around = Around()
+    broken = MARK.replace("#a:", "#0:")
+    around.marks = {broken: b"nonsense", **around.marks}
+    namespaces = Namespaces(server_name="test.example", bots=[DICE])
+    parts = cast(Any, around)
+    rooms = DeclaredRooms(parts, parts, parts, namespaces, parts, parts)
+    rooms.residence = parts
+    async with asyncio.TaskGroup() as tasks:
+        run = tasks.create_task(rooms.run(first_wait=0.01))
+        await wait_until(lambda: list(around.marks) == [broken])
+        around.marks[broken] = json.dumps(["!room"]).encode()
+        await wait_until(lambda: not around.marks)
+        run.cancel()
+    assert {vars(one)["event"] for one in caplog.records} == {"round_failed"}

@@ -51,6 +51,10 @@ class Channel:
 class Store:
     """What is kept, and forgotten with the test."""
 
+    def __init__(self) -> None:
+        self.failures = 0
+        """So often it answers nonsense when bans are noted."""
+
     async def all(self) -> Sequence[Subscription]:
         """Who follows the list."""
         return [
@@ -70,6 +74,9 @@ class Store:
 
     async def add_bans(self, portal: int, patterns: Sequence[str]) -> None:
         """Keep nothing."""
+        if self.failures:
+            self.failures -= 1
+            raise KeyError("a column that is not there")
 
     async def remove_bans(self, portal: int, patterns: Sequence[str]) -> None:
         """Forget nothing."""
@@ -80,7 +87,9 @@ class Lists(Ground):
 
     def __init__(self) -> None:
         super().__init__()
-        self.near, self.far = Channel(), Channel()
+        self.near, self.far, self.store = Channel(), Channel(), Store()
+        self.nonsense = 0
+        """So often the homeserver answers nonsense when it is asked for the list."""
         self.namespaces = Namespaces(server_name="test.example", networks=[NEAR, FAR])
         self.house.namespaces = self.namespaces
         for name, client in ((NEAR, self.near), (FAR, self.far)):
@@ -91,7 +100,7 @@ class Lists(Ground):
             portals._open(self._portal(number, name))
             for number, name in ((1, NEAR), (2, NEAR), (3, FAR))
         ]
-        self.policies = Policies(self.house, portals, cast(PolicyStore, Store()))
+        self.policies = Policies(self.house, portals, cast(PolicyStore, self.store))
         self.policies.has_seat = lambda user, room: True
         self.policies.residence = cast(Any, self)
 
@@ -104,6 +113,9 @@ class Lists(Ground):
     ) -> Mapping[tuple[str, str], Mapping[str, Any]]:
         """What the list says."""
         self._refuse("states")
+        if self.nonsense:
+            self.nonsense -= 1
+            return cast(Mapping[tuple[str, str], Mapping[str, Any]], ["nonsense"])
         spam = {"entity": "@_trestle_*_spam:test.example", "recommendation": "m.ban"}
         return {("m.policy.rule.user", "spam"): spam}
 
@@ -212,3 +224,23 @@ async def test_a_room_that_follows_as_many_lists_as_it_may_still_looks_at_those(
     assert "It is in force." in await command.obey(door, ALICE, (LIST,))
     with pytest.raises(PermanentFailure, match="10 lists are as many as a room may follow"):
         await command.obey(door, ALICE, ("!another",))
+
+
+async def test_a_list_or_a_ban_that_fails_in_a_way_nobody_foresaw_is_tried_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ground = Lists()
+    ground.near.answers.set()
+    ground.far.answers.set()
+    ground.nonsense = ground.store.failures = 1
+    await ground.policies.load()
+    async with asyncio.TaskGroup() as group:
+        run = group.create_task(ground.policies.run())
+        # One room's list made no sense, another's bans could not be noted; the third has both.
+        await wait_until(lambda: len(caplog.records) == 2 and not ground.policies._asking)
+        assert ground.house.policies.waiting == {1}
+        assert len(ground.near.banned) + len(ground.far.banned) == 1
+        await wait_until(lambda: not ground.house.policies.waiting, 20)
+        await wait_until(lambda: len(ground.near.banned) + len(ground.far.banned) == 3, 20)
+        run.cancel()
+    assert {vars(one)["event"] for one in caplog.records} == {"round_failed"}

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -25,12 +26,17 @@ class Chat:
         self.asked = 0
         self.patience = 0.0
         """For so long the homeserver asks to be left alone."""
+        self.nonsense = 0
+        """So often it answers nonsense."""
 
     def seen(self, chat: RemoteChatId) -> Collection[UserId] | None:
         return () if self.is_connected else None
 
     async def people(self) -> frozenset[UserId]:
         self.asked += 1
+        if self.nonsense:
+            self.nonsense -= 1
+            return cast(frozenset[UserId], None)
         if self.patience:
             raise HomeserverAway("it asks for patience", retry_after=self.patience)
         return frozenset({ALICE})
@@ -75,3 +81,20 @@ async def test_a_homeserver_that_asks_for_patience_is_not_asked_each_second_who_
     for _ in range(2):
         assert not await privacy._try_to_look(door)
     assert chat.asked == 1
+
+
+async def test_what_makes_no_sense_of_one_room_ends_nothing_and_is_asked_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ground, chat = Ground(), Chat()
+    at_work(ground.instances.setdefault(NEAR, network(NEAR, Line())), chat)
+    portals = Portals(ground.house)
+    privacy = Privacy(ground.house, portals)
+    door = portals._open(replace(ground.portal, privacy=True))
+    cast(Any, door).audience = chat
+    chat.nonsense = 1
+    async with asyncio.TaskGroup() as group:
+        run = group.create_task(privacy.run())
+        await wait_until(lambda: door.portal.blocked, 10)
+        run.cancel()
+    assert [vars(one)["event"] for one in caplog.records] == ["round_failed"]

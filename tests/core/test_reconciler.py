@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import pytest_asyncio
@@ -53,6 +53,8 @@ class World:
     """Of each event."""
     shut: set[RoomId] = field(default_factory=set)
     """Rooms that the homeserver fails to show."""
+    nonsense: set[RoomId] = field(default_factory=set)
+    """Rooms of which it tells nonsense."""
     pauses: dict[RoomId, float] = field(default_factory=dict)
     """For so long it asks to be left alone then."""
     meanwhile: Callable[[], Awaitable[None]] | None = None
@@ -74,6 +76,8 @@ class World:
     async def page(self, room: RoomId, user: UserId, *, before: str = "") -> Page:
         """A page of it."""
         self.asked += 1
+        if room in self.nonsense:
+            return Page(events=[cast(Any, None)])
         if room in self.shut:
             raise TemporaryFailure(
                 "the homeserver answered 500", retry_after=self.pauses.get(room)
@@ -334,3 +338,51 @@ async def test_a_homeserver_that_asks_for_patience_is_looked_at_no_sooner(kept: 
         await wait_until(lambda: len(looked_at) == 3)
         run.cancel()
     assert min(b - a for a, b in pairwise(looked_at)) >= 0.5
+
+
+async def test_a_room_of_which_the_homeserver_tells_nonsense_keeps_no_other_from_being_repaired(
+    kept: BotRooms, caplog: pytest.LogCaptureFixture
+) -> None:
+    odd = [RoomId(f"!odd{number}") for number in range(3)]
+    world = World(kept, said=50, nonsense=set(odd))
+    world.know(*range(50))
+    world.known.discard(b"$7")
+    looking = reconciler(world, *odd, pace=Pace(grace=0.0, again=0.0, retry=0.01))
+    looking.want()
+    async with asyncio.TaskGroup() as group:
+        run = group.create_task(looking.run())
+        await wait_until(lambda: world.taken == [7])
+        asked = world.asked
+        await wait_until(lambda: world.asked > asked + 4)
+        run.cancel()
+    assert "round_failed" in {vars(one)["event"] for one in caplog.records}
+
+
+async def test_a_room_of_which_the_homeserver_tells_nonsense_holds_up_no_start_after_a_restore(
+    kept: BotRooms,
+) -> None:
+    odd = RoomId("!odd")
+    world = World(kept, said=50, nonsense={odd})
+    await world.restore({ROOM: b"$20", odd: b"$0"})
+    looking = reconciler(world, odd, patience=0.0)
+    await looking.start_over()
+    assert (await world.marks())[ROOM] == b"$49"
+
+
+async def test_a_look_elsewhere_that_fails_in_a_way_nobody_foresaw_is_tried_again(
+    kept: BotRooms,
+) -> None:
+    world, looks = World(kept, said=10), list[int]()
+
+    async def look_before() -> None:
+        looks.append(1)
+        if len(looks) < 3:
+            raise KeyError("what is not there")
+
+    looking = reconciler(world, pace=Pace(grace=0.0, retry=0.01), look_before=look_before)
+    looking.want()
+    async with asyncio.TaskGroup() as group:
+        run = group.create_task(looking.run())
+        await wait_until(lambda: world.asked > 0)
+        run.cancel()
+    assert len(looks) == 3

@@ -262,3 +262,19 @@ async def test_a_network_that_people_look_things_up_in_needs_another_registratio
         label = {"instance": "near", "state": "stopped"}
         assert (await again.reload(app, modules={})).done == ["removed near"]
         assert metrics.get_sample_value("trestle_module_state", label) is None
+
+
+async def test_a_chat_that_is_declared_as_nobody_else_spells_it_is_known_to_be_there(
+    settings: Settings, alice: MatrixUser, carl: IrcUser
+) -> None:
+    name, room = await public_room(alice)
+    await carl.join("#spelled")
+    async with running(replace(settings, rooms=(declare(name, {"near": "#spelled"}),))) as app:
+        await wait_until(lambda: bridged(app, room) == ["#spelled"])
+    again = replace(settings, rooms=(declare(name, {"near": "#SPELLED"}),))
+    async with running(again) as app:
+        declared = app.parts.declared
+        await wait_until(lambda: bool(app.parts.instances[InstanceId("near")].is_open))
+        assert await declared.reconcile() == []
+        assert await declared.drift() == []
+        assert bridged(app, room) == ["#spelled"]

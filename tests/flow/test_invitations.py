@@ -369,3 +369,64 @@ async def test_a_homeserver_that_does_not_know_us_just_now_voids_no_invitation(
             assert parts.routes.has_seat(UserId(DICE), room)
         assert await parts.items.count_parked() == {}
         assert not homeserver.of("POST", "rooms", chat, "leave")
+
+
+async def test_another_server_that_cannot_verify_ours_just_now_voids_no_invitation_at_once(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    slow, never = RoomId("!slow:far.example"), RoomId("!never:far.example")
+    failures = 2
+
+    def refuse_some(asked: Asked) -> Answer | None:
+        nonlocal failures
+        room = asked.parts[1] if asked.parts[2:] in {("join",), ("leave",)} else ""
+        if room == never or (room == slow and failures):
+            failures -= room == slow
+            return refuse(401, "M_UNAUTHORIZED")
+        return None
+
+    async with play(database_settings, folder, rules=[refuse_some]) as stage:
+        homeserver, parts = stage.homeserver, stage.app.parts
+        assert await stage.put(invite(slow), invite(never)) == 200
+        await wait_until(lambda: watch_name(slow) not in parts.router.lanes)
+        assert parts.routes.has_seat(UserId(DICE), slow)
+        assert watch_name(never) in parts.router.lanes
+        # It is not waited for without end; nor is anything put aside that nobody can mend.
+        parts.routes.watcher.invitations.give_up_after = 0.0
+        await wait_until(lambda: watch_name(never) not in parts.router.lanes)
+        assert not parts.routes.has_seat(UserId(DICE), never)
+        stranger = invite(never, name="stranger", sender="@stranger:far.example")
+        assert await stage.put(stranger) == 200
+        await homeserver.wait_until(lambda: bool(homeserver.of("POST", "rooms", never, "leave")))
+        await wait_until(lambda: watch_name(never) not in parts.router.lanes)
+        assert await parts.items.count_parked() == {}
+
+
+async def test_a_direct_chat_that_is_cut_off_once_the_bot_has_come_in_is_gone_on_with(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    chat, ghost = RoomId(f"!chat:{SERVER}"), f"@_trestle_near_dora:{SERVER}"
+    failures = [1, 2]
+
+    async with (
+        run_ngircd() as irc,
+        play(database_settings, folder, modules=irc_module(irc)) as stage,
+    ):
+        homeserver, parts = stage.homeserver, stage.app.parts
+
+        def be_strict(asked: Asked) -> Answer | None:
+            if asked.parts == ("rooms", chat, "joined_members") and failures:
+                failures.pop()
+                return refuse(502, "M_UNKNOWN")
+            is_there = asked.content.get("user_id") in homeserver.rooms.get(chat, ())
+            if asked.parts == ("rooms", chat, "invite") and is_there:
+                return refuse(403, "M_FORBIDDEN")  # As Synapse does.
+            return None
+
+        homeserver.rules.append(be_strict)
+        homeserver.rooms[chat] = {ALICE}
+        direct = {"membership": "invite", "is_direct": True}
+        assert await stage.put(invite(chat, ghost, "ghost", content=direct)) == 200
+        await wait_until(lambda: bool(parts.portals.in_room(chat)))
+        assert not failures
+        assert not homeserver.of("POST", "rooms", chat, "leave")

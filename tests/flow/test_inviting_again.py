@@ -1,11 +1,15 @@
 """An invitation of a ghost that is spelled oddly, comes twice, or has nobody to pass it on."""
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from bridge.core.intake.watch import watch_name
 from bridge.core.traffic.doorway import Doorway
 from bridge.model import Members, Puppets
 from bridge.running.parts import Parts
@@ -146,3 +150,40 @@ async def test_who_has_nobody_to_invite_for_them_is_told_what_leads_on(
         assert what in await here.answer(ghost("dora"))
         here.parts.instances.pop(NEAR)
         assert "this network is not switched on" in await here.answer(ghost("dora"))
+
+
+def said_of(caplog: pytest.LogCaptureFixture, event: str) -> int:
+    """How often the log tells of an event."""
+    return [vars(one).get("event") for one in caplog.records].count(event)
+
+
+async def test_an_id_that_nobody_can_have_declines_or_is_left_alone_with_a_word(
+    database_settings: DatabaseSettings, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    broken, loud, chat = ghost("="), ghost("Bob"), RoomId(f"!chat:{SERVER}")
+
+    def refuse_loud(asked: Asked) -> Answer | None:
+        is_loud = "Bob" in f"{asked.user} {asked.content.get('username')}"
+        return refuse(400, "M_INVALID_USERNAME") if is_loud else None
+
+    async with club(database_settings, folder, refuse_loud) as here:
+        parts, homeserver = here.parts, here.stage.homeserver
+        nobody = "No network that is switched on here has anybody of that name"
+        for odd in (broken, ghost("=zz"), ghost("=c3"), f"@_trestle_near:{SERVER}"):
+            assert await here.answer(odd) == nobody
+        direct = {"membership": "invite", "is_direct": True}
+        come = [invite(chat, one, one, content=direct) for one in (broken, loud)]
+        assert await here.stage.put(*come) == 200
+        await homeserver.wait_until(lambda: bool(homeserver.of("POST", "rooms", chat, "leave")))
+        await here.invite(loud)
+        await wait_until(
+            lambda: (
+                [vars(one).get("event") for one in caplog.records].count("invitation_void") == 2
+            )
+        )
+        for room in (chat, ROOM):
+            await wait_until(lambda room=room: watch_name(room) not in parts.router.lanes)  # type: ignore[misc]
+        assert await parts.items.count_parked() == {}
+        (said,) = homeserver.of("POST", "rooms", chat, "leave")
+        assert (said.user, said.content) == (broken, {"reason": nobody})

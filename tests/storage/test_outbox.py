@@ -187,6 +187,26 @@ async def test_a_parked_entry_that_is_taken_back_at_the_second_try_is_given_to_n
     assert [one.outgoing.transaction_id for one in await outbox.add([entry("t2")])] == ["t2"]
 
 
+async def test_entries_in_doubt_that_cannot_be_read_any_more_cost_no_other_anything(
+    outbox: Outbox, database: Database, day_keys: DayKeys, clock: TurnedClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    for queued in await outbox.add([entry("t1"), entry("t2")]):
+        await outbox.park(queued, ParkReason.REFUSED, "no")
+        async with asyncio.TaskGroup() as group, nothing_written(database):
+            unheard = group.create_task(outcome_of(outbox.take_back(queued.day, queued.seq)))
+            await cut_what_waits(database)
+            assert isinstance(await unheard, TemporaryFailure)
+    await database.core.execute("UPDATE outbox SET state = 'queued'")
+    day_keys.destroy(clock.today())
+    clock.ahead = timedelta(days=1)
+    assert [one.outgoing for one in await outbox.add([entry("t3")])] == [entry("t3")]
+    assert not outbox.has_unclaimed
+    assert [vars(one)["event"] for one in caplog.records] == ["outbox_unreadable"] * 2
+    states = await database.core.fetch("SELECT state FROM outbox ORDER BY seq")
+    assert [row["state"] for row in states] == ["dropped", "dropped", "queued"]
+
+
 async def test_a_parked_entry_that_cannot_be_read_any_more_stays_parked(
     outbox: Outbox, database: Database, day_keys: DayKeys
 ) -> None:
@@ -221,6 +241,27 @@ async def test_an_entry_of_before_midnight_is_the_same_after_it(
     await outbox.finish([sent(queued, "$e")])
     assert await outbox.add([entry()]) == []
     assert len(await PortalStore(database).find_message(1, EventId("$e"))) == 1
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+async def test_an_entry_of_after_midnight_is_the_same_when_the_clock_is_put_back_over_it(
+    outbox: Outbox, database: Database, day_keys: DayKeys, clock: TurnedClock, is_restarted: bool
+) -> None:
+    clock.ahead = timedelta(days=1)
+    queued, other = await outbox.add([entry(), entry("t2")])
+    clock.ahead = timedelta()
+    if is_restarted:
+        outbox = await reopened(database, day_keys)
+    assert await outbox.add([entry()]) == []
+    found = await outbox.find("t1")
+    assert found is not None
+    assert (found.day, found.seq) == (queued.day, queued.seq)
+    # Nor is one that was sent meanwhile, or that comes with others.
+    await outbox.finish([sent(other, "$e")])
+    given = await outbox.add([entry("t2"), entry("t3"), entry()])
+    assert [one.outgoing for one in given] == [entry("t3")]
+    clock.ahead = timedelta(days=1)
+    assert await outbox.add([entry(), entry("t3")]) == []
 
 
 async def test_what_a_network_replays_days_later_is_the_same_too(

@@ -16,7 +16,7 @@ def test_a_new_file_is_ours_alone_whatever_an_earlier_try_left(folder: Path) -> 
     (folder / "file.new").symlink_to(elsewhere)
     old_mask = os.umask(0)
     try:
-        write_whole(folder / "file", b"words")
+        write_whole(folder / "file", b"words", own_folder=True)
     finally:
         os.umask(old_mask)
     assert (folder / "file").read_bytes() == b"words"
@@ -40,9 +40,14 @@ def test_one_that_is_to_be_new_is_ours_alone_with_nothing_beside(folder: Path) -
     assert [one.name for one in folder.iterdir()] == ["file"]
 
 
-def test_one_that_is_to_be_new_leaves_alone_whatever_is_beside_it(folder: Path) -> None:
+@pytest.mark.parametrize("only_new", [False, True])
+def test_where_others_keep_theirs_what_is_beside_it_is_left_alone(
+    folder: Path, only_new: bool
+) -> None:
     (folder / "file.new").write_text("of somebody else")
-    write_whole(folder / "file", b"words", only_new=True)
+    write_whole(folder / "file", b"words", only_new=only_new)
+    with no_room_beyond(100), pytest.raises(OSError, match="File too large"):
+        write_whole(folder / "other", b"x" * 1000, only_new=only_new)
     assert (folder / "file.new").read_text() == "of somebody else"
     assert sorted(one.name for one in folder.iterdir()) == ["file", "file.new"]
 

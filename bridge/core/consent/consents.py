@@ -9,6 +9,7 @@ from weakref import WeakValueDictionary
 
 from bridge.core.host.instances import Instance
 from bridge.core.lanes.patience import asked_for
+from bridge.core.lanes.unforeseen import Unforeseen
 from bridge.core.portals.plumbing import Plumbing
 from bridge.core.portals.portals import Portals
 from bridge.core.rooms.house import House
@@ -18,7 +19,6 @@ from bridge.model import Asked, AskedState, AuditAction, Permission
 from bridge.sdk.errors import (
     DeliveryError,
     PermanentFailure,
-    TemporaryFailure,
     TrestleError,
 )
 from bridge.sdk.events import ConsentRequest, RemoteChat, RemoteUser
@@ -70,6 +70,7 @@ class Consents:
         self._keys: dict[tuple[InstanceId, RemoteChatId], Secret] = {}
         """Of chats whose people are asked. In memory alone: an answer takes some minutes."""
         self._changed = asyncio.Event()
+        self._unforeseen = Unforeseen("requests to those who run a chat", longest=60.0)
 
     async def load(self) -> None:
         """Recall what the last process did not untie. Call once, before a relay connects.
@@ -191,9 +192,11 @@ class Consents:
             self._changed.clear()
             waits = True
             try:
-                waits = await self.look()
-            except TemporaryFailure as error:
+                with self._unforeseen.outlived():
+                    waits = await self.look()
+            except TrestleError as error:
                 log.info("requests wait: %s", error, extra={"event": "consents_wait"})
+            await self._unforeseen.rest()
             try:
                 async with asyncio.timeout(_LOOK_SECONDS if waits else None):
                     await self._changed.wait()
@@ -203,19 +206,24 @@ class Consents:
     async def look(self) -> bool:
         """Settle the requests whose time is over, and untie what was ended; whether there are
         others."""
-        waits = False
+        waits, now = False, asyncio.get_running_loop().time()
         for asked in await self._store.open():
-            lock = self._one_at_a_time(asked.instance, asked.chat)
+            chat = (asked.instance, asked.chat)
+            lock, rests_until = self._one_at_a_time(*chat), self._unforeseen.rests_until(chat)
             # Whoever holds it may bring an answer that came in time.
-            if asked.until > self._house.clock.now() or lock.locked():
+            if asked.until > self._house.clock.now() or lock.locked() or now < rests_until:
                 waits = True
                 continue
-            async with lock:
-                await self._give_up(asked)
-        now = asyncio.get_running_loop().time()
+            with self._unforeseen.outlived(chat):
+                async with lock:
+                    await self._give_up(asked)
+                continue
+            waits = True
         for ended in list(self._ended.values()):
-            if ended.is_told and ended.not_before <= now:
-                await self._untie(ended)
+            rests_until = max(ended.not_before, self._unforeseen.rests_until(ended.door.portal.id))
+            if ended.is_told and rests_until <= now:
+                with self._unforeseen.outlived(ended.door.portal.id):
+                    await self._untie(ended)
         return waits or bool(self._ended)
 
     # --- inside ---

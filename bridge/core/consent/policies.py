@@ -10,6 +10,7 @@ from typing import Any
 from bridge.core.lanes.cancellation import outliving_module
 from bridge.core.lanes.lane import Item, Lane
 from bridge.core.lanes.patience import asked_for
+from bridge.core.lanes.unforeseen import Unforeseen
 from bridge.core.outbox.outgoing import notice, once
 from bridge.core.permissions.policyrules import KINDS, Aimed, Rule, Weighed, aim, read_rule, weigh
 from bridge.core.portals.declared import Residence
@@ -69,6 +70,7 @@ class Policies:
         """Portals with new rules, against which those who are connected were not held yet."""
         self._looked: set[int] = set()
         """Portals whose bans were compared with the chat's since we run."""
+        self._unforeseen = Unforeseen("policy lists")
         self.residence: Residence
         self.has_seat: Callable[[UserId, RoomId], bool]
 
@@ -92,28 +94,34 @@ class Policies:
     async def run(self) -> None:
         """Do what is left to do; what cannot be done is tried again. Runs until cancelled."""
         async with asyncio.TaskGroup() as group:
-            await self._keep_up(group)
+            while True:
+                await self._go_round(group)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout_at(min(self._late.values(), default=None)):
+                        await self._changed.wait()
 
-    async def _keep_up(self, group: asyncio.TaskGroup) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            self._changed.clear()
-            doors = [door for door in self._portals.all if not door.facts.is_ended]
-            ids = {door.portal.id for door in doors}
-            self._late = {portal: at for portal, at in self._late.items() if portal in ids}
-            due = self._due | {portal for portal, at in self._late.items() if at <= loop.time()}
-            self._due.clear()
-            for door in doors:
-                if door.portal.id in due:
-                    try:
-                        await self._put_rules(door)
-                        self._begin_to_ban(group, door)
-                    except (DeliveryError, MatrixError) as error:
-                        wait = max(_AGAIN_SECONDS, asked_for(error))
-                        self._late[door.portal.id] = loop.time() + wait
-            with suppress(TimeoutError):
-                async with asyncio.timeout_at(min(self._late.values(), default=None)):
-                    await self._changed.wait()
+    async def _go_round(self, group: asyncio.TaskGroup) -> None:
+        now = asyncio.get_running_loop().time()
+        self._changed.clear()
+        doors = [door for door in self._portals.all if not door.facts.is_ended]
+        ids = {door.portal.id for door in doors}
+        self._late = {portal: at for portal, at in self._late.items() if portal in ids}
+        due = self._due | {portal for portal, at in self._late.items() if at <= now}
+        self._due.clear()
+        for door in doors:
+            if door.portal.id in due:
+                await self._try_to_put(group, door)
+
+    async def _try_to_put(self, group: asyncio.TaskGroup, door: Doorway) -> None:
+        number, loop = door.portal.id, asyncio.get_running_loop()
+        try:
+            with self._unforeseen.outlived(number):
+                await self._put_rules(door)
+                self._begin_to_ban(group, door)
+                return
+            self._late[number] = self._unforeseen.rests_until(number)
+        except (DeliveryError, MatrixError) as error:
+            self._late[number] = loop.time() + max(_AGAIN_SECONDS, asked_for(error))
 
     # --- the walk of an event ---
 
@@ -276,12 +284,16 @@ class Policies:
             group.create_task(self._try_to_have_out(door), name="bans")
 
     async def _try_to_have_out(self, door: Doorway) -> None:
+        number = door.portal.id
         try:
-            with suppress(DeliveryError, MatrixError):
+            with suppress(DeliveryError, MatrixError), self._unforeseen.outlived(("bans", number)):
                 async with self._turns.setdefault(door.portal.instance, asyncio.Lock()):
                     await self._have_out(door)
         finally:
-            self._asking.discard(door.portal.id)
+            self._asking.discard(number)
+        if number in self._late:
+            rests_until = self._unforeseen.rests_until(("bans", number))
+            self._late[number] = max(self._late[number], rests_until)
 
     async def _have_out(self, door: Doorway) -> None:
         """Put out of the chat, and ban there, those whom the rules in force are about."""

@@ -8,6 +8,7 @@ from time import monotonic
 
 from bridge.core.lanes.cancellation import outliving_module
 from bridge.core.lanes.patience import asked_for
+from bridge.core.lanes.unforeseen import Unforeseen
 from bridge.core.logins.ownlogins import own_login
 from bridge.core.outbox.outgoing import once
 from bridge.core.portals.portals import Portals
@@ -42,6 +43,7 @@ class Privacy:
     def __init__(self, house: House, portals: Portals) -> None:
         self._house = house
         self._portals = portals
+        self._unforeseen = Unforeseen("privacy")
         self._changing = asyncio.Lock()
         self._bringing: set[tuple[int, UserId]] = set()
         self._again_at: dict[tuple[int, UserId], float] = {}
@@ -137,11 +139,17 @@ class Privacy:
             while True:
                 await asyncio.sleep(_LOOK_SECONDS)
                 for door in self._portals.all:
-                    if not self.is_on(door.portal):
-                        await self._end(door)
+                    if monotonic() < self._unforeseen.rests_until(door.portal.id):
                         continue
-                    for person in await self._try_to_look(door):
-                        self._begin(group, door, person)
+                    with self._unforeseen.outlived(door.portal.id):
+                        await self._see_to(group, door)
+
+    async def _see_to(self, group: asyncio.TaskGroup, door: Doorway) -> None:
+        if not self.is_on(door.portal):
+            await self._end(door)
+            return
+        for person in await self._try_to_look(door):
+            self._begin(group, door, person)
 
     async def _end(self, door: Doorway) -> None:
         """Let go a room that was held back before the filter was switched off."""
@@ -171,7 +179,7 @@ class Privacy:
         key, now = (door.portal.id, person), monotonic()
         if len(self._bringing) >= _AT_ONCE or key in self._bringing:
             return
-        if now < self._again_at.get(key, 0.0):
+        if now < max(self._again_at.get(key, 0.0), self._unforeseen.rests_until(key)):
             return
         if len(self._again_at) > 10_000:
             self._again_at.clear()
@@ -181,13 +189,19 @@ class Privacy:
 
     async def _bring(self, door: Doorway, person: UserId) -> None:
         """Bring a reader's own connection into the chat, if they have or get one by themselves."""
+        key = (door.portal.id, person)
+        try:
+            with self._unforeseen.outlived(key):
+                await self._try_to_join(door, person)
+        finally:
+            self._bringing.discard(key)
+
+    async def _try_to_join(self, door: Doorway, person: UserId) -> None:
         try:
             async with asyncio.timeout(_JOIN_SECONDS):
                 await self._join(door, person)
         except (TrestleError, TimeoutError) as error:
             log.info("a reader is not seen: %s", error, extra={"event": "not_brought_in"})
-        finally:
-            self._bringing.discard((door.portal.id, person))
 
     async def _join(self, door: Doorway, person: UserId) -> None:
         house, portal = self._house, door.portal

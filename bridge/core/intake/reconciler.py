@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from bridge.core.lanes.patience import asked_for
+from bridge.core.lanes.unforeseen import Unforeseen
 from bridge.jsontext import encode
 from bridge.matrix.history import Page
 from bridge.model import Source, Transaction
@@ -31,6 +32,7 @@ _SIDE_BY_SIDE = 4
 _AWAY_AFTER, _AWAY_LATER = 5, 20
 """When so many rooms in a row cannot be looked at, the trouble is the homeserver's, not theirs: at
 the start of a look, and once a room could be."""
+_UNFORESEEN = "a room could not be read back, in a way that nobody foresaw"
 _FROM_NOW = b""
 """A mark: the room goes on from what is newest when it is looked at next."""
 
@@ -120,6 +122,7 @@ class Reconciler:
         self._is_ours = is_ours
         self._look_before = look_before
         self._pace = pace or Pace()
+        self._unforeseen = Unforeseen("gaps in rooms")
         self._wanted = asyncio.Event()
         self._told_encrypted: set[RoomId] = set()
         self._begun: dict[RoomId, bytes] = {}
@@ -147,18 +150,22 @@ class Reconciler:
             self._wanted.clear()
             for wait in looks:
                 await asyncio.sleep(wait)
+                asked = 0.0
                 try:
-                    await self._look_before()
-                    await self.run_once()
+                    with self._unforeseen.outlived():
+                        await self._look_before()
+                        await self.run_once()
+                        retry = pace.retry
+                        continue
                 except TrestleError as error:
                     log.info("rooms are looked at later: %s", error, extra={"event": "look_later"})
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(max(retry, asked_for(error))):
-                            await self._wanted.wait()
-                    retry = min(2 * retry, pace.most)
-                    self._wanted.set()
-                    break
-                retry = pace.retry
+                    asked = asked_for(error)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(max(retry, asked)):
+                        await self._wanted.wait()
+                retry = min(2 * retry, pace.most)
+                self._wanted.set()
+                break
 
     async def start_over(self) -> None:
         """Have each room go on from its newest event of now, if the database was restored.
@@ -175,11 +182,13 @@ class Reconciler:
 
         async def begin(room: RoomId, user: UserId) -> None:
             try:
-                gap = await self._look(room, user, _FROM_NOW)
+                with self._unforeseen.outlived(room):
+                    gap = await self._look(room, user, _FROM_NOW)
+                    self._begun[room] = (gap and gap.newest) or _FROM_NOW
+                    return
+                failed[room] = TemporaryFailure(_UNFORESEEN)
             except TrestleError as error:
                 failed[room] = error
-            else:
-                self._begun[room] = (gap and gap.newest) or _FROM_NOW
 
         await _for_each(left, begin)
         now = asyncio.get_running_loop().time()
@@ -204,7 +213,8 @@ class Reconciler:
         Raises a ``TrestleError`` when the database is away.
         """
         gap = None
-        with contextlib.suppress(TrestleError):  # Then it goes on from when it can be seen.
+        # What fails goes on from when it can be seen.
+        with contextlib.suppress(TrestleError), self._unforeseen.outlived(room):
             gap = await self._look(room, user, _FROM_NOW)
         mark = (gap and gap.newest) or _FROM_NOW
         async with self._noting:
@@ -218,7 +228,7 @@ class Reconciler:
         Raises a ``TrestleError`` when the homeserver or the database is away, and in the end for a
         room that cannot be looked at.
         """
-        troubles = _Troubles()
+        troubles = _Troubles(self._unforeseen)
         async with self._noting:
             newest = await self._newest.newest()
             heard = self._rooms()
@@ -238,7 +248,7 @@ class Reconciler:
         for room, gap in torn.items():
             if troubles.are_too_many:
                 break
-            with troubles.passed_over():
+            with troubles.passed_over(room):
                 # Noted room by room: whoever is cut off does not begin anew with all.
                 if await self._take_up(room, clear[room], gap) and gap.newest:
                     await self._note_found({room: gap.newest})
@@ -276,7 +286,7 @@ class Reconciler:
         async def look(room: RoomId, user: UserId) -> None:
             if troubles.are_too_many:
                 return
-            with troubles.passed_over():
+            with troubles.passed_over(room):
                 gap = await self._look(room, user, newest.get(room))
                 if gap is not None:
                     gaps[room] = gap
@@ -386,7 +396,8 @@ class Reconciler:
 class _Troubles:
     """Those of single rooms: the trouble of one keeps no other from being repaired."""
 
-    def __init__(self) -> None:
+    def __init__(self, unforeseen: Unforeseen) -> None:
+        self._unforeseen = unforeseen
         self.worst: TrestleError | None = None
         """The one that asks for the most patience, else the first."""
         self._in_a_row = 0
@@ -398,16 +409,19 @@ class _Troubles:
         return self._in_a_row >= self._most
 
     @contextlib.contextmanager
-    def passed_over(self) -> Iterator[None]:
+    def passed_over(self, room: RoomId) -> Iterator[None]:
         """Go on after a room's trouble."""
+        failure: TrestleError = TemporaryFailure(_UNFORESEEN)
         try:
-            yield
+            with self._unforeseen.outlived(room):
+                yield
+                self._in_a_row, self._most = 0, _AWAY_LATER
+                return
         except TrestleError as error:
-            if self.worst is None or asked_for(error) > asked_for(self.worst):
-                self.worst = error
-            self._in_a_row += 1
-        else:
-            self._in_a_row, self._most = 0, _AWAY_LATER
+            failure = error
+        if self.worst is None or asked_for(failure) > asked_for(self.worst):
+            self.worst = failure
+        self._in_a_row += 1
 
 
 async def _for_each(

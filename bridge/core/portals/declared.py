@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from bridge.core.lanes.unforeseen import Unforeseen
 from bridge.core.portals.plumbing import Plumbing
 from bridge.core.portals.portals import Portals
 from bridge.core.traffic.doorway import Doorway
@@ -14,7 +15,7 @@ from bridge.matrix.client import MatrixError, heed_token
 from bridge.matrix.intents import Intents
 from bridge.matrix.namespaces import Namespaces
 from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure, TrestleError
-from bridge.sdk.ids import InstanceId, RoomId, UserId
+from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
 from bridge.sdk.module import Store
 from bridge.settings.records import RoomSettings
 
@@ -79,8 +80,11 @@ class DeclaredRooms:
         self._seats = seats
         self.residence: Residence
         self._wanted = _Wanted()
+        self._read: dict[tuple[InstanceId, str], RemoteChatId] = {}
+        """Which chat a text of the settings means, as its network has read it."""
         self._changed = asyncio.Event()
         self._at_work = asyncio.Lock()
+        self._unforeseen = Unforeseen("declared rooms")
 
     def declare(self, rooms: Sequence[RoomSettings], admins: Sequence[UserId]) -> None:
         """Take what is wanted from now on."""
@@ -95,12 +99,13 @@ class DeclaredRooms:
         wait = first_wait
         while True:
             self._changed.clear()
+            is_done = False
             try:
-                await self.reconcile()
-                is_done = not self._wanted.troubles
+                with self._unforeseen.outlived():
+                    await self.reconcile()
+                    is_done = not self._wanted.troubles
             except TrestleError as error:
                 log.info("rooms wait: %s", error, extra={"event": "rooms_wait"})
-                is_done = False
             try:
                 async with asyncio.timeout(None if is_done else wait):
                     await self._changed.wait()
@@ -117,7 +122,10 @@ class DeclaredRooms:
             wanted = self._wanted
             wanted.troubles.clear()
             for entry in wanted.rooms:
-                await self._make_room(wanted, entry)
+                with self._unforeseen.outlived(entry.room):
+                    await self._make_room(wanted, entry)
+                    continue
+                wanted.troubles[entry.room, ""] = _UNFORESEEN
             await self._unmake(wanted)
         return await self.drift()
 
@@ -170,10 +178,11 @@ class DeclaredRooms:
         return found
 
     def _door(self, room: RoomId, instance: InstanceId, text: str) -> Doorway | None:
+        read = self._read.get((instance, text))
         for door in self._portals.in_room(room):
-            if door.portal.instance == instance and text in (
-                door.portal.chat, door.portal.chat_name,
-            ):  # fmt: skip
+            portal = door.portal
+            is_meant = portal.chat == read or text in {portal.chat, portal.chat_name}
+            if portal.instance == instance and is_meant:
                 return door
         return None
 
@@ -198,8 +207,11 @@ class DeclaredRooms:
                 door = self._door(room, instance, text)
                 if door is None:
                     network = self._plumbing.find_instance(instance)
+                    before = list(self._portals.in_room(room))
                     door = await self._plumbing.bridge(network, text, room, admin)
-                    await self._plumbing.announce(door)
+                    self._read[instance, text] = door.portal.chat
+                    if door not in before:  # Else it was spelled otherwise.
+                        await self._plumbing.announce(door)
                 await self._mark(entry, ["portal", instance, text], [room, door.portal.chat])
             except (DeliveryError, MatrixError) as error:
                 self._note(wanted, entry, f"{instance} {text}", error)
@@ -259,14 +271,21 @@ class DeclaredRooms:
             if key.removeprefix(_PREFIX) in declared:
                 continue
             kind, name = _what(key)
-            if (kind, name, mark) not in kept:
-                try:
-                    await self._take_back(wanted, kind, name, json.loads(mark))
-                except (PermanentFailure, MatrixError) as error:
-                    heed_token(error)
-                    log.warning("a room stays as it is: %s", error, extra={"event": "room_stays"})
-                    continue
-            await self._marks.delete(key)
+            with self._unforeseen.outlived(key):
+                if (kind, name, mark) in kept or await self._is_taken_back(wanted, key, mark):
+                    await self._marks.delete(key)
+                continue
+            wanted.troubles["", key] = _UNFORESEEN
+
+    async def _is_taken_back(self, wanted: _Wanted, key: str, mark: bytes) -> bool:
+        """Take back what a mark says; False if that is refused, and stays."""
+        try:
+            await self._take_back(wanted, *_what(key), json.loads(mark))
+        except (PermanentFailure, MatrixError) as error:
+            heed_token(error)
+            log.warning("a room stays as it is: %s", error, extra={"event": "room_stays"})
+            return False
+        return True
 
     async def _take_back(self, wanted: _Wanted, kind: str, name: str, made: Sequence[str]) -> None:
         room = RoomId(made[0])
@@ -291,6 +310,7 @@ class DeclaredRooms:
 
 
 _PREFIX = "declared "
+_UNFORESEEN = "it failed in a way that nobody foresaw; the log has how"
 
 
 def _chats(entry: RoomSettings) -> list[tuple[InstanceId, str]]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
+from bridge.core.host.finding import find_user
 from bridge.core.host.instances import Instance, Session
 from bridge.core.logins.ownlogins import own_login
 from bridge.core.outbox.outgoing import once
@@ -138,9 +139,10 @@ class DirectChats:
 
         Raises ``TemporaryFailure`` when database, homeserver or network are away.
         """
-        intents = self._house.intents
         try:
-            if direct or all(one.portal.receiver for one in self._portals.in_room(room)):
+            if self._house.namespaces.parse_ghost(ghost) is None:
+                reason = "no network that is switched on here has anybody of that name"
+            elif direct or all(one.portal.receiver for one in self._portals.in_room(room)):
                 reason = await self._come(ghost, inviter, room, direct=direct, encrypted=encrypted)
             else:
                 reason = await self._call_in(ghost, inviter, room, event)
@@ -150,7 +152,6 @@ class DirectChats:
             heed_token(error)
             reason = f"the homeserver refuses it: {error.message}"
         if reason:
-            await intents.ensure_registered(ghost)
             await self._invitations.decline(room, ghost, reason[:1].upper() + reason[1:])
 
     async def _come(
@@ -244,9 +245,7 @@ class DirectChats:
         instance = self._house.instances.get(name)
         if instance is None:
             raise PermanentFailure("this network is not switched on")
-        if not isinstance(instance.connector, FindsChats):
-            raise PermanentFailure("nobody is found by name there")
-        user = await instance.connector.find_user(text)
+        user = await find_user(instance, text)
         if self._house.namespaces.ghost(name, user.id) != ghost:
             raise PermanentFailure("nobody can have that name there")
 
@@ -261,7 +260,10 @@ class DirectChats:
         """Be in a room that somebody made, with the bot, and with nobody else."""
         intents, bot = self._house.intents, self._house.namespaces.bot
         await self._invitations.accept(room, ghost, user.name)
-        await intents.invite(room, ghost, bot)
+        # An earlier try may have come so far; whoever is there already is not to be invited.
+        member = await intents.state(room, "m.room.member", bot, user=ghost) or {}
+        if member.get("membership") not in {"join", "invite"}:
+            await intents.invite(room, ghost, bot)
         await intents.ensure_joined(room, bot)
         others = set(await intents.joined_members(room)) - {ghost, bot, inviter}
         if others or await intents.is_encrypted(room):
@@ -282,7 +284,7 @@ class DirectChats:
         if not instance.is_open:
             raise TemporaryFailure(f"{instance.name} is starting", retry_after=0.5)
         await instance.wait_until_connected(2)
-        user = await connector.find_user(text)
+        user = await find_user(instance, text)
         connector.direct_chat(user)
         rules = house.rules(instance.name)
         if not is_there:

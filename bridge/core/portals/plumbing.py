@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 from weakref import WeakValueDictionary
 
+from bridge.core.host.finding import find_chat
 from bridge.core.host.instances import Instance
-from bridge.core.lanes.cancellation import outliving_module
 from bridge.core.outbox.outgoing import notice, once
 from bridge.core.permissions.peace import Peace
 from bridge.core.portals.choices import Wish
@@ -64,11 +64,10 @@ class Plumbing:
 
         Reading may need what only the network tells; it has ``limit`` seconds to be reached.
         """
-        connector = instance.connector
-        if not isinstance(connector, FindsChats):
+        if not isinstance(instance.connector, FindsChats):
             raise PermanentFailure(f"{instance.name} has no chats to bridge by name")
         await instance.wait_until_connected(limit)
-        return await _find_chat(instance, connector, text)
+        return await find_chat(instance, text)
 
     async def bridge(self, instance: Instance, text: str, room: RoomId, by: UserId) -> Doorway:
         """Tie the room to the chat, where nobody else must agree; the relay is in the chat then.
@@ -412,11 +411,14 @@ class Plumbing:
 
     async def _put_states(self, door: Doorway, by: UserId) -> None:
         house, portal = self._house, door.portal
-        info = self.instances[portal.instance].connector.info
+        # One that is switched off just now is known by its name alone.
+        instance = self.instances.get(portal.instance)
+        module = portal.instance if instance is None else instance.connector.info.id
+        title = portal.instance if instance is None else instance.connector.info.name
         content: dict[str, Any] = {
             "bridgebot": house.namespaces.bot,
             "creator": by,
-            "protocol": {"id": info.id, "displayname": info.name},
+            "protocol": {"id": module, "displayname": title},
             "network": {"id": portal.instance, "displayname": portal.instance},
             "channel": {"id": portal.chat, "displayname": portal.chat_name},
         }
@@ -438,18 +440,9 @@ def _key_of(portal: Portal) -> str:
 
 async def _reads(instance: Instance | None, text: str) -> RemoteChatId | None:
     """The chat that a text names, None if the network cannot say that now."""
-    if instance is None or not isinstance(instance.connector, FindsChats):
+    if instance is None:
         return None
     try:
-        return (await _find_chat(instance, instance.connector, text)).id
+        return (await find_chat(instance, text)).id
     except DeliveryError:
         return None
-
-
-async def _find_chat(instance: Instance, connector: FindsChats, text: str) -> RemoteChat:
-    """Have the module read a text as a chat. Raises a ``DeliveryError``, whatever it does."""
-    try:
-        with outliving_module("read the name of a chat"):
-            return await connector.find_chat(text)
-    except TimeoutError as error:
-        raise TemporaryFailure(f"{instance.name} did not answer in time") from error

@@ -10,6 +10,8 @@ from bridge.model import Portal
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import RoomId, UserId
 
+_TRIES = 10
+
 
 class Audience:
     """The people in one room, our own users left out: asked once, then followed by its events."""
@@ -27,10 +29,12 @@ class Audience:
     async def people(self) -> frozenset[UserId]:
         """Everybody who is in the room, as far as the homeserver has told us.
 
-        Raises ``HomeserverAway`` when it does not say, ``PermanentFailure`` when we cannot know
-        since our bot is not in there.
+        Raises ``HomeserverAway`` when it does not say, or when people come and go faster than it
+        answers; ``PermanentFailure`` when we cannot know since our bot is not in there.
         """
-        while self._people is None:
+        for _ in range(_TRIES):
+            if self._people is not None:
+                break
             before = self._changes
             try:
                 members = await self._intents.joined_members(self._room)
@@ -40,13 +44,17 @@ class Audience:
                 raise PermanentFailure("it is not known who is in the room")
             if before == self._changes:  # Else what was asked may be older than what came.
                 self._people = {user for user in members if not self._is_ours(user)}
+        if self._people is None:
+            raise HomeserverAway("people come and go there all the time", retry_after=5)
         return frozenset(self._people)
 
     def note(self, event: dict[str, Any]) -> None:
         """Learn from a membership event of the room, as early as it is there."""
         user = UserId(str(event.get("state_key")))
+        if self._is_ours(user):
+            return  # Ghosts come by the hundred, and are nobody who reads.
         self._changes += 1
-        if self._people is None or self._is_ours(user):
+        if self._people is None:
             return
         if event["content"].get("membership") == "join":
             self._people.add(user)

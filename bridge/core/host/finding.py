@@ -1,0 +1,40 @@
+"""What somebody typed, read as a chat or a person of a network: the module's word, in its time."""
+
+import asyncio
+
+from bridge.core.host.instances import Instance
+from bridge.core.lanes.cancellation import outliving_module
+from bridge.sdk.errors import PermanentFailure, TemporaryFailure
+from bridge.sdk.events import RemoteChat, RemoteUser
+from bridge.sdk.module import FindsChats
+
+FIND_SECONDS = 10.0
+
+
+async def find_chat(instance: Instance, text: str, limit: float = FIND_SECONDS) -> RemoteChat:
+    """Have the module read a text as a chat. Raises a ``DeliveryError``, whatever it does.
+
+    ``limit``: the seconds that it has.
+    """
+    connector = instance.connector
+    if not isinstance(connector, FindsChats):
+        raise PermanentFailure(f"{instance.name} has no chats to bridge by name")
+    try:
+        async with asyncio.timeout(limit):
+            with outliving_module("read the name of a chat"):
+                return await connector.find_chat(text)
+    except TimeoutError as error:
+        raise TemporaryFailure(f"{instance.name} did not answer in time") from error
+
+
+async def find_user(instance: Instance, text: str, limit: float = FIND_SECONDS) -> RemoteUser:
+    """The same for a person."""
+    connector = instance.connector
+    if not isinstance(connector, FindsChats):
+        raise PermanentFailure(f"nobody is found by name on {instance.name}")
+    try:
+        async with asyncio.timeout(limit):
+            with outliving_module("read the name of a person"):
+                return await connector.find_user(text)
+    except TimeoutError as error:
+        raise TemporaryFailure(f"{instance.name} did not answer in time") from error

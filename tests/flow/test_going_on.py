@@ -1,0 +1,78 @@
+"""What nobody foresaw in what is done now and then ends nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from bridge.sdk.ids import InstanceId, RoomId, UserId
+from bridge.settings.records import DatabaseSettings
+from bridge.storage.pool import Database
+from tests.conformance.stage import ROOM, play, said_by_dice
+from tests.rigs.scripted_homeserver import SERVER, Answer, Asked, refuse
+from tests.rigs.trestle import wait_until
+
+
+@asynccontextmanager
+async def without(database: Database, table: str) -> AsyncIterator[None]:
+    """Have a table of the database away."""
+    owner = await database.owner()
+    try:
+        await owner.execute(f"ALTER TABLE {table} RENAME TO elsewhere")
+        yield
+        await owner.execute(f"ALTER TABLE elsewhere RENAME TO {table}")
+    finally:
+        await owner.close()
+
+
+def is_told(caplog: pytest.LogCaptureFixture) -> bool:
+    """Whether the log has it."""
+    return "round_failed" in {vars(one).get("event") for one in caplog.records}
+
+
+async def test_a_shortened_id_that_cannot_be_stored_is_stored_later(
+    database_settings: DatabaseSettings, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with play(database_settings, folder) as stage:
+        parts = stage.app.parts
+        async with without(parts.database, "long_id"):
+            spelled = parts.namespaces.ghost(InstanceId("near"), "x" * 400)
+            await wait_until(lambda: is_told(caplog))
+        await wait_until(lambda: not parts.namespaces.new_long_ids, 20)
+        assert spelled in await parts.accounts.long_ids()
+
+
+async def test_what_fails_while_the_homeserver_is_greeted_is_done_later(
+    database_settings: DatabaseSettings, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    room, bot, is_there = RoomId(f"!new:{SERVER}"), UserId(f"@trestle:{SERVER}"), asyncio.Event()
+
+    def be_away(asked: Asked) -> Answer | None:
+        return None if is_there.is_set() else refuse(502, "M_UNKNOWN")
+
+    async with play(database_settings, folder, rules=[be_away], greeted=False) as stage:
+        parts = stage.app.parts
+        stage.homeserver.rooms[room] = {bot}
+        async with without(parts.database, "bot_room"):
+            is_there.set()
+            await wait_until(lambda: is_told(caplog), 20)
+            assert "make no sense" in parts.homeserver.words
+        await wait_until(lambda: parts.homeserver.words == "answers", 20)
+        assert parts.routes.has_seat(bot, room)
+
+
+async def test_an_id_that_nothing_can_have_is_no_answer(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    answers = [Answer(content={"event_id": one}) for one in ("$\0", "")]
+
+    def be_odd(asked: Asked) -> Answer | None:
+        return answers.pop() if "send" in asked.parts and answers else None
+
+    async with play(database_settings, folder, rooms=[ROOM], rules=[be_odd]) as stage:
+        await stage.app.parts.sender.put([said_by_dice("hello")])
+        await wait_until(lambda: not answers and not stage.app.parts.sender.waiting, 20)
+        await wait_until(lambda: not list(stage.app.parts.sender.unwritten))
+        assert stage.homeserver.texts(ROOM) == ["hello"]
