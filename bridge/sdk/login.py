@@ -25,8 +25,6 @@ class LoginState(StrEnum):
 
     STARTING = "starting"
     CONNECTED = "connected"
-    RESTING = "resting"
-    """Not connected, since nobody needs it to be: it connects when it is spoken through next."""
     RECONNECTING = "reconnecting"
     SIGN_IN_NEEDED = "sign-in needed"
     OFF = "off"

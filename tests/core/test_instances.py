@@ -17,11 +17,10 @@ from bridge.sdk.errors import LoginRequired, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat, RemoteUser
 from bridge.sdk.ids import InstanceId, LoginId, RemoteChatId, UserId
 from bridge.sdk.login import LoginKind, LoginState
-from bridge.sdk.module import Directory, ModuleState
+from bridge.sdk.module import Directory
 from bridge.sdk.secret import Secret
 from tests.core.ground import Ground
 from tests.core.instances import Line, Quiet, Rows, network
-from tests.rigs.trestle import wait_until
 
 ALICE, BEA = UserId("@alice:hs"), UserId("@bea:hs")
 
@@ -306,19 +305,3 @@ async def test_a_key_that_was_said_goes_along_until_the_network_has_answered_it(
         await until(lambda: relay.asked[-2:] == ["#full", "#other"] and not relay.trouble)
         task.cancel()
     assert relay.keys == [*["sesame"] * 3, "wrong"]
-
-
-async def test_a_login_that_rests_is_counted_as_that_and_its_network_is_not_starting() -> None:
-    near = network("near", Line())
-    async with asyncio.TaskGroup() as group:
-        run = group.create_task(near.run())
-        await wait_until(lambda: near.relay is not None)
-        assert near.relay is not None
-        near.relay.supervisor.report(LoginState.RESTING, "It connects with the next message.")
-        assert near.state == (ModuleState.RUNNING, "It connects with the next message.")
-        counted = {
-            one: near._telemetry.logins.labels(instance="near", state=one.value)._value.get()
-            for one in LoginState
-        }
-        assert [state for state, number in counted.items() if number] == [LoginState.RESTING]
-        run.cancel()

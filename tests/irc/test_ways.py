@@ -139,7 +139,7 @@ async def test_a_silent_connection_rests_until_the_next_message() -> None:
             host.failures.clear()
             await host.wait_for(RemoteMessage)
             assert host.texts == ["bob: psst"]
-            await host.wait_until(lambda one: one.states[-1][0] is LoginState.RESTING)
+            await host.wait_until(lambda one: one.states[-1][0] is LoginState.STARTING)
             sending = t.create_task(alice.send(message("#room", "again")))
             again = await server.accept()
             await again.welcome()
@@ -229,7 +229,7 @@ async def test_after_an_operators_kill_a_puppet_waits_for_its_owners_next_messag
             assert [str(error) in str(one) for one in said] == [True, True]
             assert ["may be there" in str(one) for one in said] == [True, False]
             async with running(alice):
-                await host.wait_until(lambda one: one.states[-1][0] is LoginState.RESTING)
+                await host.wait_until(lambda one: one.states[-1][0] is LoginState.STARTING)
                 await alice.leave(chat("#room"), "left the room")  # It is the last one.
                 assert isinstance(await failure_of(alice.join(chat("#room"))), PermanentFailure)
                 assert len(server.peers) == 1

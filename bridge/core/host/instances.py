@@ -171,7 +171,6 @@ class Instance:
         return {
             LoginState.STARTING: ModuleState.STARTING,
             LoginState.CONNECTED: ModuleState.RUNNING,
-            LoginState.RESTING: ModuleState.RUNNING,
             LoginState.RECONNECTING: ModuleState.RECONNECTING,
             LoginState.SIGN_IN_NEEDED: ModuleState.FAILED,
             LoginState.OFF: ModuleState.STOPPED,
@@ -495,6 +494,7 @@ class Instance:
             number = sum(s.supervisor.state is one for s in self._sessions.values())
             self._telemetry.logins.labels(instance=self.name, state=one.value).set(number)
         now = self.state[0]
-        for each in ModuleState:
-            gauge = self._telemetry.module_state.labels(instance=self.name, state=each.value)
-            gauge.set(each is now)
+        for module_state in ModuleState:
+            self._telemetry.module_state.labels(instance=self.name, state=module_state.value).set(
+                module_state is now
+            )

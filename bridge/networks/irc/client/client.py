@@ -83,9 +83,8 @@ class IrcClient(Presence):
         while True:
             if not self._needed.is_set():
                 self.link.starting()
-                self._host.report(LoginState.RESTING, "It connects with the next message.")
+                self._host.report(LoginState.STARTING, "It connects with the next message.")
                 await self._needed.wait()
-                self._host.report(LoginState.STARTING)
             try:
                 await self._connect()
             except DismissedError:
