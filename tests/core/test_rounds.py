@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from bridge.core.lanes.landing import NeverStored, Stored, now_stored
 from bridge.core.rooms.chatfacts import ChatFacts
 from bridge.core.traffic.arrivals import Arrivals
 from bridge.core.traffic.departures import Departures
@@ -148,15 +149,21 @@ async def test_what_the_room_could_not_be_told_of_is_told_with_the_next_try() ->
     ground = Ground()
     rings = Rings(ground.portal, ground.house)
 
-    async def stops(number: int) -> bool:
+    async def stops(number: int, stored: Stored = now_stored) -> bool:
         content = {"msgtype": "m.text", "body": "<ann> " + "y" * 50}
         return await rings.stop({
             "event_id": f"${number}", "sender": "@relay:far", "origin_server_ts": 10**12,
             "content": content,
-        })  # fmt: skip
+        }, stored)  # fmt: skip
+
+    async def never() -> None:
+        raise NeverStored
 
     assert not any([await stops(number) for number in range(5)])
+    with pytest.raises(NeverStored):
+        await stops(5, never)
     assert rings.trouble == ""
+    assert not ground.waiting
     ground.failing.add("put event")
     with pytest.raises(TemporaryFailure):
         await stops(5)

@@ -91,8 +91,6 @@ class Intake:
         self.ephemeral = Ephemeral()
         self._spilled: dict[RowId, int] = {}
         """Rows that wait in the journal, in order, and how many events each has at most."""
-        self._landing: Landing | None = None
-        """Of the row that is being stored, if its event is begun with meanwhile."""
         self._accepted = telemetry.transactions.labels(outcome="accepted")
         self._counts = {
             (source, kind): telemetry.events.labels(type=kind, source=source.value)
@@ -182,13 +180,12 @@ class Intake:
             self._telemetry.transactions.labels(outcome="repeated" if events else "accepted").inc()
             return
         failpoint("received")
-        row_id = await self._land(transaction, keys, bytes(bits), done=done)
+        row_id, is_begun = await self._land(transaction, keys, bytes(bits), done=done)
         failpoint("landed")
         self._accepted.inc()
         if done:
             return
-        if self._landing is not None:
-            self._landing = None
+        if is_begun:
             self._counts[transaction.source, _EVENT_TYPES[events[0]["type"]]].inc()
             failpoint("dispatched")
             await asyncio.sleep(0)
@@ -209,17 +206,18 @@ class Intake:
 
     async def _land(
         self, transaction: Transaction, keys: list[bytes], bits: bytes, *, done: bool
-    ) -> RowId:
-        """Store it. A lone event is begun with meanwhile, if that can be: then ``_landing`` is
-        set."""
+    ) -> tuple[RowId, bool]:
+        """Store it; and whether a lone event in it was begun with meanwhile."""
         begin: asyncio.Handle | None = None
+        landing = Landing()
 
         def begun(row_id: RowId) -> None:
             nonlocal begin
             if len(transaction.events) == 1 and not done:
                 # As soon as the statement is written.
-                loop = asyncio.get_running_loop()
-                begin = loop.call_soon(self._begin, row_id, transaction.events[0])
+                begin = asyncio.get_running_loop().call_soon(
+                    self._begin, row_id, transaction.events[0], landing
+                )
 
         is_stored = False
         try:
@@ -233,13 +231,11 @@ class Intake:
         finally:
             if begin is not None:
                 begin.cancel()
-            if self._landing is not None:
-                self._landing.end(is_stored=is_stored)
-                self._landing = self._landing if is_stored else None
-        return row_id
+            landing.end(is_stored=is_stored)
+        return row_id, landing.is_awaited
 
-    def _begin(self, row_id: RowId, event: Any) -> None:
-        """Have the event's lane begin with it before it is safe."""
+    def _begin(self, row_id: RowId, event: Any, landing: Landing) -> None:
+        """Have the event's lane begin with it before it is safe, if that may be."""
         if self._spilled or self._router.waiting >= self.memory:
             return
         lane: Lane | None = None
@@ -247,9 +243,9 @@ class Intake:
         with contextlib.suppress(Exception):
             lane = None if fault_of(event) else self._route.early(event)
         if lane is not None:
-            self._landing = Landing()
+            landing.is_awaited = True
             row = Row(row_id, 1, landed_at=monotonic())
-            self._router.begin(lane, row, event, self._landing)
+            self._router.begin(lane, row, event, landing)
 
     def _keys(self, events: list[Any]) -> list[bytes]:
         try:

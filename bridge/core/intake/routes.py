@@ -13,6 +13,7 @@ from bridge.core.permissions.policyrules import KINDS as RULES
 from bridge.core.portals.portals import Portals
 from bridge.core.traffic.doorway import Doorway
 from bridge.core.traffic.roomacts import KINDS
+from bridge.core.traffic.stops import STOP
 from bridge.matrix.intents import Intents
 from bridge.matrix.namespaces import Namespaces
 from bridge.sdk.ids import RoomId, UserId
@@ -115,8 +116,11 @@ class Routes:
         It is that of a portal that has nothing else to do, for a plain message which nobody else
         wants: until ``Item.stored`` it only reads it.
         """
-        if event["type"] != "m.room.message" or "m.relates_to" in event["content"]:
+        content = event["content"]
+        if event["type"] != "m.room.message" or "m.relates_to" in content:
             return None
+        if content.get("body") == STOP:
+            return None  # To ask for its lanes is to have it heard.
         lanes = self._talk(event)
         is_alone = len(lanes) == 1 and lanes[0].is_at_rest
         return lanes[0] if is_alone and isinstance(lanes[0].consumer, Doorway) else None

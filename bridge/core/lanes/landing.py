@@ -1,6 +1,15 @@
 """What is begun with an event while its row is still on its way into the journal."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from time import monotonic
+
+Stored = Callable[[], Awaitable[None]]
+"""Returns once an event is safe."""
+
+
+async def now_stored() -> None:
+    """Of what is safe already."""
 
 
 class NeverStored(Exception):
@@ -10,15 +19,19 @@ class NeverStored(Exception):
 class Landing:
     """Tells whoever began early whether the row is safe by now."""
 
-    __slots__ = ("_ended", "_is_stored")
+    __slots__ = ("_ended", "_is_stored", "ended_at", "is_awaited")
 
     def __init__(self) -> None:
         self._ended = asyncio.Event()
         self._is_stored = False
+        self.is_awaited = False
+        """Something was begun with."""
+        self.ended_at = 0.0
+        """When (``monotonic``) the commit was over."""
 
     def end(self, *, is_stored: bool) -> None:
         """The commit is over."""
-        self._is_stored = is_stored
+        self._is_stored, self.ended_at = is_stored, monotonic()
         self._ended.set()
 
     async def wait(self) -> None:

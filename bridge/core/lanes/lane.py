@@ -60,8 +60,9 @@ class Item:
         """
         if self.landing is not None:
             await self.landing.wait()
-            self.landing = None
-            self.row.landed_at = monotonic()
+            self.row.landed_at, self.landing = self.landing.ended_at, None
+            # Its time to be handled in begins only now.
+            self.lane.since = monotonic()
             self.start()
 
     def drop(self) -> None:

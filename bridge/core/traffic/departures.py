@@ -6,6 +6,7 @@ from typing import Any
 
 from bridge.core.host.actions import holds_order
 from bridge.core.lanes.deletions import redacted_by
+from bridge.core.lanes.landing import Stored, now_stored
 from bridge.core.rooms.house import House
 from bridge.core.traffic.rings import Rings
 from bridge.core.traffic.words import difference, excerpt
@@ -60,10 +61,13 @@ class Departures:
 
     # --- reading ---
 
-    async def read(self, event: dict[str, Any], capabilities: Capabilities) -> Said | None:
+    async def read(
+        self, event: dict[str, Any], capabilities: Capabilities, stored: Stored = now_stored
+    ) -> Said | None:
         """Read the event; None for what is left out by rule.
 
-        Raises ``Unsupported`` for what the network rejects.
+        Of a message that is about no other nothing shows before it is ``stored``. Raises
+        ``Unsupported`` for what the network rejects.
         """
         if event["type"] == "m.room.redaction":
             return await self._redaction(event, capabilities.redactions)
@@ -72,12 +76,14 @@ class Departures:
         if event["type"] == "m.reaction":
             return await self._reaction(event, capabilities.reactions)
         if event["type"] in {"m.room.message", "m.sticker"}:
-            return await self._spoken(event, capabilities)
+            return await self._spoken(event, capabilities, stored)
         return None
 
-    async def _spoken(self, event: dict[str, Any], capabilities: Capabilities) -> Said | None:
+    async def _spoken(
+        self, event: dict[str, Any], capabilities: Capabilities, stored: Stored
+    ) -> Said | None:
         content = event["content"]
-        if self._is_order(event) or await self.rings.stop(event):
+        if self._is_order(event) or await self.rings.stop(event, stored):
             return None  # A command to us, or what goes round through other bridges.
         kind = _KINDS.get(str(content.get("msgtype")))
         relates = _relation(event)

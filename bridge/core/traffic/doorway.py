@@ -188,7 +188,7 @@ class Doorway:
             item.drop()
             return
         capabilities = self._instance.connector.capabilities(self.portal.chat)
-        said = await self.departures.read(item.event, capabilities)
+        said = await self.departures.read(item.event, capabilities, item.stored)
         if said is None:
             self._drop(item)
             return

@@ -4,6 +4,7 @@ import logging
 from time import monotonic
 from typing import Any
 
+from bridge.core.lanes.landing import Stored, now_stored
 from bridge.core.outbox.outgoing import notice
 from bridge.core.rooms.house import House
 from bridge.core.traffic.rounds import Rounds
@@ -41,10 +42,11 @@ class Rings:
             "it less often"
         )
 
-    async def stop(self, event: dict[str, Any]) -> bool:
+    async def stop(self, event: dict[str, Any], stored: Stored = now_stored) -> bool:
         """Whether the message is to be left out; the room is told so, but not of each.
 
-        Raises ``TemporaryFailure`` if it cannot be told: then ask again.
+        Nothing is told before the message is ``stored``. Raises what that does, and
+        ``TemporaryFailure`` if it cannot be told: then ask again.
         """
         content = event["content"]
         body = content.get("body")
@@ -55,6 +57,7 @@ class Rings:
             is_ghost=self._house.namespaces.is_ghost(sender),
         ):  # fmt: skip
             return False
+        await stored()
         self._found_at = now
         if self._rounds.is_news:
             log.warning(
