@@ -49,8 +49,8 @@ class RoomLane:
     """When the room was read back."""
     there: Mapping[str, EventId] | None = None
     """What that found: none of it is put again."""
-    forgetful_since: datetime | None = None
-    """The homeserver may know no transaction ids from before this moment."""
+    doubtful_until: int = 0
+    """The homeserver may have forgotten what it was given of entries up to this number."""
 
     def wake(self) -> None:
         """Have its rest be over."""
