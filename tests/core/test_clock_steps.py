@@ -66,8 +66,7 @@ async def test_a_clock_that_is_set_ahead_and_back_amid_talk_costs_nothing(
                 for name, ahead in (after or steps).items():
                     said += await talk(stage, clock, ahead, name)
                     # The work of the night: tomorrow's key is what it makes last.
-                    tomorrow = clock.today() + DAY
-                    await wait_until(lambda day=tomorrow: day in key_files(settings.state_dir))
+                    await wait_until(lambda: clock.today() + DAY in key_files(settings.state_dir))
                     assert kept <= key_files(settings.state_dir).keys(), name
                     kept |= key_files(settings.state_dir).keys()
                 for room in ROOMS:
