@@ -117,7 +117,7 @@ def test_all_about_a_person_is_written_out_while_nothing_runs(
     assert "name a person by their Matrix id" in nobody.errors
 
 
-def test_it_is_written_out_though_there_is_nowhere_to_say_so(
+def test_whoever_has_closed_its_files_has_the_copy_and_no_question_answered(
     folder: Path, database_settings: DatabaseSettings
 ) -> None:
     config, file = config_in(folder, database_settings), folder / "alice.zip"
@@ -127,6 +127,11 @@ def test_it_is_written_out_though_there_is_nowhere_to_say_so(
     done = subprocess.run(["sh", "-c", closed], check=False, timeout=LIMIT)
     assert done.returncode == 0
     assert "told" in rows_in(file)
+    asks = " ".join([*map(shlex.quote, command("erase", ALICE, "-c", config)), "<&-"])
+    asked = subprocess.run(
+        ["sh", "-c", asks], check=False, timeout=LIMIT, capture_output=True, text=True
+    )
+    assert (asked.returncode, "nobody is there to answer" in asked.stderr) == (2, True), asked
 
 
 def test_what_a_module_says_is_a_secret_is_not_shown_though_nothing_runs(
