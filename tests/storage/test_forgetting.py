@@ -10,9 +10,9 @@ import pytest
 from bridge.core.oversight.conditions import Conditions
 from bridge.demo.matrix_user import PATIENCE
 from bridge.matrix.body import parse_transaction
-from bridge.model import Forgotten, ItemId, Mark, ParkReason, RowId, Sent, Source
+from bridge.model import Forgotten, ItemId, Mark, MessageLink, ParkReason, RowId, Sent, Source
 from bridge.sdk.errors import ConfigError, PermanentFailure, TemporaryFailure
-from bridge.sdk.ids import EventId, InstanceId, RemoteChatId, RoomId
+from bridge.sdk.ids import EventId, InstanceId, RemoteChatId, RoomId, UserId
 from bridge.storage.books import Books, Direction
 from bridge.storage.datamap import tables_by_moment
 from bridge.storage.items import Items
@@ -233,9 +233,13 @@ async def test_whoever_comes_first_after_a_long_way_ahead_makes_the_tables_and_n
     journal, outbox = Journal(database, day_keys), Outbox(database, day_keys)
     await journal.open()
     await outbox.open()
-    (queued,) = await outbox.add([entry()])
+    (queued,), row = await outbox.add([entry()]), await land(journal)
+    link = MessageLink(
+        portal=7, event_id=EventId("$said"), remote_id="one", part=0, sender=UserId("@a:b")
+    )
     clock.ahead = timedelta(days=40)
     async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
+        group.create_task(journal.mark([Mark(row, b"\1", True, (0, 1, 0))], [link]))
         landing = group.create_task(land(journal))
         group.create_task(outbox.finish([Sent(queued, EventId("$there"), clock.now())]))
         adding = group.create_task(outbox.add([entry("new")]))
