@@ -1,10 +1,13 @@
 """The program: ``trestle``, or ``python -m bridge``."""
 
+import os
 import signal
+import sys
 
 
 def main() -> None:
     """Run the command line. Ctrl-C while it is being loaded ends it at once, without a word."""
+    _fill_standard_places()
     heard = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if heard:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -13,6 +16,19 @@ def main() -> None:
     if heard:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     command_line()
+
+
+def _fill_standard_places() -> None:
+    """Where standard input, output or errors were closed, have nothing else take their place.
+
+    It would be written to as if it were a screen; and libuv ends the program over a socket there.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 - for good
 
 
 if __name__ == "__main__":

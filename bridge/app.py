@@ -24,7 +24,7 @@ from bridge.running.parts import Parts
 from bridge.running.reload import Reloader
 from bridge.running.roster import check_modules
 from bridge.running.service import tell
-from bridge.sdk.errors import ConfigError, TemporaryFailure, TrestleError
+from bridge.sdk.errors import TemporaryFailure, TrestleError
 from bridge.settings.confidential import refuse_exposed_keys
 from bridge.settings.records import Settings
 from bridge.storage.backup import last_backup
@@ -362,10 +362,7 @@ class App:
         await self.parts.bookkeeper.balance()
         tidy_log_files(self.parts.database.clock.today())
         await to_its_end(self.parts.database.tidy_log)
-        try:
-            forget(self.parts.router, await self.parts.retention.run_once())
-        except ConfigError as error:
-            log.error("%s", error, extra={"event": "retention_refused"})
+        forget(self.parts.router, await self.parts.retention.run_or_complain())
 
     def _set_gauges(self) -> None:
         parts = self.parts

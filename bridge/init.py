@@ -1,5 +1,6 @@
 """``trestle init``: settings and registration, with random tokens, made for one homeserver."""
 
+import contextlib
 import io
 import re
 import shlex
@@ -109,9 +110,11 @@ def refuse_existing(folder: Path) -> None:
     """Raise ``ConfigError`` if one of our two files is in the folder already."""
     there = [name for name in (_CONFIG, _REGISTRATION) if (folder / name).exists()]
     if there:
+        other = "; `trestle registration` makes the other one" if there == [_CONFIG] else ""
         raise ConfigError(
-            f"{folder.absolute()} holds {' and '.join(there)} already. --force writes new ones "
-            "with new tokens, which the homeserver must be told; --directory chooses another place"
+            f"{folder.absolute()} holds {' and '.join(there)} already{other}. --force writes new "
+            "ones with new tokens, which the homeserver must be told; --directory chooses another "
+            "place"
         )
 
 
@@ -121,6 +124,7 @@ def write_files(
     """Write ``config.yaml`` and ``registration.yaml``, readable by their owner only.
 
     Raises ``ConfigError`` if one is there already, unless ``force``, or if the folder refuses.
+    Whatever ends it by an exception, none of the two is there that was not there before.
     """
     if not force:
         refuse_existing(folder)
@@ -128,18 +132,24 @@ def write_files(
     wanted = registration_text(settings)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write(config, to_yaml(document, _HEAD))
-        _write(registered, wanted)
+        with contextlib.ExitStack() as undo:
+            if config.exists():
+                undo.callback(_write, config, config.read_bytes())
+            else:
+                undo.callback(config.unlink, missing_ok=True)
+            _write(config, to_yaml(document, _HEAD).encode())
+            _write(registered, wanted.encode())
+            undo.pop_all()
     except OSError as error:
         raise ConfigError(f"{folder} cannot be written: {error.strerror}") from error
     return config, registered
 
 
-def have_master_key(settings: Settings) -> Path | None:
-    """Make the vault's master key unless there is one, and give its place.
+def have_master_key(settings: Settings) -> bool:
+    """Make the vault's master key unless there is one.
 
-    None if it is not in a file, or if the state directory is not ours to write: then the first
-    start makes it. Raises ``ConfigError`` if what is there is no key.
+    False if the state directory cannot be written, by us or at this moment: then the first start
+    makes it. Raises ``ConfigError`` if what is there is no key.
     """
     master = MasterKeys.load(settings.state_dir)
     try:
@@ -147,7 +157,13 @@ def have_master_key(settings: Settings) -> Path | None:
         if not master.is_there:
             master.add()
     except OSError:
-        return None
+        return master.given
+    return True
+
+
+def place_of_master_key(settings: Settings) -> Path | None:
+    """Where the key is or will be; None if it is not in a file."""
+    master = MasterKeys.load(settings.state_dir)
     return None if master.given else master.path
 
 
@@ -155,7 +171,7 @@ def write_registration(settings: Settings, path: Path) -> None:
     """Write the registration that the settings ask for. Raises ``ConfigError`` if it cannot."""
     text = registration_text(settings)
     try:
-        _write(path, text)
+        _write(path, text.encode())
     except OSError as error:
         raise ConfigError(
             f"{path} cannot be written: {error.strerror}; `-o -` prints it"
@@ -199,14 +215,14 @@ def _of_its_group(mode: int) -> int:
     return 0 if mode & 0o007 else mode & 0o070
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, data: bytes) -> None:
     """Write a file of mode 0600.
 
     One that is there keeps its owner and, if nobody else had any, its group's rights.
     """
     about = path.stat() if path.exists() else None
     group = 0 if about is None else _of_its_group(about.st_mode)
-    write_whole(path, text.encode(), mode=0o600 | group, owner=about)
+    write_whole(path, data, mode=0o600 | group, owner=about)
 
 
 def parse_change(text: str) -> tuple[str, object]:

@@ -19,6 +19,7 @@ from bridge.init import (
     homeserver_lines,
     parse_change,
     parse_value,
+    place_of_master_key,
     refuse_existing,
     write_files,
 )
@@ -90,20 +91,22 @@ def init(
         ask=None if yes else _ask,
     )  # fmt: skip
     config, registered = write_files(document, settings, directory, force=force)
+    is_made = not no_state and have_master_key(settings)  # Before words that may reach nobody.
     click.echo(f"\nWrote {config} and {registered}.")
-    _tell_of_master_key(settings, made_here=not no_state)
+    _tell_of_master_key(place_of_master_key(settings), is_made=is_made)
     _tell(config, registered, settings)
 
 
-def _tell_of_master_key(settings: Settings, *, made_here: bool) -> None:
-    """Make the key, if that is to be done here, and say that a copy must be kept."""
-    if not made_here:
-        place = settings.state_dir / "keys" / "master"
+def _tell_of_master_key(place: Path | None, *, is_made: bool) -> None:
+    """Say that a copy must be kept."""
+    if place is None:
+        return
+    if is_made:
+        click.echo(f"Keep a copy of {place} elsewhere: no stored")
+        click.echo("credentials open without it.")
+    else:
         click.echo(f"The first start makes {place}, on the machine where it happens.")
         click.echo("Keep a copy of it elsewhere: no stored credentials open without it.")
-    elif (master := have_master_key(settings)) is not None:
-        click.echo(f"Keep a copy of {master} elsewhere: no stored")
-        click.echo("credentials open without it.")
 
 
 def _tell(config: Path, registered: Path, settings: Settings) -> None:

@@ -128,7 +128,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         telemetry = Telemetry()
         day_keys = DayKeys(settings.state_dir, database.clock)
         retention = Retention(database, day_keys)
-        await retention.run_once()
+        await retention.run_or_complain()
         event_keys = EventKeys(settings.state_dir)
         key_of = event_keys.key_of
         journal, outbox = Journal(database, day_keys), Outbox(database, day_keys)

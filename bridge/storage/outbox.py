@@ -89,6 +89,11 @@ Place = tuple[date, int]
 """Where an entry stands: its day and its number in the order in which entries were added."""
 
 
+def _number(place: Place) -> int:
+    """In which order entries were added: a day may come before an earlier one, as clocks are."""
+    return place[1]
+
+
 class Waiting(NamedTuple):
     """What waits for one room."""
 
@@ -425,7 +430,7 @@ class Outbox:
                     self._doubtful.pop(there, None)
                     self._left[there] = mine
             if not call.given_up:
-                call.result += [self._left[place] for place in sorted(self._left)]
+                call.result += [self._left[place] for place in sorted(self._left, key=_number)]
                 self._left.clear()
 
     def _note_doubtful(self, call: _Call) -> None:

@@ -57,6 +57,7 @@ class Database:
         self._trouble = ""
         """Why our own server did not start again, as it was logged."""
         self._covered = self.covered_until = date.min
+        self._covering = asyncio.Lock()
         self.core: Pool
         self.subject: Pool
         self.up = True
@@ -142,6 +143,23 @@ class Database:
 
         Those of later days can wait while somebody reads the tables, for a backup say.
         """
+        if today != self._covered:
+            # Whoever stores something asks for a new day's tables, and they are made only once.
+            async with self._covering:
+                await self._cover(today)
+
+    async def time_difference(self) -> float:
+        """Seconds by which the database's clock is ahead of ours."""
+        with at_the_door():
+            theirs = await self.core.fetchval("SELECT clock_timestamp()")
+        return float((theirs - self.clock.now()).total_seconds())
+
+    def tidy_log(self) -> None:
+        """Turn the log of our own server if the day is over. Call it every hour."""
+        if self._server is not None:
+            self._server.log.tidy(self.clock.today())
+
+    async def _cover(self, today: date) -> None:
         if today == self._covered:
             return
         with at_the_door():
@@ -157,17 +175,6 @@ class Database:
                 await owner.close()
         self._covered = today
         self.covered_until = today + timedelta(days=AHEAD)
-
-    async def time_difference(self) -> float:
-        """Seconds by which the database's clock is ahead of ours."""
-        with at_the_door():
-            theirs = await self.core.fetchval("SELECT clock_timestamp()")
-        return float((theirs - self.clock.now()).total_seconds())
-
-    def tidy_log(self) -> None:
-        """Turn the log of our own server if the day is over. Call it every hour."""
-        if self._server is not None:
-            self._server.log.tidy(self.clock.today())
 
     # --- opening and closing ---
 

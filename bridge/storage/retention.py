@@ -68,6 +68,15 @@ class Retention:
         nothing happens."""
         return {"forgotten": self._forgotten, "soon": self._soon}
 
+    async def run_or_complain(self) -> list[date]:
+        """As :meth:`run_once`, but that a clock is wrong is only logged: it can be set right while
+        everything goes on. Raises ``TemporaryFailure``."""
+        try:
+            return await self.run_once()
+        except ConfigError as error:
+            log.error("%s", error, extra={"event": "retention_refused"})
+            return []
+
     async def run_once(self) -> list[date]:
         """Make partitions and keys ahead, drop what is over; return the days dropped, with those
         of earlier runs that failed after it.

@@ -205,6 +205,19 @@ def test_a_token_that_the_homeserver_does_not_know_is_named_until_it_does(
         assert "WARNING" not in trestle.said
 
 
+def test_a_reader_that_has_had_enough_is_no_fault_and_gets_no_word() -> None:
+    unread, pipe = os.pipe()
+    os.close(unread)
+    try:
+        done = subprocess.run(
+            command("modules"), check=False, stdout=pipe, stderr=subprocess.PIPE, text=True,
+            timeout=SOON,
+        )  # fmt: skip
+    finally:
+        os.close(pipe)
+    assert done.stderr == ""
+
+
 # --- Ctrl-C, whenever it comes ---
 
 

@@ -3,15 +3,19 @@
 import json
 import re
 import shlex
+import signal
+import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from bridge.networks.irc.client import certfp
 from bridge.settings.records import DatabaseSettings
 from bridge.storage.pool import only_one
-from tests.admin.commands import trestle
+from tests.admin.commands import LIMIT, command, trestle
 from tests.admin.importing import choices_of, config_in, end_bridges, homeserver_beside, state_of
 from tests.rigs.scripted_homeserver import Answer, Asked, ScriptedHomeserver, refuse
 
@@ -314,6 +318,43 @@ def test_what_heisenbridge_has_for_all_and_what_rooms_chose_comes_over_or_is_nam
         f"own username:{ALICE}": "alice7-o", f"plain username:{ALICE}": "alice7-o",
         f"own username:{BOB}": "own-word", f"plain username:{BOB}": "bobby",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)]
+)
+def test_an_import_that_is_cut_off_amid_its_rooms_is_completed_by_the_next(
+    folder: Path, database_settings: DatabaseSettings, number: int, code: int
+) -> None:
+    with homeserver_beside() as homeserver:
+        former, cut = Former(homeserver), [number]
+        config = config_in(folder, database_settings, homeserver.url)
+        words = [
+            "import", "heisenbridge", "--registration", write_registration(folder), "-c", config,
+            "--blank-passwords", "--json",
+        ]  # fmt: skip
+        process = subprocess.Popen(
+            command(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+        def cut_off(asked: Asked) -> Answer | None:
+            """When our bot comes into one of the rooms, and others are there."""
+            if cut and asked.parts == ("rooms", "!twelve:test.example", "join"):
+                process.send_signal(cut.pop())
+            return None
+
+        homeserver.rules.insert(0, cut_off)
+        said = "".join(process.communicate(timeout=LIMIT))
+        assert (process.returncode, said, cut) == (code, "", [])
+        rooms = {"own #town", "own #mine", "own #twelve"}
+        left = rooms - state_of(database_settings, folder / "state").keys()
+        assert "own #twelve" in left < rooms
+        again = json.loads(trestle(*words).output)
+        assert len(again["rooms"]) == len(left)
+        assert rooms <= state_of(database_settings, folder / "state").keys()
+        former.check_blanked()
+        last = json.loads(trestle(*words).output)
+        assert (last["rooms"], last["people"]) == ([], [])
 
 
 def test_what_keeps_an_import_from_beginning_is_a_sentence(

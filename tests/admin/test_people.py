@@ -3,6 +3,8 @@
 import asyncio
 import json
 import os
+import shlex
+import subprocess
 from pathlib import Path
 
 from bridge.core.oversight.aside import HERE
@@ -15,7 +17,7 @@ from bridge.storage.personal import SECRET
 from bridge.storage.pool import Database
 from bridge.storage.portals import BotRooms
 from bridge.storage.vault import Vault
-from tests.admin.commands import Outcome, config_in, run_program, trestle
+from tests.admin.commands import LIMIT, Outcome, command, config_in, run_program, trestle
 from tests.flow.rooms import BOT
 from tests.rigs.own_data import rows_in
 from tests.rigs.program import trestle_program
@@ -113,6 +115,23 @@ def test_all_about_a_person_is_written_out_while_nothing_runs(
     assert (nowhere.code, told in nowhere.errors) == (1, True)
     nobody = trestle("export", "alice", file, "-c", config)
     assert "name a person by their Matrix id" in nobody.errors
+
+
+def test_whoever_has_closed_its_files_has_the_copy_and_no_question_answered(
+    folder: Path, database_settings: DatabaseSettings
+) -> None:
+    config, file = config_in(folder, database_settings), folder / "alice.zip"
+    asyncio.run(fill(database_settings, folder / "state"))
+    words = command("export", ALICE, file, "-c", config)
+    closed = " ".join(["exec", *map(shlex.quote, words), "<&-", ">&-", "2>&-"])
+    done = subprocess.run(["sh", "-c", closed], check=False, timeout=LIMIT)
+    assert done.returncode == 0
+    assert "told" in rows_in(file)
+    asks = " ".join([*map(shlex.quote, command("erase", ALICE, "-c", config)), "<&-"])
+    asked = subprocess.run(
+        ["sh", "-c", asks], check=False, timeout=LIMIT, capture_output=True, text=True
+    )
+    assert (asked.returncode, "nobody is there to answer" in asked.stderr) == (2, True), asked
 
 
 def test_what_a_module_says_is_a_secret_is_not_shown_though_nothing_runs(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge.app import App
-from bridge.model import Outgoing, SendKind
+from bridge.model import Clock, Outgoing, SendKind
 from bridge.sdk.ids import RoomId, UserId
 from bridge.settings.records import DatabaseSettings, Settings
 from tests.rigs.scripted_homeserver import SERVER, Rule, ScriptedHomeserver, scripted_homeserver
@@ -80,6 +80,7 @@ async def play(
     rooms: Sequence[str] = (),
     rules: Sequence[Rule] = (),
     greeted: bool = True,
+    clock: Clock | None = None,
     **more: Any,
 ) -> AsyncIterator[Play]:
     """Run Trestle and its homeserver until the block ends; the bot is in its rooms.
@@ -90,7 +91,7 @@ async def play(
         homeserver.rules += rules
         homeserver.rooms.update({room: {DICE} for room in rooms})
         settings = settings_for(homeserver, database, folder, **more)
-        async with running(settings) as app:
+        async with running(settings, clock=clock) as app:
             if greeted:
                 await homeserver.wait_until_greeted()
             yield Play(homeserver, settings, app)

@@ -21,6 +21,19 @@ async def test_each_may_so_many_times_and_no_more_until_the_first_is_so_long_ago
     assert loop.time() - began >= 0.2
 
 
+async def test_it_counts_from_the_first_of_so_many_and_not_from_the_last() -> None:
+    frequency, loop = Frequency(3, 1.0), asyncio.get_running_loop()
+    assert frequency.count(ANN)
+    await asyncio.sleep(0.9)
+    last = loop.time()
+    assert frequency.count(ANN)
+    assert frequency.count(ANN)
+    async with asyncio.timeout(PATIENCE):
+        while not frequency.count(ANN):
+            await asyncio.sleep(0.01)
+    assert loop.time() - last < 1.0
+
+
 async def test_what_was_too_often_is_not_counted_and_puts_nothing_off() -> None:
     frequency = Frequency(1, 0.2)
     began = asyncio.get_running_loop().time()

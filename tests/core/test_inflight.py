@@ -1,6 +1,6 @@
 """What the in-flight file tells after a crash."""
 
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -34,6 +34,17 @@ def test_what_began_and_did_not_end_is_a_suspect_and_all_before_it_is_done(path:
     assert left.has_done(_item(2), BOT)
     assert not left.has_done(_item(2, 1), BOT)
     assert not left.has_done(_item(1), consumer_number("portal:2"))
+
+
+def test_how_far_a_lane_came_is_told_by_numbers_though_the_clock_was_set_back(path: Path) -> None:
+    slot = InFlight(path).slot(PORTAL)
+    slot.start(DAY.toordinal() + 1, 4, 0)
+    slot.finish()
+    left = InFlight(path).recover()
+    assert [left.has_done(_item(seq), PORTAL) for seq in (3, 4, 5)] == [True, True, False]
+    # And ahead again.
+    later = [ItemId(DAY + timedelta(days=2), seq, 0) for seq in (3, 5)]
+    assert [left.has_done(item, PORTAL) for item in later] == [True, False]
 
 
 def test_what_had_no_effect_and_waits_for_another_try_is_no_suspect(path: Path) -> None:

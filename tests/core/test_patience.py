@@ -1,5 +1,7 @@
 """What fails is tried again when whoever failed asks for it, and later the older it is."""
 
+import asyncio
+
 import pytest
 
 from bridge.core.lanes.patience import Patience, asked_for, persistently
@@ -43,3 +45,17 @@ async def test_a_homeserver_that_does_not_know_us_refuses_nothing_after_the_limi
     with pytest.raises(TemporaryFailure, match="M_UNKNOWN_TOKEN") as caught:
         await persistently(fail, limit=0.1)
     assert isinstance(caught.value.__cause__, MatrixError)
+
+
+async def test_pauses_grow_as_far_as_is_said_and_no_further() -> None:
+    times: list[float] = []
+
+    async def fail() -> None:
+        times.append(asyncio.get_running_loop().time())
+        raise TemporaryFailure("away")
+
+    # After 1 s and 2 s more; the next one would come 2 s later, and is over the limit.
+    with pytest.raises(TemporaryFailure):
+        await persistently(fail, longest=2, limit=4.5)
+    assert len(times) == 3
+    assert times[2] - times[1] >= 2

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import orjson
@@ -18,10 +19,10 @@ from tests.conformance.stage import ALICE, DICE, ROOM, ask, play, settings_for
 from tests.core.outgoing import away, say
 from tests.rigs.scripted_homeserver import Answer, Asked, refuse, scripted_homeserver
 from tests.rigs.trestle import running, wait_until
+from tests.storage.conftest import TurnedClock
 
 MANY = 1500
 """More than a room holds in memory, several times."""
-
 
 FULL = """
 CREATE FUNCTION is_full() RETURNS trigger LANGUAGE plpgsql AS
@@ -162,11 +163,13 @@ async def test_what_is_about_a_message_finds_it_over_a_restart_though_both_waite
         assert {one.user for one in redacted} == {DICE}
 
 
-async def test_what_is_in_the_room_is_not_put_again_after_a_restart_of_the_homeserver(
-    database_settings: DatabaseSettings, folder: Path
+@pytest.mark.parametrize(("hours", "is_told"), [(-1, True), (21, False)])
+async def test_what_is_in_the_room_and_the_homeserver_has_forgotten_is_not_put_again(
+    database_settings: DatabaseSettings, folder: Path, hours: int, is_told: bool
 ) -> None:
-    """The answer to the first attempt is lost, and with it what the homeserver remembers."""
-    async with play(database_settings, folder) as stage:
+    """With the answer to the first attempt: by a restart, the clock set back; or in a day."""
+    clock = TurnedClock()
+    async with play(database_settings, folder, clock=clock) as stage:
         homeserver, sender = stage.homeserver, stage.app.parts.sender
         lost = [refuse(502, "M_UNKNOWN")]
 
@@ -180,7 +183,9 @@ async def test_what_is_in_the_room_is_not_put_again_after_a_restart_of_the_homes
         await sender.put([say("once"), say("after")])
         await homeserver.wait_until(lambda: not lost)
         homeserver.forget_transactions()
-        sender.doubt()
+        clock.ahead = timedelta(hours=hours)
+        if is_told:
+            sender.doubt()
         await homeserver.wait_until(lambda: "after" in homeserver.texts(ROOM))
         assert homeserver.texts(ROOM) == ["once", "after"]
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from bridge.core.host.supervisor import Supervisor
 from bridge.sdk.errors import LoginRequired
 from bridge.sdk.events import Message, Receipt
 from bridge.sdk.login import LoginState
+from bridge.sdk.module import Client
 
 
 class Banned:
@@ -67,10 +69,23 @@ class Entangled:
         return Receipt()
 
 
+class Weak:
+    """A client that ends at once."""
+
+    def __init__(self) -> None:
+        self.tries = 0
+
+    async def run(self) -> None:
+        self.tries += 1
+
+    async def send(self, message: Message) -> Receipt:
+        return Receipt()
+
+
 @asynccontextmanager
-async def supervised(client: Banned, rest: float) -> AsyncIterator[tuple[Supervisor, list[str]]]:
+async def supervised(client: Client, **limits: Any) -> AsyncIterator[tuple[Supervisor, list[str]]]:
     states: list[str] = []
-    supervisor = Supervisor(client, "test", lambda state, _: states.append(state.value), rest=rest)
+    supervisor = Supervisor(client, "test", lambda state, _: states.append(state.value), **limits)
     async with asyncio.TaskGroup() as group:
         supervisor.start(group)
         yield supervisor, states
@@ -111,6 +126,28 @@ async def test_a_refused_login_that_rested_is_tried_when_it_is_wanted_and_rests_
             await refusal(supervisor)
         # It rested once, and then twice as long.
         assert asyncio.get_running_loop().time() - began >= 0.3
+
+
+async def test_each_pause_is_twice_the_last_until_a_connection_was_good() -> None:
+    weak, good, began = Weak(), Weak(), asyncio.get_running_loop().time()
+    async with supervised(weak, first_delay=0.02), asyncio.timeout(10):
+        while weak.tries < 6:
+            await asyncio.sleep(0.005)
+    # 0.02 s, 0.04 s and so on, each of them less three tenths at most.
+    assert asyncio.get_running_loop().time() - began >= 0.02 * 31 * 0.7
+    async with supervised(good, first_delay=0.02, stable=-1), asyncio.timeout(10):
+        while good.tries < 12:  # With pauses that double this would take half a minute.
+            await asyncio.sleep(0.005)
+
+
+async def test_who_was_signed_in_for_long_rests_as_short_as_at_first_when_refused() -> None:
+    client = Banned()
+    client.ban.set()
+    async with supervised(client, rest=0.02, stable=-1) as (supervisor, _), asyncio.timeout(10):
+        while client.tries < 12:
+            await refusal(supervisor)
+            supervisor.wake()
+            await asyncio.sleep(0.005)
 
 
 @pytest.mark.parametrize("limit", [5.0, 0.01])

@@ -33,6 +33,7 @@ from bridge.storage.timers import InstanceTimers, Ringing
 from tests.conformance.stage import DICE, ROOM, Play, play
 from tests.rigs.program import TrestleProgram
 from tests.rigs.trestle import wait_until
+from tests.storage.conftest import TurnedClock
 
 OnTimer = Callable[[Timer, TimerCall], Awaitable[None]]
 SOON = timedelta(milliseconds=50)
@@ -68,8 +69,9 @@ class Watched(InstanceTimers):
 class Bench:
     """A Trestle, and an instance with timers beside it."""
 
-    def __init__(self, stage: Play) -> None:
+    def __init__(self, stage: Play, clock: TurnedClock) -> None:
         self.stage = stage
+        self.clock = clock
         self.database = stage.app.parts.database
         keys = DayKeys(stage.settings.state_dir, SystemClock())
         self.timers = Watched(self.database, keys, InstanceId("scripted"))
@@ -82,9 +84,9 @@ class Bench:
         parts = self.stage.app.parts
         bot, stage = Scripted(script), replace(parts.stage, deadline=deadline)
         keeper = TimerKeeper(
-            "bot:scripted", UserId(DICE), bot, self.timers, stage, SystemClock(),
+            "bot:scripted", UserId(DICE), bot, self.timers, stage, self.database.clock,
             parts.telemetry, is_there=lambda user, room: is_there,
-            patience=Patience(tries=3, first_delay=0.01, longest_delay=0.05),
+            patience=Patience(tries=3, first_delay=0.01, longest_delay=0.05), longest_sleep=0.5,
         )  # fmt: skip
         async with asyncio.TaskGroup() as group:
             task = group.create_task(keeper.run())
@@ -115,8 +117,9 @@ class Bench:
 
 @pytest_asyncio.fixture
 async def bench(database_settings: DatabaseSettings, folder: Path) -> AsyncIterator[Bench]:
-    async with play(database_settings, folder) as stage:
-        yield Bench(stage)
+    clock = TurnedClock()
+    async with play(database_settings, folder, clock=clock) as stage:
+        yield Bench(stage, clock)
 
 
 async def test_a_sleeper_asks_the_database_nothing_and_wakes_for_an_earlier_one(
@@ -136,6 +139,20 @@ async def test_a_sleeper_asks_the_database_nothing_and_wakes_for_an_earlier_one(
         await bench.timers.cancel("far")
         await bench.wait_until_empty()
     assert bench.counted("done") == 2
+
+
+async def test_a_sleeper_notices_that_the_clock_was_set_ahead_or_back(bench: Bench) -> None:
+    async def quietly(timer: Timer, call: TimerCall) -> None:
+        pass
+
+    async with bench.ringing(quietly) as bot:
+        await bench.timers.set("far", after=timedelta(days=1))
+        await bench.timers.set("next", after=timedelta(hours=1))
+        for hours, heard in ((2, ["next"]), (-2, ["next"]), (30, ["next", "far"])):
+            await wait_until(lambda: bool(bench.timers.changed._waiters))  # It sleeps.
+            bench.clock.ahead = timedelta(hours=hours)
+            await wait_until(lambda heard=heard: bot.rang == heard)  # type: ignore[misc]
+        await bench.wait_until_empty()
 
 
 async def test_what_is_said_is_said_once_though_the_ring_fails_after_it(bench: Bench) -> None:
@@ -282,7 +299,7 @@ async def test_the_operator_sees_what_was_put_aside(
         raise PermanentFailure("the moon is full")
 
     async with play(database_settings, folder) as stage:
-        bench = Bench(stage)
+        bench = Bench(stage, TurnedClock())
         async with bench.ringing(never):
             await bench.timers.set("a", after=SOON)
             await bench.wait_until_parked()

@@ -32,6 +32,16 @@ async def cut_off(putting: asyncio.Task[None]) -> None:
     await asyncio.wait([putting])
 
 
+async def cut_off_while_held(stage: Play, admin: Connection) -> None:
+    """Have who says "once" be cut off at that: until the admin commits, nobody can store it."""
+    parts = stage.app.parts
+    await admin.execute("BEGIN; LOCK TABLE outbox IN SHARE MODE")
+    async with asyncio.TaskGroup() as group:
+        putting = group.create_task(parts.sender.put([say("once")]))
+        await until_one_waits(parts.database.core)
+        await cut_off(putting)
+
+
 async def until_sent(stage: Play, *texts: str) -> None:
     """Return when the texts are in the room, each once and in this order."""
     sender, homeserver = stage.app.parts.sender, stage.homeserver
@@ -44,13 +54,9 @@ async def until_sent(stage: Play, *texts: str) -> None:
 async def test_what_a_caller_leaves_that_is_cut_off_waits_for_no_other_caller(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:
-    async with play(database_settings, folder) as stage, asyncio.TaskGroup() as group:
-        sender, core = stage.app.parts.sender, stage.app.parts.database.core
-        async with core.acquire() as connection, connection.transaction():
-            await connection.execute("LOCK TABLE outbox IN SHARE MODE")
-            putting = group.create_task(sender.put([say("once")]))
-            await until_one_waits(core)
-            await cut_off(putting)
+    async with play(database_settings, folder) as stage, admin_of(database_settings) as admin:
+        await cut_off_while_held(stage, admin)
+        await admin.execute("COMMIT")
         await until_sent(stage, "once")
 
 
@@ -92,16 +98,8 @@ async def test_what_another_writes_for_a_caller_that_is_cut_off_waits_for_no_oth
 async def test_what_nobody_foresaw_ends_neither_the_look_nor_the_program(
     database_settings: DatabaseSettings, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with (
-        play(database_settings, folder) as stage,
-        admin_of(database_settings) as admin,
-        asyncio.TaskGroup() as group,
-    ):
-        sender, core = stage.app.parts.sender, stage.app.parts.database.core
-        await admin.execute("BEGIN; LOCK TABLE outbox IN SHARE MODE")
-        putting = group.create_task(sender.put([say("once")]))
-        await until_one_waits(core)
-        await cut_off(putting)
+    async with play(database_settings, folder) as stage, admin_of(database_settings) as admin:
+        await cut_off_while_held(stage, admin)
         await admin.execute("ALTER TABLE outbox RENAME TO away; COMMIT")
         await wait_until(lambda: "nobody sends is not found" in caplog.text)
         await admin.execute("ALTER TABLE away RENAME TO outbox")

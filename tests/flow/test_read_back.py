@@ -2,6 +2,8 @@
 
 import asyncio
 import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,10 +15,10 @@ from bridge.app import App
 from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from bridge.failpoint import VARIABLE
 from bridge.matrix.intents import MARK
-from bridge.settings.records import DatabaseSettings
+from bridge.settings.records import DatabaseSettings, Settings
 from tests.flow.rooms import bridge, redact
 from tests.rigs.program import trestle_program
-from tests.rigs.trestle import make_modules, run_town, running
+from tests.rigs.trestle import Town, make_modules, run_town, running
 from tests.rigs.vivid_bridge import Vivid, person
 
 DICE = "@_trestle_dice:test.example"
@@ -42,9 +44,7 @@ async def test_an_answer_that_was_sent_before_the_crash_is_found_in_the_room_of_
             await alice.say(room, "!choose first, first")
             await trestle.wait_until_ended()
             del trestle.env[VARIABLE]
-            await town.synapse.stop()
-            assert forget_transactions(town.synapse.folder) > 0
-            await town.synapse.start()
+            await restart_forgetful(town)
             await trestle.start()
             await alice.say(room, "!choose second, second")
             await alice.wait_until(lambda: "second" in answers(alice, room))
@@ -52,14 +52,21 @@ async def test_an_answer_that_was_sent_before_the_crash_is_found_in_the_room_of_
         assert "[read_back]" in trestle.log_text()
 
 
+@asynccontextmanager
+async def town_with_near(
+    folder: Path, database_settings: DatabaseSettings
+) -> AsyncIterator[tuple[Town, Settings, MatrixUser]]:
+    """A homeserver of its own, settings with a network, and somebody."""
+    async with run_town() as town:
+        modules = make_modules({"near": ("vivid", {})})
+        settings = town.settings_for(folder, database_settings, modules=modules)
+        yield town, settings, await town.person("alice")
+
+
 async def test_what_was_told_late_bears_its_time_and_is_neither_lost_nor_doubled_among_its_like(
     folder: Path, database_settings: DatabaseSettings, vivid: Vivid
 ) -> None:
-    async with run_town() as town:
-        settings = town.settings_for(
-            folder, database_settings, modules=make_modules({"near": ("vivid", {})})
-        )
-        alice = await town.person("alice")
+    async with town_with_near(folder, database_settings) as (town, settings, alice):
         async with running(settings) as app:
             room = await bridge(alice, "hall")
             assert vivid.relay is not None
@@ -84,8 +91,7 @@ async def test_what_was_told_late_bears_its_time_and_is_neither_lost_nor_doubled
                     "WHERE remote_id = $1", told,
                 ) == "UPDATE 1"  # fmt: skip
                 await core.execute("DELETE FROM message WHERE remote_id = $1", told)
-        assert forget_transactions(town.synapse.folder) > 0
-        await town.synapse.start()
+        await restart_forgetful(town)
         async with running(settings) as app:
             await alice.wait_for_text(room, "line 7")
             await wait_until_marked(app, 9)
@@ -104,11 +110,7 @@ async def test_what_was_told_late_bears_its_time_and_is_neither_lost_nor_doubled
 async def test_what_was_said_after_somebody_had_left_is_found_though_they_cannot_see_it(
     folder: Path, database_settings: DatabaseSettings, vivid: Vivid
 ) -> None:
-    async with run_town() as town:
-        settings = town.settings_for(
-            folder, database_settings, modules=make_modules({"near": ("vivid", {})})
-        )
-        alice = await town.person("alice")
+    async with town_with_near(folder, database_settings) as (town, settings, alice):
         async with running(settings) as app:
             room = await bridge(alice, "hall")
             await alice.call(
@@ -127,9 +129,7 @@ async def test_what_was_said_after_somebody_had_left_is_found_though_they_cannot
                 "(SELECT min(seq) FROM outbox WHERE remote_id = 'one') AND portal IS NOT NULL"
             )
             await core.execute("DELETE FROM message")
-        await town.synapse.stop()
-        assert forget_transactions(town.synapse.folder) > 0
-        await town.synapse.start()
+        await restart_forgetful(town)
         async with running(settings) as app:
             await wait_until_marked(app, 2)
         said = [one for one in await alice.messages(room) if one["type"] == "m.room.message"]
@@ -155,10 +155,12 @@ async def wait_until_marked(app: App, number: int) -> None:
             await asyncio.sleep(0.02)
 
 
-def forget_transactions(folder: Path) -> int:
+async def restart_forgetful(town: Town) -> None:
     """Have Synapse forget which transaction made which event, as it does after a day."""
-    with sqlite3.connect(folder / "homeserver.db") as database:
-        return database.execute("DELETE FROM event_txn_id_device_id").rowcount
+    await town.synapse.stop()
+    with sqlite3.connect(town.synapse.folder / "homeserver.db") as database:
+        assert database.execute("DELETE FROM event_txn_id_device_id").rowcount > 0
+    await town.synapse.start()
 
 
 def answers(alice: MatrixUser, room: str) -> list[str]:

@@ -18,7 +18,7 @@ from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from bridge.demo.processes import free_port
 from bridge.demo.synapse import Synapse
 from bridge.matrix.registration import random_localpart, random_token, registration
-from bridge.model import InstanceRules, Members, Permission
+from bridge.model import Clock, InstanceRules, Members, Permission
 from bridge.running.roster import namespaces_of
 from bridge.sdk.ids import InstanceId
 from bridge.sdk.secret import Secret
@@ -87,9 +87,10 @@ def make_modules(
 
 @asynccontextmanager
 async def running(
-    settings: Settings, limit: float = 180, read_again: Callable[[], Settings] | None = None
-) -> AsyncIterator[App]:
-    """Run Trestle in this process until the block ends.
+    settings: Settings, limit: float = 180, read_again: Callable[[], Settings] | None = None,
+    clock: Clock | None = None,
+) -> AsyncIterator[App]:  # fmt: skip
+    """Run Trestle in this process until the block ends, by the machine's clock or another.
 
     Raises why it did not start, and ``TimeoutError`` if it is not ready within the limit.
     """
@@ -100,7 +101,7 @@ async def running(
             ready.set_result(app)
 
     async with asyncio.TaskGroup() as group:
-        task = group.create_task(run(settings, on_ready=note, read_again=read_again))
+        task = group.create_task(run(settings, clock=clock, on_ready=note, read_again=read_again))
         try:
             first: set[asyncio.Future[Any]] = {task, ready}
             await asyncio.wait(first, timeout=limit, return_when=asyncio.FIRST_COMPLETED)

@@ -69,6 +69,23 @@ async def test_a_day_is_counted_by_what_became_of_each_event_and_kept_when_it_is
     await journal.close()
 
 
+async def test_a_day_of_which_something_is_in_hand_is_counted_anew_as_long_as_it_is_kept(
+    database: Database, day_keys: DayKeys, clock: TurnedClock
+) -> None:
+    outbox, books = Outbox(database, day_keys), Books(database)
+    await outbox.open()
+    today = clock.today()
+    first, second = await outbox.add([said("one"), said("two")])
+    for number, days in enumerate((0, 5, 13)):
+        clock.ahead = timedelta(days=days)
+        into_matrix = [one for one in await books.count_open() if one.day == today][1]
+        assert (into_matrix.delivered, into_matrix.in_hand) == (number, 2 - number)
+        if days < 13:
+            await outbox.finish([sent((first, second)[number], f"$e{number}")])
+    # Nothing is left of it: so it is not looked at again.
+    assert today not in [one.day for one in await books.count_open()]
+
+
 async def _agreed() -> float:
     return 0.0
 

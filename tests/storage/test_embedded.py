@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
@@ -414,38 +414,41 @@ async def test_while_the_first_start_makes_the_database_there_is_none_to_back_up
 async def test_who_gives_up_while_the_data_is_made_leaves_nobody_who_writes_to_it(
     folder: Path,
 ) -> None:
-    state = folder / "state"
-    async with asyncio.TaskGroup() as group:
-        starting = group.create_task(EmbeddedPostgres(state).start())
-        async with asyncio.timeout(PATIENCE):
-            while not (writers := writers_to(state / "postgres/data.new")):
-                await asyncio.sleep(0.002)
-        for one in writers:  # So that they do not end by themselves meanwhile.
-            os.kill(one, signal.SIGSTOP)
-        starting.cancel()
-    async with asyncio.timeout(PATIENCE):
-        while writers_to(state / "postgres/data.new"):
-            await asyncio.sleep(0.01)
+    async def until_they_write(data: Path) -> list[int]:
+        while not (writers := writers_to(data)):
+            await asyncio.sleep(0.002)
+        return writers
+
+    await give_up(folder / "state", until_they_write)
 
 
 async def test_who_gives_up_while_the_program_that_makes_the_data_is_started_leaves_nobody(
     folder: Path,
 ) -> None:
-    state = folder / "state"
+    async def until_they_write_unheard(data: Path) -> list[int]:
+        while not at_work(b"/initdb", data.parent):
+            await asyncio.sleep(0)
+        # Nobody else runs meanwhile, who would learn that it has been started.
+        ends = time.monotonic() + PATIENCE
+        while not (writers := writers_to(data)):
+            assert time.monotonic() < ends
+        return writers
+
+    await give_up(folder / "state", until_they_write_unheard)
+
+
+async def give_up(state: Path, until_they_write: Callable[[Path], Awaitable[list[int]]]) -> None:
+    """Give a first start up once somebody writes to the new data; return when nobody does."""
+    data = state / "postgres/data.new"
     async with asyncio.TaskGroup() as group:
         starting = group.create_task(EmbeddedPostgres(state).start())
         async with asyncio.timeout(PATIENCE):
-            while not at_work(b"/initdb", state / "postgres"):
-                await asyncio.sleep(0)
-        # Nobody else runs meanwhile, who would learn that it has been started.
-        ends = time.monotonic() + PATIENCE
-        while not (writers := writers_to(state / "postgres/data.new")):
-            assert time.monotonic() < ends
-        for one in writers:
+            writers = await until_they_write(data)
+        for one in writers:  # So that they do not end by themselves meanwhile.
             os.kill(one, signal.SIGSTOP)
         starting.cancel()
     async with asyncio.timeout(PATIENCE):
-        while writers_to(state / "postgres/data.new"):
+        while writers_to(data):
             await asyncio.sleep(0.01)
 
 

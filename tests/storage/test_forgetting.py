@@ -10,9 +10,9 @@ import pytest
 from bridge.core.oversight.conditions import Conditions
 from bridge.demo.matrix_user import PATIENCE
 from bridge.matrix.body import parse_transaction
-from bridge.model import Forgotten, ItemId, Mark, ParkReason, RowId, Source
+from bridge.model import Forgotten, ItemId, Mark, MessageLink, ParkReason, RowId, Sent, Source
 from bridge.sdk.errors import ConfigError, PermanentFailure, TemporaryFailure
-from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId
+from bridge.sdk.ids import EventId, InstanceId, RemoteChatId, RoomId, UserId
 from bridge.storage.books import Books, Direction
 from bridge.storage.datamap import tables_by_moment
 from bridge.storage.items import Items
@@ -224,6 +224,30 @@ async def test_who_reads_a_table_for_long_holds_up_forgetting_and_nobody_behind_
         assert await admin.fetchval(tables, "journal") == before
     await forget(database, day_keys)
     assert await admin.fetchval(tables, "journal") < before
+    await journal.close()
+
+
+async def test_whoever_comes_first_after_a_long_way_ahead_makes_the_tables_and_nobody_fails(
+    database: Database, day_keys: DayKeys, clock: TurnedClock
+) -> None:
+    journal, outbox = Journal(database, day_keys), Outbox(database, day_keys)
+    await journal.open()
+    await outbox.open()
+    (queued,), row = await outbox.add([entry()]), await land(journal)
+    link = MessageLink(
+        portal=7, event_id=EventId("$said"), remote_id="one", part=0, sender=UserId("@a:b")
+    )
+    clock.ahead = timedelta(days=40)
+    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
+        group.create_task(journal.mark([Mark(row, b"\1", True, (0, 1, 0))], [link]))
+        landing = group.create_task(land(journal))
+        group.create_task(outbox.finish([Sent(queued, EventId("$there"), clock.now())]))
+        adding = group.create_task(outbox.add([entry("new")]))
+        group.create_task(database.cover(clock.today()))
+    assert landing.result().day == adding.result()[0].day == clock.today()
+    stored = await outbox.find(entry("new").transaction_id)
+    assert stored is not None
+    assert stored.state == "queued"
     await journal.close()
 
 

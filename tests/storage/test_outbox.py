@@ -381,6 +381,20 @@ async def test_a_caller_that_is_cancelled_while_another_writes_for_it_leaves_it_
     assert await outbox.add([entry("gone")]) == []
 
 
+async def test_what_was_left_comes_first_though_the_clock_was_set_back_over_midnight(
+    outbox: Outbox, database: Database, clock: TurnedClock
+) -> None:
+    async with asyncio.TaskGroup() as group, nothing_written(database):
+        clock.ahead = timedelta(days=1)
+        writer = group.create_task(outbox.add([entry("left")]))
+        await until_one_waits(database.core)
+        writer.cancel()
+        await asyncio.wait([writer])
+        clock.ahead = timedelta()
+        after = group.create_task(outbox.add([entry("after")]))
+    assert ids_of(after.result()) == ["left", "after"]
+
+
 async def test_what_a_cancelled_caller_says_again_is_its_own(
     outbox: Outbox, database: Database
 ) -> None:

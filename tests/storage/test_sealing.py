@@ -112,6 +112,28 @@ async def test_a_key_is_on_disk_before_its_day_begins(
     assert (folder / "keys/day").stat().st_mode & 0o777 == 0o700
 
 
+async def test_a_key_that_is_destroyed_is_written_over_and_what_a_restore_kept_aside_goes_too(
+    database: Database, day_keys: DayKeys, clock: TurnedClock, folder: Path
+) -> None:
+    aside = folder / "before-restore" / "keys" / "day"
+    aside.mkdir(parents=True)
+    old, today = clock.today() - timedelta(days=14), clock.today()
+    for day in (old, today):
+        (aside / day.isoformat()).write_bytes(b"k" * 32)
+    # What is on the disk, by another name.
+    (folder / "on-disk").hardlink_to(aside / old.isoformat())
+    database.time_difference = agreed  # type: ignore[method-assign]
+    await Retention(database, day_keys).run_once()
+    assert [path.name for path in aside.iterdir()] == [today.isoformat()]
+    found = (folder / "on-disk").read_bytes()
+    assert len(found) == 32
+    assert found != b"k" * 32
+
+
+async def agreed() -> float:
+    return 0.0
+
+
 async def test_what_else_lies_beside_the_keys_of_days_matters_to_nobody(
     database: Database, day_keys: DayKeys, clock: TurnedClock, folder: Path
 ) -> None:

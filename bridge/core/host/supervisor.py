@@ -37,6 +37,7 @@ class Supervisor:
         first_delay: float = 1.0,
         stop_limit: float = 5.0,
         rest: float = REST,
+        stable: float = _STABLE,
     ) -> None:
         self.client = client
         self.name = name
@@ -45,6 +46,7 @@ class Supervisor:
         self._first_delay = first_delay
         self._stop_limit = stop_limit
         self._first_rest = self._rest = rest
+        self._stable = stable
         self._task: asyncio.Task[None] | None = None
         self._again = asyncio.Event()
         self.state = LoginState.STARTING
@@ -103,7 +105,7 @@ class Supervisor:
             # Whoever wanted it while it was at work had it: a refusal is no reason to knock again.
             self._again.clear()
             self._ended_at = monotonic()
-            if monotonic() - began > _STABLE:
+            if monotonic() - began > self._stable:
                 delay, self._rest = self._first_delay, self._first_rest
             self.report(state, reason)
             # What a network says of one person's login may name the person.

@@ -87,6 +87,7 @@ class TimerKeeper:
         *,
         is_there: IsThere,
         patience: Patience,
+        longest_sleep: float = _LONGEST_SLEEP,
     ) -> None:
         self.name = name
         self._user = user
@@ -97,6 +98,7 @@ class TimerKeeper:
         self._telemetry = telemetry
         self._is_there = is_there
         self._patience = patience
+        self._longest_sleep = longest_sleep
         self.is_ringing = False
 
     def set_tries(self, tries: int) -> None:
@@ -123,7 +125,7 @@ class TimerKeeper:
         left = self._left_until(due) or 0.05
         while left > 0:
             try:
-                async with asyncio.timeout(min(left, _LONGEST_SLEEP)):
+                async with asyncio.timeout(min(left, self._longest_sleep)):
                     await self._timers.changed.wait()
             except TimeoutError:
                 left = self._left_until(due)
@@ -132,7 +134,7 @@ class TimerKeeper:
 
     def _left_until(self, due: datetime | None) -> float:
         if due is None:
-            return _LONGEST_SLEEP
+            return self._longest_sleep
         return max(0.0, (due - self._clock.now()).total_seconds())
 
     async def _ring(self, group: asyncio.TaskGroup, ringing: Ringing) -> None:

@@ -34,7 +34,9 @@ class ReadBack:
 
     def doubt(self, lane: RoomLane) -> None:
         """Have the lane's room read back before anything that waits there now is put."""
-        lane.forgetful_since, lane.there = self._clock.now(), None
+        # Told by numbers, since the clock may be set back.
+        newest = max((one.seq for one in lane.queue), default=0)
+        lane.doubtful_until, lane.there = max(newest, lane.until), None
 
     async def look(self, lane: RoomLane, queued: QueuedOutgoing) -> None:
         """Look for the entry in the room, if it may be there and its transaction id forgotten.
@@ -44,11 +46,7 @@ class ReadBack:
         if queued.outgoing.kind is not SendKind.EVENT:
             return  # A membership or a state that is set twice is as if set once.
         now = self._clock.now()
-        is_doubtful = (
-            lane.forgetful_since is not None
-            and queued.received_at <= lane.forgetful_since
-            and lane.there is None
-        )
+        is_doubtful = queued.seq <= lane.doubtful_until and lane.there is None
         is_old = now - queued.received_at > _REMEMBERED and (
             lane.asked_at is None or now - lane.asked_at > _REMEMBERED
         )

@@ -53,8 +53,8 @@ class RoomLane:
     """What that found: none of it is put again."""
     found: Mapping[str, EventId] = field(default_factory=dict)
     """And what was found of a portal's entries when that moved away."""
-    forgetful_since: datetime | None = None
-    """The homeserver may know no transaction ids from before this moment."""
+    doubtful_until: int = 0
+    """The homeserver may have forgotten what it was given of entries up to this number."""
 
     def wake(self) -> None:
         """Have its rest be over."""

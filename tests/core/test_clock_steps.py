@@ -1,0 +1,75 @@
+"""The machine's clock is set while people talk: nothing is lost, doubled, forgotten too soon."""
+
+from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
+
+from bridge.app import App
+from bridge.settings.records import DatabaseSettings
+from bridge.storage.keys import key_files
+from tests.conformance.stage import DICE, Play, ask, settings_for
+from tests.rigs.scripted_homeserver import scripted_homeserver
+from tests.rigs.trestle import running, wait_until
+from tests.storage.conftest import TurnedClock
+
+ROOMS = ("!one", "!two", "!three")
+DAY = timedelta(days=1)
+
+
+async def talk(stage: Play, clock: TurnedClock, ahead: timedelta, name: str) -> list[str]:
+    """Say five things in each room, and set the clock amid that; give them."""
+    texts = [f"{name} {number}" for number in range(5)]
+    for number, text in enumerate(texts):
+        if number == 2:
+            clock.ahead = ahead
+        for room in ROOMS:
+            # A day without tables yet has them within a second.
+            while await stage.put(ask(text, room), name=f"{text}{room}".replace(" ", "")) != 200:
+                pass
+    return texts
+
+
+def until_midnight(clock: TurnedClock) -> timedelta:
+    """From now on the machine's clock to the end of its day."""
+    now = clock.now() - clock.ahead
+    return datetime.combine(now.date() + DAY, time(), UTC) - now
+
+
+def agree(app: App) -> None:
+    """The database's clock is ours, as with one on the same machine."""
+
+    async def agreed() -> float:
+        return 0.0
+
+    app.parts.database.time_difference = agreed  # type: ignore[method-assign]
+
+
+async def test_a_clock_that_is_set_ahead_and_back_amid_talk_costs_nothing(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    clock, said = TurnedClock(), []
+    minute, to_midnight = timedelta(minutes=1), until_midnight(clock)
+    steps = {
+        "an hour back": timedelta(hours=-1), "over midnight": to_midnight + minute,
+        "back over midnight": to_midnight - minute, "two weeks ahead": 15 * DAY,
+        "as it was": timedelta(), "three weeks back": -21 * DAY, "far ahead": 40 * DAY,
+    }  # fmt: skip
+    async with scripted_homeserver() as homeserver:
+        homeserver.rooms.update({room: {DICE} for room in ROOMS})
+        settings = settings_for(homeserver, database_settings, folder)
+        kept: set[object] = set()
+        # The second start is far from the database's clock: that must not keep it.
+        for after in ({}, {"an hour back after a restart": timedelta(hours=-1)}):
+            async with running(settings, clock=clock) as app:
+                agree(app)
+                await homeserver.wait_until_greeted()
+                stage = Play(homeserver, settings, app)
+                for name, ahead in (after or steps).items():
+                    said += await talk(stage, clock, ahead, name)
+                    # The work of the night: tomorrow's key is what it makes last.
+                    await wait_until(lambda: clock.today() + DAY in key_files(settings.state_dir))
+                    assert kept <= key_files(settings.state_dir).keys(), name
+                    kept |= key_files(settings.state_dir).keys()
+                for room in ROOMS:
+                    assert await stage.heard(room) == said
+                assert await app.parts.bookkeeper.balance() == {"to_network": 0, "to_matrix": 0}
+                assert not await app.parts.items.count_parked()
