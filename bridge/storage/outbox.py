@@ -476,10 +476,9 @@ class Outbox:
             if len(rows) == 1 and not looks_round:
                 stored = await self._database.core.fetch(_ADD_ONE, *shared, *rows[0][:-1])
             else:
-                stored = await self._database.core.fetch(
-                    _ADD_LOOKING_ROUND if looks_round else _ADD,
-                    *shared, *map(list, zip(*rows, strict=True)),
-                )  # fmt: skip
+                adding = _ADD_LOOKING_ROUND if looks_round else _ADD
+                columns = map(list, zip(*rows, strict=True))
+                stored = await self._database.core.fetch(adding, *shared, *columns)
         return {(day, row["seq"]) for row in stored}
 
     async def _find(self, missing: Sequence[QueuedOutgoing]) -> dict[str, QueuedOutgoing]:
