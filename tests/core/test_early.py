@@ -5,6 +5,7 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from time import monotonic
 
 import asyncpg
 import pytest
@@ -116,6 +117,44 @@ async def refused(process: Process, name: str) -> Exception | None:
     except TemporaryFailure as error:
         return error
     return None
+
+
+async def test_what_is_read_for_longer_than_it_is_stored_is_as_old_as_its_row(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    may_act, rows = asyncio.Event(), []
+
+    async def read_on(item: Item) -> None:
+        await may_act.wait()
+        await item.stored()
+        rows.append((item.row.landed_at, item.laned_at))
+
+    async with begun_early(database_settings, folder, act := Act("portal:1")) as (process, _):
+        act.acts.append(read_on)
+        await put(process, "$one")
+        stored_at = monotonic()
+        may_act.set()
+        await wait_until(lambda: bool(rows))
+    assert all(at <= stored_at for at in rows[0])
+
+
+async def test_the_time_in_which_it_is_stored_is_none_of_what_its_consumer_has(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    act = Early()
+    act.deadline = 0.5
+    async with begun_early(database_settings, folder, act) as (process, admin):
+        await hold(admin)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(put(process, "$one"))
+            await until_one_waits(admin)
+            (lane,) = process.router.lanes.values()
+            # The sweep looks once a second.
+            await wait_until(lambda: monotonic() - lane.since > act.deadline + 1.1)
+            await admin.execute("COMMIT")
+        await wait_until(lambda: act.done == ["$before", "$one"])
+        await wait_until(lambda: process.router.waiting == 0)
+    assert act.heard == ["$before", "$one"]
 
 
 @pytest.mark.parametrize("is_stored", [True, False])

@@ -29,6 +29,11 @@ class Landing:
         self.ended_at = 0.0
         """When (``monotonic``) the commit was over."""
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the commit is over, or was given up."""
+        return self._ended.is_set()
+
     def end(self, *, is_stored: bool) -> None:
         """The commit is over."""
         self._is_stored, self.ended_at = is_stored, monotonic()

@@ -53,6 +53,11 @@ class Item:
         self.lane.slot.start(self.row.ordinal, self.row.id[1], self.index)
         failpoint("started")
 
+    @property
+    def is_landing(self) -> bool:
+        """Whether its row is just being stored."""
+        return self.landing is not None and not self.landing.is_over
+
     async def stored(self) -> None:
         """Return once its row is safe: nothing that shows may be done for it before.
 
@@ -60,7 +65,8 @@ class Item:
         """
         if self.landing is not None:
             await self.landing.wait()
-            self.row.landed_at, self.landing = self.landing.ended_at, None
+            self.row.landed_at = self.laned_at = self.landing.ended_at
+            self.landing = None
             # Its time to be handled in begins only now.
             self.lane.since = monotonic()
             self.start()

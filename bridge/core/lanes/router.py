@@ -448,7 +448,7 @@ class Router:
             now = monotonic()
             passing = []
             for lane in self._all:
-                if lane.current is None:
+                if (item := lane.current) is None or item.is_landing:
                     if lane.waiter is not None and now - lane.idle_since > _IDLE:
                         lane.wake()
                     elif lane.passes and not lane.running and not lane.queue and not lane.beyond:

@@ -160,8 +160,8 @@ class Doorway:
         elif item.event["type"] in KINDS:
             await self.acts.handle(item)
         elif self.portal.receiver is None and (why := self.voices.why_unheard(sender)):
-            self._drop(item)
             await self.turned_away.tell(self.portal, item, why)
+            self._drop(item)
         else:
             self.stops.begun = item
             try:
@@ -189,10 +189,10 @@ class Doorway:
             return
         capabilities = self._instance.connector.capabilities(self.portal.chat)
         said = await self.departures.read(item.event, capabilities, item.stored)
+        await item.stored()
         if said is None:
             self._drop(item)
             return
-        await item.stored()
         if item.again and self.holds:
             raise DeliveryUncertain("it may have been sent before an interruption")
         session, said = await self.voices.choose(self._instance, said)

@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 
 _TELL_AGAIN = 3600.0
 """Seconds after which the room is told once more, if something is left out still."""
+_NEWS_AFTER = 300.0
+"""Seconds without any after which the next one that is left out is news for the log."""
 _OVER_AFTER = 600.0
 """So many seconds after the last thing that was left out it is no longer a trouble."""
 
@@ -58,8 +60,8 @@ class Rings:
         ):  # fmt: skip
             return False
         await stored()
-        self._found_at = now
-        if self._rounds.is_news:
+        before, self._found_at = self._found_at, now
+        if before is None or now - before > _NEWS_AFTER:
             log.warning(
                 "what is said in %s goes round through other bridges, and is left out",
                 self._portal.room,

@@ -52,9 +52,6 @@ class Rounds:
 
     def __init__(self) -> None:
         self._said: deque[_Said] = deque(maxlen=_MOST_KEPT)
-        self._found_at: float | None = None
-        self.is_news = False
-        """Whether what was found last was the first for a while."""
 
     def is_endless(
         self, now: float, said_at: float, event_id: str, sender: str, text: str, *, is_ghost: bool
@@ -80,13 +77,9 @@ class Rounds:
             if one.event_id != event_id and abs(said_at - one.at) <= _SECONDS
         ]  # fmt: skip
         is_short = len(texts[-1]) <= _SHORT
-        found = _rounds(said, inner, before) >= _ROUNDS or _is_repeated(
+        return _rounds(said, inner, before) >= _ROUNDS or _is_repeated(
             said, before, is_short=is_short
         )
-        if found:
-            self.is_news = self._found_at is None or now - self._found_at > _SECONDS
-            self._found_at = now
-        return found
 
 
 def _peeled(text: str) -> Iterator[str]:
