@@ -15,6 +15,7 @@ from tests.irc.stage import (
     Host,
     Network,
     chat,
+    list_names,
     listening,
     message,
     refusal,
@@ -221,6 +222,33 @@ async def test_what_becomes_of_a_channel_whose_name_is_only_spelled_otherwise_is
         relay.check_in(ROOM)
         await no_more_of_it(peer)
         assert not reasons(host)
+
+
+SPELLED = (":{nick}!t@h PART #room :Channel renamed: nicer", ":{nick}!t@h JOIN #Room")
+
+
+async def test_who_is_had_to_leave_and_to_come_for_another_spelling_is_in_the_channel() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port, rejoin_seconds=0.05)
+        async with (
+            listening(server, network) as (relay, host, peer, _),
+            speaking(server, network) as (puppet, _, alices, _),
+        ):
+            for one in (peer, alices):
+                one.say(*SPELLED)
+                list_names(one, "bob", "#Room")
+                await no_more_of_it(one)
+            peer.say(":bob!b@h PRIVMSG #Room :still here")
+            await host.wait_for(RemoteMessage)
+            relay.check_in(ROOM)
+            assert puppet._memberships.wanted == [ROOM]
+            await puppet.send(message("#room", "me too"))
+            await alices.expect("PRIVMSG #room :me too")
+            assert alices.heard.count("JOIN #room") == 1
+            assert len(host.of(RemoteMembers)) == 2
+            assert not reasons(host)
+            await until(lambda: not network.connector._network.renamed._changed)
+            assert "renamed:#room" not in network.store.rows
 
 
 async def test_who_came_in_by_the_old_name_after_all_is_in_the_channel_that_has_it() -> None:
