@@ -136,8 +136,7 @@ async def test_of_whom_it_turns_out_to_be_another_it_is_not_told_that_they_are_g
     assert elan is not None
     elan.is_utf8 = False  # So it is in what was said before, and is heard only now.
     assert post.asked() == ["MONITOR - élan"]
-    post.time += 1000
-    assert post.lookout.due() == []
+    assert post.hear("731 me :élan", 1000) == post.hear("730 me :élan!x@y") == []
     # Nor is it waited for any longer.
     elan.is_utf8 = True
     assert post.lookout.due() == []
