@@ -336,7 +336,11 @@ class RemoteShutOut:
 
     chat: RemoteChatId
     reason: str = ""
-    """What keeps it out, in a sentence; empty: nothing, it is there."""
+    """What keeps it out, in a sentence; empty: nothing, it is there.
+
+    The room is told to bridge the chat again once that is over, unless this says already what to
+    say (``as_typed``) to bridge another instead.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from bridge.core.traffic.doorway import Doorway
 from bridge.matrix.dates import SAID_AT
 from bridge.matrix.evictions import Evictions
 from bridge.model import LinkKind, LoginRow, Members, SystemClock
+from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.events import (
     MessageKind,
@@ -99,6 +100,27 @@ async def test_a_room_is_told_once_each_way_that_its_relay_is_out_whatever_resta
     for event in (out, back, back):
         await restart().receive(event)
     assert ["I am out of" in one.content["body"] for one in ground.waiting] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("reason", "is_told_to_come_back"),
+    [
+        ("we are banned from it", True),
+        (f"say {as_typed('unbridge')}, then {as_typed('bridge far #new')}", True),
+        (f"it is #new: say {as_typed('unbridge')}, then {as_typed('bridge near #new')}", False),
+    ],
+)
+async def test_a_room_is_told_to_bridge_its_chat_again_unless_another_is_to_be(
+    reason: str, is_told_to_come_back: bool
+) -> None:
+    ground = Ground()
+    arrivals = Arrivals(ChatFacts(ground.portal, ground.house), ground.house)
+    await arrivals.receive(RemoteShutOut(chat=CHAT, reason=reason))
+    (said,) = ground.waiting
+    body, again = said.content["body"], as_typed(f"bridge near {ground.portal.chat_name}")
+    assert body.endswith(
+        f"Once that is over, say {again}." if is_told_to_come_back else f"{reason}."
+    )
 
 
 def message(nick: str) -> RemoteMessage:

@@ -68,3 +68,21 @@ async def test_networks_that_do_not_answer_or_fail_keep_nobody_of_another_from_b
     assert found["fields"] == {"network": NEAR, "user": "carl"}
     for odd in ("broken", "nameless"):
         assert await looking.find_users("sink", {"user": "carl", "network": odd}) == []
+
+
+async def test_of_whom_a_network_cannot_say_it_nobody_is_told_that_there_is_such_a_user(
+    folder: Path,
+) -> None:
+    class Failing(SinkConnector):
+        async def find_user(self, text: str) -> sdk.RemoteUser:
+            if text == "silent":
+                await asyncio.Event().wait()
+            raise asyncio.CancelledError if text == "cancelled" else ValueError(text)
+
+    looking = answers({NEAR: Failing(SinkSettings(ledger=str(folder / "ledger")))})
+    ghosts = [
+        Ground().namespaces.ghost(NEAR, sdk.RemoteUserId(one))
+        for one in ("broken", "cancelled", "silent")
+    ]
+    async with asyncio.timeout(7.5):  # The homeserver does not wait for longer.
+        assert [await looking.knows_user(one) for one in ghosts] == [False, False, False]

@@ -2,7 +2,7 @@
 
 from bridge.app import App
 from bridge.demo.matrix_user import Event, MatrixUser
-from tests.flow.networks import one_after_another
+from tests.flow.networks import NEAR, connected, one_after_another
 from tests.flow.rooms import bridge, ghost, state, wait_for_member
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ircd import IrcServer
@@ -66,8 +66,9 @@ async def test_the_channel_decides_who_may_invite_and_the_relay_serves_who_runs_
     alice, bea = await town.person("alice"), await town.person("bea")
     async with irc_user(irc.port, "olga") as olga, irc_user(irc.port, "dora") as dora:
         await olga.join("#club")
+        await connected(app.parts.instances[NEAR])  # Else there is nobody to invite.
         olga.say("MODE #club +i", "INVITE trestle #club")
-        await olga.sync()
+        await olga.expect(" 341 ", "trestle")
         room = await bridge(alice, "#club")
         await let_all_invite(alice, room)
         await bea.join(room)

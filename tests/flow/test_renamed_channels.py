@@ -41,7 +41,9 @@ async def test_a_room_hears_once_how_its_channel_is_called_now_and_is_bridged_to
             assert await peer.admit() == "#door"
             room = await bridging
             peer.say(":{nick}!t@h PART #door :Channel renamed: wider", ":{nick}!t@h JOIN #gate")
-            await alice.wait_for_text(room, WHY)
+            # And nothing of coming back to the old name, which is refused.
+            said = await alice.wait_for_text(room, f"does not come here: {WHY} near #gate.")
+            assert said["content"]["body"].endswith(" near #gate.")
             await alice.say(room, "hello?")
             await alice.wait_for_text(room, f"Your message did not reach #door on near: {WHY}")
             await alice.say(room, "!trestle bridge near #door")

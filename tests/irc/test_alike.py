@@ -234,6 +234,7 @@ async def test_whom_the_network_gives_a_nick_in_another_charset_is_known_by_that
             assert host.texts == ["Élan: theirs"]
             (_, (theirs, ours)) = await told(host, peer)
             assert (list(theirs.values()), ours) == ([Rank.MODERATOR], {ALICE: Rank.VOICED})
+            assert relay.seen(chat("#room").id) == {ALICE}
             say_mixed(peer, f":{peer.nick}!t@h NICK Émile", ":op!o@h KICK #room [Émile] :out")
             await synced(peer)
             relay.check_in(chat("#room"))

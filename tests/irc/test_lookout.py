@@ -105,6 +105,43 @@ async def test_who_goes_is_told_once_a_conversation_and_who_is_back_soon_not_at_
     assert post.hear("730 me :nobody!n@h") == []
 
 
+async def test_who_writes_their_nick_in_another_charset_is_not_watched_for() -> None:
+    async with scripted_server() as server:
+        puppet, host = Network(server.port, netsplit_seconds=0).puppet("Alice")
+        puppet.watch_chats([chat("élan")])
+        async with running(puppet), asyncio.TaskGroup() as tasks:
+            sent = tasks.create_task(puppet.send(message("bob", "hi")))
+            peer = await server.accept()
+            await peer.welcome(MONITOR)
+            await peer.expect("MONITOR + élan")
+            await sent
+            peer.say_bytes(":élan!e@h PRIVMSG Alice :psst\r\n".encode("cp1252"))
+            await peer.expect("MONITOR - élan")
+            # What the server has said before it read that is of whoever is called alike.
+            peer.say(":irc.test 731 {nick} :élan", ":irc.test 730 {nick} :élan!x@y")
+            peer.say(":irc.test 731 {nick} :élan", ":élan!e@h PRIVMSG Alice :psst")
+            await peer.expect("MONITOR + élan")
+            await host.wait_for(RemoteMessage, 2)
+            assert not host.of(RemoteRemark)
+            peer.say(":irc.test 731 {nick} :élan")
+            await host.wait_for(RemoteRemark)
+
+
+async def test_of_whom_it_turns_out_to_be_another_it_is_not_told_that_they_are_gone() -> None:
+    post = Post("élan")
+    assert post.asked() == ["MONITOR + élan"]
+    post.speak("élan")
+    assert post.hear("731 me :élan", 100) == []
+    elan = post.partners.find(RemoteChatId("élan"))
+    assert elan is not None
+    elan.is_utf8 = False  # So it is in what was said before, and is heard only now.
+    assert post.asked() == ["MONITOR - élan"]
+    assert post.hear("731 me :élan", 1000) == post.hear("730 me :élan!x@y") == []
+    # Nor is it waited for any longer.
+    elan.is_utf8 = True
+    assert post.lookout.due() == []
+
+
 async def test_a_connection_watches_whom_it_talks_with_until_the_chat_ends() -> None:
     async with scripted_server() as server:
         puppet, host = Network(server.port, netsplit_seconds=0).puppet("Alice")

@@ -1,6 +1,7 @@
 """A channel that is called otherwise now: who comes to the old name comes to nobody."""
 
 import asyncio
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -10,9 +11,11 @@ from bridge.networks.irc.network.renamed import Renamed
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteMembers, RemoteMessage, RemoteShutOut
 from tests.irc.stage import (
+    WAIT_SECONDS,
     Host,
     Network,
     chat,
+    list_names,
     listening,
     message,
     refusal,
@@ -111,10 +114,13 @@ async def test_a_new_name_is_known_over_a_restart_until_the_room_is_unbridged() 
                 await peer.welcome()
                 assert await joining == WHY
                 await no_more_of_it(peer)
+        again = Network(server.port)
+        again.store = network.store
         client, _ = again.relay()
-        await client.network.renamed.load(again.store)
+        # One that has not been connected.
         await client.leave(ROOM, "unbridged")
         assert "renamed:#room" not in network.store.rows
+        assert again.connector._network.renamed.find(ROOM.id) is None
 
 
 class Failing(MemoryStore):
@@ -145,6 +151,38 @@ async def test_what_cannot_be_stored_of_a_new_name_is_stored_later() -> None:
         renamed.forget(room)
         await until(lambda: not store.rows)
         writing.cancel()
+
+
+class Slow(MemoryStore):
+    """A store that has read what there is, and gives it when it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[asyncio.Event] = []
+
+    async def find(self, prefix: str) -> Mapping[str, bytes]:
+        """Return what began with the prefix when it was asked for."""
+        found = await super().find(prefix)
+        may = asyncio.Event()
+        self.asked.append(may)
+        await may.wait()
+        return found
+
+
+async def test_a_name_that_is_forgotten_while_the_store_is_read_stays_forgotten() -> None:
+    store, room, renamed = Slow(), ROOM.id, Renamed()
+    store.rows["renamed:#room"] = b"#better"
+    async with asyncio.timeout(WAIT_SECONDS), asyncio.TaskGroup() as tasks:
+        loads = [tasks.create_task(renamed.load(store)) for _ in range(2)]
+        await until(lambda: len(store.asked) == 2)
+        renamed.forget(room)
+        store.asked[0].set()
+        await loads[0]
+        assert renamed.find(room) is None
+        await renamed.write()
+        assert not store.rows
+        store.asked[1].set()
+    assert renamed.find(room) is None
 
 
 async def test_who_is_moved_to_another_channel_comes_back_to_one_that_has_its_name() -> None:
@@ -184,6 +222,33 @@ async def test_what_becomes_of_a_channel_whose_name_is_only_spelled_otherwise_is
         relay.check_in(ROOM)
         await no_more_of_it(peer)
         assert not reasons(host)
+
+
+SPELLED = (":{nick}!t@h PART #room :Channel renamed: nicer", ":{nick}!t@h JOIN #Room")
+
+
+async def test_who_is_had_to_leave_and_to_come_for_another_spelling_is_in_the_channel() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port, rejoin_seconds=0.05)
+        async with (
+            listening(server, network) as (relay, host, peer, _),
+            speaking(server, network) as (puppet, _, alices, _),
+        ):
+            for one in (peer, alices):
+                one.say(*SPELLED)
+                list_names(one, "bob", "#Room")
+                await no_more_of_it(one)
+            peer.say(":bob!b@h PRIVMSG #Room :still here")
+            await host.wait_for(RemoteMessage)
+            relay.check_in(ROOM)
+            assert puppet._memberships.wanted == [ROOM]
+            await puppet.send(message("#room", "me too"))
+            await alices.expect("PRIVMSG #room :me too")
+            assert alices.heard.count("JOIN #room") == 1
+            assert len(host.of(RemoteMembers)) == 2
+            assert not reasons(host)
+            await until(lambda: not network.connector._network.renamed._changed)
+            assert "renamed:#room" not in network.store.rows
 
 
 async def test_who_came_in_by_the_old_name_after_all_is_in_the_channel_that_has_it() -> None:

@@ -229,6 +229,8 @@ async def test_what_is_answered_to_a_nick_in_another_charset_is_said_to_nobody_e
         assert why in await refusal(puppet.send(answer))
         await say("QUIT :gone", "utf-8")  # That is somebody else.
         await say("NICK Élan", "cp1252")
+        peer.say(":irc.test 301 Alice Élan :at lunch")
+        await synced(peer)
         assert why in await refusal(puppet.send(answer))
         assert not host.of(RemoteRemark)
         await say("PRIVMSG Alice :it is me", "utf-8")

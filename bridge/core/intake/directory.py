@@ -5,8 +5,8 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from bridge.core.host.finding import find_user
 from bridge.core.host.instances import Instance
-from bridge.core.lanes.cancellation import outliving_module
 from bridge.core.portals.plumbing import Plumbing
 from bridge.matrix.intents import Intents
 from bridge.matrix.namespaces import Namespaces
@@ -39,10 +39,10 @@ class Answers:
         if ghost is not None:
             instance, remote_id = ghost
             network = self._plumbing.instances.get(instance)
-            if network is None or not isinstance(network.connector, FindsChats):
+            if network is None:
                 return False
             try:
-                remote = await network.connector.find_user(remote_id)
+                remote = await find_user(network, remote_id, _FIND_SECONDS)
             except DeliveryError:
                 return False
             user = self._namespaces.ghost(instance, remote.id)
@@ -98,11 +98,10 @@ class Answers:
         """Matrix ids of a person on the instance that is named, else on each of the protocol."""
 
         async def find(instance: Instance, directory: Directory) -> _Found | None:
-            text, connector = fields.get(directory.user_field), instance.connector
-            if not text or not isinstance(connector, FindsChats):
+            text = fields.get(directory.user_field)
+            if not text:
                 return None
-            with outliving_module("read the name of a person"):
-                remote = await connector.find_user(text)
+            remote = await find_user(instance, text, _FIND_SECONDS)
             return {
                 "userid": self._namespaces.ghost(instance.name, remote.id),
                 "protocol": protocol,

@@ -262,9 +262,11 @@ def _shut_out(portal: Portal, reason: str) -> str:
     name = f"{portal.chat_name} on {portal.instance}"
     if not reason:
         return f"I am in {name} again: what is said there comes here."
+    out = f"I am out of {name}, so what is said there does not come here: {reason.rstrip('.')}."
+    if as_typed(f"bridge {portal.instance} ") in reason:
+        return out  # The module says what to bridge instead: this chat would be refused.
     return (
-        f"I am out of {name}, so what is said there does not come here: {reason.rstrip('.')}. "
-        f"Once that is over, say {as_typed(f'bridge {portal.instance} {portal.chat_name}')}."
+        f"{out} Once that is over, say {as_typed(f'bridge {portal.instance} {portal.chat_name}')}."
     )
 
 

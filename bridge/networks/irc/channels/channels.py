@@ -184,6 +184,10 @@ class Channels:
         if answer is not None and not answer.done():
             answer.set_result(None)
 
+    def stay(self, name: str) -> None:
+        """Be in a channel that the server had us leave, and has us come to in its next line."""
+        self._joined.add(self._fold(name))
+
     def leave_unasked(self, name: str) -> None:
         """Leave a channel in which we never wanted to be."""
         self._connection.write(line("PART", name, "Not a bridged channel"))

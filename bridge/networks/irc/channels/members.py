@@ -86,15 +86,15 @@ class Roster:
             # We have seen them all the while: they are known still, if they are listed.
             self._clear(channel)
 
-    def ours_in(self, chat: RemoteChatId) -> list[str] | None:
-        """Our own people who are seen in a channel, by their nicks, the listener left out.
+    def ours_in(self, chat: RemoteChatId) -> list[Source] | None:
+        """Our own people who are seen in a channel, the listener left out.
 
         None if it is not known just now who is there.
         """
         channel = next((one for one in self._channels.values() if one.chat.id == chat), None)
         if channel is None or not channel.listed:
             return None
-        return [one.who.nick for one in channel.members.values() if one.ours]
+        return [one.who for one in channel.members.values() if one.ours]
 
     def chats_of(self, who: Source) -> list[RemoteChat]:
         """The chats that we follow and somebody is in."""

@@ -227,15 +227,21 @@ class Memberships:
                 continue
             self._return_after_kick(chat)
 
-    def renamed(self, name: str, new: str, fold: Callable[[str], str]) -> RemoteChat | None:
+    def renamed(
+        self, name: str, new: str, fold: Callable[[str], str], *, is_whole: bool
+    ) -> RemoteChat | None:
         """Take note that a channel is called otherwise now, and that nobody comes back to the old
-        name; ``new``: empty if it is not known. Return the chat, if we were to be there."""
+        name. Return the chat, if we were to be there.
+
+        ``new``: empty if it is not known; ``is_whole``: false if it may be the same but for the
+        case of its letters, in which case we come in again.
+        """
         self._renamed.note(RemoteChatId(fold(name)), new)
         chat = next((one for one in self.chats if fold(one.name) == fold(name)), None)
         if chat is not None:
             self._end_return(chat)
             self._kicks.pop(chat.id, None)
-            if not self._returns:
+            if is_whole and not self._returns:
                 del self._chats[chat.id]
         return chat
 

@@ -210,6 +210,7 @@ class IrcClient(Presence):
             self._network.forget_chat(chat.id)
             # First: what is said while it is not bridged must not be fetched later.
             await self._marks.forget(chat.id)
+            await self._network.renamed.load(self._host.store)  # It may never have connected.
             await self._network.renamed.write()
             await self._network.keys.keep(chat.id, None)
 

@@ -100,7 +100,9 @@ class Listener:
         renaming, fold = self.renames.see(message), self.connection.isupport.fold
         if renaming is None:
             return message
-        chat = self.memberships.renamed(renaming.old, renaming.new, fold)
+        chat = self.memberships.renamed(
+            renaming.old, renaming.new, fold, is_whole=renaming.is_whole
+        )
         if renaming.is_whole and chat is not None and self.ears is not None:
             told = RemoteShutOut(chat=chat.id, reason=self.memberships.name_trouble(chat))
             await self.inbox.put(Heard(told, chat.id))

@@ -46,7 +46,10 @@ class Renames:
             case "FAIL" if is_renamed(message):
                 return self._between(message.param(2), message.param(3))
             case "JOIN" if is_own and left:
-                return self._between(left, message.param(0))
+                renaming = self._between(left, message.param(0))
+                if renaming is None:
+                    self._channels.stay(left)
+                return renaming
             case "PART" if is_own and self._channels.is_in(message.param(0)):
                 if message.param(1).startswith(_WORDS):
                     self._left = message.param(0)

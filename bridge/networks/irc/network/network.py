@@ -286,8 +286,8 @@ class Network:
         """Take note how to learn in which channels a connection itself believes to be."""
         self._is_in[login] = is_in
 
-    def seen_in(self, channel: str, nicks: Iterable[str]) -> set[UserId]:
-        """Whose connections go by these nicks now, and are in the channel as they know.
+    def seen_in(self, channel: str, people: Iterable[Source]) -> set[UserId]:
+        """Whose connections go by the nicks of these now, and are in the channel as they know.
 
         What the relay has heard alone is not enough: who broke off and is back has the nick that
         the channel's list still shows.
@@ -297,7 +297,7 @@ class Network:
             for login, source in self._held.items()
             if login in self._owners and login in self._is_in and self._is_in[login](channel)
         }
-        return {there[one] for one in map(self.fold, nicks) if one in there}
+        return {there[one] for one in map(self.key, people) if one in there}
 
     def nick_held_by(self, owner: UserId) -> str | None:
         """By which nick somebody's connection goes now; None if there is none."""

@@ -26,7 +26,10 @@ class Renamed:
         """Read what an earlier process was told. Raises ``TemporaryFailure``."""
         if self._store is not None:
             return
-        for key, new in (await store.find(STORE_PREFIX)).items():
+        kept = await store.find(STORE_PREFIX)
+        if self._store is not None:
+            return  # Another has read it meanwhile, and what changed since may be written.
+        for key, new in kept.items():
             chat = RemoteChatId(key.removeprefix(STORE_PREFIX))
             if chat not in self._changed:  # What was told since is newer.
                 self._new.setdefault(chat, new.decode("utf-8", "replace"))
@@ -45,7 +48,8 @@ class Renamed:
 
     def forget(self, chat: RemoteChatId) -> None:
         """Take a channel's name for its own again."""
-        if self._new.pop(chat, None) is not None:
+        # What is not read yet may be in the store.
+        if self._new.pop(chat, None) is not None or self._store is None:
             self._change(chat)
 
     async def keep_writing(self) -> None:

@@ -75,16 +75,17 @@ class Lookout:
         """Return what to say for the server to watch the newest chats, and no others."""
         if not self.is_possible:
             return []
-        chats = [chat for chat in self._partners.chats if self._can_be_watched(chat)]
+        chats = [chat for chat, one in self._open() if self._can_be_watched(chat, one)]
         wanted = chats[-self._most :]
         gone = sorted(self._watched - set(wanted))
         new = [chat for chat in wanted if chat not in self._watched]
         self._watched = set(wanted)
         return [*_lines("-", gone), *_lines("+", new)]
 
-    def _can_be_watched(self, chat: RemoteChatId) -> bool:
+    def _can_be_watched(self, chat: RemoteChatId, partner: Partner) -> bool:
         is_name = not set(chat) & set(" ,!@*") and not chat.startswith(":")
-        return is_name and self._network.is_stranger(chat)
+        # Who writes that name in another charset is not whom the server would watch.
+        return is_name and partner.is_utf8 and self._network.is_stranger(chat)
 
     def hear(self, message: Incoming) -> list[RemoteRemark]:
         """Follow a reply of the server; return what is to be told at once."""
@@ -98,7 +99,7 @@ class Lookout:
         told: list[RemoteRemark] = []
         for source in sources:
             partner = self._partners.find(self._chat(source))
-            if partner is None or not partner.has_chat:
+            if partner is None or not partner.has_chat or not partner.is_utf8:
                 continue
             if message.command == replies.MONITOR_ONLINE:
                 told += self._come(partner, source)
@@ -140,7 +141,7 @@ class Lookout:
         for chat, partner in self._open():
             if partner.left_at is None or now < partner.left_at + self._patience:
                 continue
-            is_news = partner.is_waited_for(partner.left_at)
+            is_news = partner.is_utf8 and partner.is_waited_for(partner.left_at)
             partner.left_at = None
             if is_news:
                 partner.be_told(now, is_gone=True)

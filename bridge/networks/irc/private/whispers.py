@@ -145,7 +145,7 @@ class Whispers:
         if message.command in replies.MONITOR:
             return [*self.lookout.hear(message)]
         if message.command == replies.AWAY:
-            return self._on_away(message.param(1), message.param(-1))
+            return self._on_away(message.named(1), message.param(-1))
         source = message.source
         partner = self._partners.find(self._chat(source.nick)) if source is not None else None
         if source is None or partner is None or partner.is_utf8 != source.is_utf8:
@@ -160,22 +160,24 @@ class Whispers:
             case "ACCOUNT" if partner.mask == _mask(source):
                 partner.account = message.param(0).removeprefix("*")
             case "AWAY":
-                return self._on_away(source.nick, message.param(0))
+                return self._on_away(source, message.param(0))
         return []
 
-    def _on_away(self, nick: str, reason: str) -> list[Whispered]:
+    def _on_away(self, who: Source, reason: str) -> list[Whispered]:
         """Say that somebody is away, or back: while somebody waits for them, and each thing once.
 
         That they are away the server says to whoever writes to them; that they are back, to those
         who are in a channel with them (``away-notify``).
         """
-        chat = self._chat(nick)
+        chat = self._chat(who.nick)
         partner, reason = self._partners.find(chat), cut(strip_codes(reason), MOST_AWAY_BYTES)
         now = self._partners.now()
-        if partner is None or partner.away == reason or (reason and not partner.is_away_news(now)):
+        if partner is None or partner.is_utf8 != who.is_utf8 or partner.away == reason:
+            return []
+        if reason and not partner.is_away_news(now):
             return []
         partner.away, partner.told_away_at = reason, now
-        name = strip_codes(nick)
+        name = strip_codes(who.nick)
         said = f"{name} is away: {reason}" if reason else f"{name} is back."
         return [self._network.remark(chat, said)]
 
