@@ -1,9 +1,11 @@
 """The machine's clock is set while people talk: nothing is lost, doubled, forgotten too soon."""
 
+import asyncio
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
 from bridge.app import App
+from bridge.demo.matrix_user import PATIENCE
 from bridge.settings.records import DatabaseSettings
 from bridge.storage.keys import key_files
 from tests.conformance.stage import DICE, Play, ask, settings_for
@@ -22,9 +24,11 @@ async def talk(stage: Play, clock: TurnedClock, ahead: timedelta, name: str) -> 
         if number == 2:
             clock.ahead = ahead
         for room in ROOMS:
+            name_of_it = f"{text}{room}".replace(" ", "")
             # A day without tables yet has them within a second.
-            while await stage.put(ask(text, room), name=f"{text}{room}".replace(" ", "")) != 200:
-                pass
+            async with asyncio.timeout(PATIENCE):
+                while await stage.put(ask(text, room), name=name_of_it) != 200:
+                    pass
     return texts
 
 
