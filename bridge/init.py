@@ -146,17 +146,19 @@ def write_files(
 
 def _undo(path: Path) -> Callable[[], None]:
     """What puts back the file or link that is at the path now, or that there is none."""
+    was_there = os.path.lexists(path)
     link = path.readlink() if path.is_symlink() else None
-    data = path.read_bytes() if link is None and path.exists() else None
+    data = path.read_bytes() if link is None and path.is_file() else None
 
     def undo() -> None:
         if link is not None:
             if not path.is_symlink():
                 path.unlink(missing_ok=True)
                 path.symlink_to(link)
-        elif data is None:
+        elif not was_there:
             path.unlink(missing_ok=True)
-        elif path.read_bytes() != data:  # On a full disk the same could not be written again.
+        # On a full disk the same could not be written again.
+        elif data is not None and path.read_bytes() != data:
             _write(path, data)
 
     return undo

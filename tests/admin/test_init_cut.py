@@ -85,6 +85,16 @@ def test_a_link_that_leads_nowhere_is_not_written_over_without_leave_nor_lost(
     assert load(config).state_dir == folder / "state"
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_a_pipe_in_a_files_place_is_neither_read_nor_taken_away(folder: Path, name: str) -> None:
+    os.mkfifo(folder / name)
+    refused = run_program("init", "--directory", folder, *FLAGS, "--force")
+    assert (refused.code, refused.output) == (2, "")
+    assert "cannot be written" in refused.errors
+    assert [one.name for one in folder.iterdir()] == [name]
+    assert (folder / name).is_fifo()
+
+
 def test_killed_between_the_two_files_it_says_how_to_have_the_other(folder: Path) -> None:
     done = cut(folder, signal.SIGKILL)
     assert done.returncode == -signal.SIGKILL, done.stderr

@@ -8,8 +8,9 @@ from bridge.app import App
 from bridge.demo.matrix_user import PATIENCE
 from bridge.settings.records import DatabaseSettings
 from bridge.storage.keys import key_files
-from tests.conformance.stage import DICE, Play, ask, settings_for
-from tests.rigs.scripted_homeserver import scripted_homeserver
+from tests.conformance.stage import DICE, ROOM, Play, ask, play, settings_for
+from tests.core.outgoing import say
+from tests.rigs.scripted_homeserver import Answer, Asked, refuse, scripted_homeserver
 from tests.rigs.trestle import running, wait_until
 from tests.storage.conftest import TurnedClock
 
@@ -77,3 +78,27 @@ async def test_a_clock_that_is_set_ahead_and_back_amid_talk_costs_nothing(
                     assert await stage.heard(room) == said
                 assert await app.parts.bookkeeper.balance() == {"to_network": 0, "to_matrix": 0}
                 assert not await app.parts.items.count_parked()
+
+
+async def test_what_was_put_while_the_clock_was_ahead_is_found_once_it_is_set_right(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    clock = TurnedClock(timedelta(minutes=30))
+    async with play(database_settings, folder, clock=clock) as stage:
+        homeserver, sender = stage.homeserver, stage.app.parts.sender
+        lost = [refuse(502, "M_UNKNOWN")]
+
+        def lose_answer(asked: Asked) -> Answer | None:
+            if "send" in asked.parts and lost:
+                homeserver.take(asked)
+                return lost.pop()
+            return None
+
+        homeserver.rules.append(lose_answer)
+        await sender.put([say("once"), say("after")])
+        await homeserver.wait_until(lambda: not lost)
+        homeserver.forget_transactions()
+        clock.ahead = timedelta()
+        sender.doubt()
+        await homeserver.wait_until(lambda: "after" in homeserver.texts(ROOM))
+        assert homeserver.texts(ROOM) == ["once", "after"]
