@@ -83,7 +83,7 @@ async def test_a_clock_that_is_set_ahead_and_back_amid_talk_costs_nothing(
 async def test_what_was_put_while_the_clock_was_ahead_is_found_once_it_is_set_right(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:
-    clock = TurnedClock(timedelta(minutes=30))
+    clock = TurnedClock(timedelta(minutes=40))
     async with play(database_settings, folder, clock=clock) as stage:
         homeserver, sender = stage.homeserver, stage.app.parts.sender
         lost = [refuse(502, "M_UNKNOWN")]
@@ -98,7 +98,8 @@ async def test_what_was_put_while_the_clock_was_ahead_is_found_once_it_is_set_ri
         await sender.put([say("once"), say("after")])
         await homeserver.wait_until(lambda: not lost)
         homeserver.forget_transactions()
-        clock.ahead = timedelta()
+        clock.ahead = timedelta(minutes=20)  # Set right, and so long has passed since then.
         sender.doubt()
-        await homeserver.wait_until(lambda: "after" in homeserver.texts(ROOM))
-        assert homeserver.texts(ROOM) == ["once", "after"]
+        await sender.put([say("last")])
+        await homeserver.wait_until(lambda: "last" in homeserver.texts(ROOM))
+        assert homeserver.texts(ROOM) == ["once", "after", "last"]
