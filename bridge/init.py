@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +26,7 @@ from bridge.settings.document import Representer
 from bridge.settings.options import model_in
 from bridge.settings.records import Settings
 from bridge.storage.files import make_state_dir
-from bridge.storage.masterkeys import MasterKeys
+from bridge.storage.masterkeys import VARIABLE, MasterKeys, path_of
 from bridge.wholefile import write_whole
 
 _CONFIG, _REGISTRATION = "config.yaml", "registration.yaml"
@@ -108,7 +109,7 @@ def check_admin(text: str) -> str:
 
 def refuse_existing(folder: Path) -> None:
     """Raise ``ConfigError`` if one of our two files is in the folder already."""
-    there = [name for name in (_CONFIG, _REGISTRATION) if (folder / name).exists()]
+    there = [name for name in (_CONFIG, _REGISTRATION) if os.path.lexists(folder / name)]
     if there:
         other = "; `trestle registration` makes the other one" if there == [_CONFIG] else ""
         raise ConfigError(
@@ -124,7 +125,7 @@ def write_files(
     """Write ``config.yaml`` and ``registration.yaml``, readable by their owner only.
 
     Raises ``ConfigError`` if one is there already, unless ``force``, or if the folder refuses.
-    Whatever ends it by an exception, none of the two is there that was not there before.
+    Whatever ends it by an exception, what is there is what was there before.
     """
     if not force:
         refuse_existing(folder)
@@ -133,16 +134,39 @@ def write_files(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as undo:
-            if config.exists():
-                undo.callback(_write, config, config.read_bytes())
-            else:
-                undo.callback(config.unlink, missing_ok=True)
+            for path in (config, registered):
+                undo.callback(_undo(path))
             _write(config, to_yaml(document, _HEAD).encode())
             _write(registered, wanted.encode())
             undo.pop_all()
     except OSError as error:
         raise ConfigError(f"{folder} cannot be written: {error.strerror}") from error
     return config, registered
+
+
+def _undo(path: Path) -> Callable[[], None]:
+    """What puts back the file or link that is at the path now, or that there is none."""
+    was_there = os.path.lexists(path)
+    link = path.readlink() if path.is_symlink() else None
+    data = path.read_bytes() if link is None and path.is_file() else None
+
+    def undo() -> None:
+        if link is not None:
+            if not path.is_symlink():
+                path.unlink(missing_ok=True)
+                path.symlink_to(link)
+        elif not was_there:
+            path.unlink(missing_ok=True)
+        # On a full disk the same could not be written again.
+        elif data is not None and path.read_bytes() != data:
+            _write(path, data)
+
+    return undo
+
+
+def check_master_key(settings: Settings) -> None:
+    """Raise ``ConfigError`` if there is a master key that cannot be used."""
+    MasterKeys.load(settings.state_dir)
 
 
 def have_master_key(settings: Settings) -> bool:
@@ -162,9 +186,8 @@ def have_master_key(settings: Settings) -> bool:
 
 
 def place_of_master_key(settings: Settings) -> Path | None:
-    """Where the key is or will be; None if it is not in a file."""
-    master = MasterKeys.load(settings.state_dir)
-    return None if master.given else master.path
+    """Where the key is or will be; None if it is not in a file. Does not look whether it is."""
+    return None if VARIABLE in os.environ else path_of(settings.state_dir)
 
 
 def write_registration(settings: Settings, path: Path) -> None:

@@ -14,6 +14,7 @@ from bridge.core.host.catalogue import find_module
 from bridge.init import (
     Question,
     check_admin,
+    check_master_key,
     draft,
     have_master_key,
     homeserver_lines,
@@ -90,6 +91,8 @@ def init(
         modules=[one for one in modules if one != "none"], changes=parsed, folder=directory,
         ask=None if yes else _ask,
     )  # fmt: skip
+    if not no_state:
+        check_master_key(settings)
     config, registered = write_files(document, settings, directory, force=force)
     is_made = not no_state and have_master_key(settings)  # Before words that may reach nobody.
     click.echo(f"\nWrote {config} and {registered}.")

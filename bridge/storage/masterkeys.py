@@ -47,7 +47,7 @@ class MasterKeys:
     @classmethod
     def load(cls, state_dir: Path, environment: Mapping[str, str] = os.environ) -> "MasterKeys":
         """Read the master key, if there is one. Raises ``ConfigError`` if it cannot be used."""
-        path = state_dir / "keys" / "master"
+        path = path_of(state_dir)
         text = environment.get(VARIABLE)
         if text is not None:
             return cls(
@@ -132,6 +132,11 @@ class MasterKeys:
     def _write(self, keys: Sequence[bytes]) -> None:
         make_folder(self.path.parent)
         write_private(self.path, b"".join(base64.b64encode(key) + b"\n" for key in keys))
+
+
+def path_of(state_dir: Path) -> Path:
+    """The file of the key, where it does not stand in the environment."""
+    return state_dir / "keys" / "master"
 
 
 def version_of(key: bytes) -> int:

@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 
 _OPEN_LIMIT = 20.0
 _START_AGAIN = 1.0
+_COVER_LIMIT = 30.0
 _PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE})
 """What may be well the next time that a folder is asked for."""
 _TRACES = ("keys/audit", "audit.head", "postgres/owner.password")
@@ -58,6 +59,7 @@ class Database:
         """Why our own server did not start again, as it was logged."""
         self._covered = self.covered_until = date.min
         self._covering = asyncio.Lock()
+        self.cover_limit = _COVER_LIMIT
         self.core: Pool
         self.subject: Pool
         self.up = True
@@ -142,11 +144,13 @@ class Database:
         """Have the tables of today and a week ahead. Costs nothing if they are known to be.
 
         Those of later days can wait while somebody reads the tables, for a backup say.
+        Raises ``TemporaryFailure``, after ``cover_limit`` seconds at the latest.
         """
         if today != self._covered:
             # Whoever stores something asks for a new day's tables, and they are made only once.
-            async with self._covering:
-                await self._cover(today)
+            with at_the_door():
+                async with asyncio.timeout(self.cover_limit), self._covering:
+                    await self._cover(today)
 
     async def time_difference(self) -> float:
         """Seconds by which the database's clock is ahead of ours."""
@@ -162,19 +166,17 @@ class Database:
     async def _cover(self, today: date) -> None:
         if today == self._covered:
             return
-        with at_the_door():
-            owner = await self.owner()
-            try:
-                await make_partitions(owner, today)
-            except asyncpg.LockNotAvailableError:
-                if not await has_partitions(owner, today):
-                    raise
-                self.covered_until = max(self.covered_until, today)
-                return
-            finally:
-                await owner.close()
-        self._covered = today
-        self.covered_until = today + timedelta(days=AHEAD)
+        owner = await self.owner()
+        try:
+            is_ahead = await _have_tables(owner, today)
+            await owner.close()
+        finally:
+            owner.terminate()  # Of a server that says nothing no leave can be taken.
+        if is_ahead:
+            self._covered = today
+            self.covered_until = today + timedelta(days=AHEAD)
+        else:
+            self.covered_until = max(self.covered_until, today)
 
     # --- opening and closing ---
 
@@ -226,6 +228,17 @@ class Database:
             await self._server.stop(at_once=True)
         with contextlib.suppress(*AWAY):
             await self._lock.release()
+
+
+async def _have_tables(owner: Connection, today: date) -> bool:
+    """Make the tables of today and a week ahead; False if those of later days must wait."""
+    try:
+        await make_partitions(owner, today)
+    except asyncpg.LockNotAvailableError:
+        if not await has_partitions(owner, today):
+            raise
+        return False
+    return True
 
 
 @contextlib.contextmanager

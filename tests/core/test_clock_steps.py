@@ -1,13 +1,16 @@
 """The machine's clock is set while people talk: nothing is lost, doubled, forgotten too soon."""
 
+import asyncio
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
 from bridge.app import App
+from bridge.demo.matrix_user import PATIENCE
 from bridge.settings.records import DatabaseSettings
 from bridge.storage.keys import key_files
-from tests.conformance.stage import DICE, Play, ask, settings_for
-from tests.rigs.scripted_homeserver import scripted_homeserver
+from tests.conformance.stage import DICE, ROOM, Play, ask, play, settings_for
+from tests.core.outgoing import say
+from tests.rigs.scripted_homeserver import Answer, Asked, refuse, scripted_homeserver
 from tests.rigs.trestle import running, wait_until
 from tests.storage.conftest import TurnedClock
 
@@ -22,9 +25,11 @@ async def talk(stage: Play, clock: TurnedClock, ahead: timedelta, name: str) -> 
         if number == 2:
             clock.ahead = ahead
         for room in ROOMS:
+            name_of_it = f"{text}{room}".replace(" ", "")
             # A day without tables yet has them within a second.
-            while await stage.put(ask(text, room), name=f"{text}{room}".replace(" ", "")) != 200:
-                pass
+            async with asyncio.timeout(PATIENCE):
+                while await stage.put(ask(text, room), name=name_of_it) != 200:
+                    pass
     return texts
 
 
@@ -73,3 +78,28 @@ async def test_a_clock_that_is_set_ahead_and_back_amid_talk_costs_nothing(
                     assert await stage.heard(room) == said
                 assert await app.parts.bookkeeper.balance() == {"to_network": 0, "to_matrix": 0}
                 assert not await app.parts.items.count_parked()
+
+
+async def test_what_was_put_while_the_clock_was_ahead_is_found_once_it_is_set_right(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    clock = TurnedClock(timedelta(minutes=40))
+    async with play(database_settings, folder, clock=clock) as stage:
+        homeserver, sender = stage.homeserver, stage.app.parts.sender
+        lost = [refuse(502, "M_UNKNOWN")]
+
+        def lose_answer(asked: Asked) -> Answer | None:
+            if "send" in asked.parts and lost:
+                homeserver.take(asked)
+                return lost.pop()
+            return None
+
+        homeserver.rules.append(lose_answer)
+        await sender.put([say("once"), say("after")])
+        await homeserver.wait_until(lambda: not lost)
+        homeserver.forget_transactions()
+        clock.ahead = timedelta(minutes=20)  # Set right, and so long has passed since then.
+        sender.doubt()
+        await sender.put([say("last")])
+        await homeserver.wait_until(lambda: "last" in homeserver.texts(ROOM))
+        assert homeserver.texts(ROOM) == ["once", "after", "last"]

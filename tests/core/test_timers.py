@@ -66,6 +66,16 @@ class Watched(InstanceTimers):
         return await super().next_due()
 
 
+class WatchedClock(TurnedClock):
+    """Counts how often it is looked at."""
+
+    looks = 0
+
+    def now(self) -> datetime:
+        self.looks += 1
+        return super().now()
+
+
 class Bench:
     """A Trestle, and an instance with timers beside it."""
 
@@ -78,13 +88,14 @@ class Bench:
 
     @asynccontextmanager
     async def ringing(
-        self, script: OnTimer, *, is_there: bool = True, deadline: float = 30.0
-    ) -> AsyncIterator[Scripted]:
+        self, script: OnTimer, *, is_there: bool = True, deadline: float = 30.0,
+        clock: TurnedClock | None = None,
+    ) -> AsyncIterator[Scripted]:  # fmt: skip
         """Have a keeper ring for a bot with that script, until the block ends."""
         parts = self.stage.app.parts
         bot, stage = Scripted(script), replace(parts.stage, deadline=deadline)
         keeper = TimerKeeper(
-            "bot:scripted", UserId(DICE), bot, self.timers, stage, self.database.clock,
+            "bot:scripted", UserId(DICE), bot, self.timers, stage, clock or self.database.clock,
             parts.telemetry, is_there=lambda user, room: is_there,
             patience=Patience(tries=3, first_delay=0.01, longest_delay=0.05), longest_sleep=0.5,
         )  # fmt: skip
@@ -145,12 +156,15 @@ async def test_a_sleeper_notices_that_the_clock_was_set_ahead_or_back(bench: Ben
     async def quietly(timer: Timer, call: TimerCall) -> None:
         pass
 
-    async with bench.ringing(quietly) as bot:
+    keepers = WatchedClock()
+    async with bench.ringing(quietly, clock=keepers) as bot:
         await bench.timers.set("far", after=timedelta(days=1))
         await bench.timers.set("next", after=timedelta(hours=1))
         for hours, heard in ((2, ["next"]), (-2, ["next"]), (30, ["next", "far"])):
             await wait_until(lambda: bool(bench.timers.changed._waiters))  # It sleeps.
-            bench.clock.ahead = timedelta(hours=hours)
+            looks = keepers.looks
+            bench.clock.ahead = keepers.ahead = timedelta(hours=hours)
+            await wait_until(lambda looks=looks: keepers.looks > looks)  # type: ignore[misc]
             await wait_until(lambda heard=heard: bot.rang == heard)  # type: ignore[misc]
         await bench.wait_until_empty()
 

@@ -1,6 +1,7 @@
 """Days are forgotten on time, and only then; what outlives them is not taken for what they had."""
 
 import asyncio
+from collections.abc import Awaitable
 from datetime import timedelta
 from pathlib import Path
 
@@ -224,6 +225,41 @@ async def test_who_reads_a_table_for_long_holds_up_forgetting_and_nobody_behind_
         assert await admin.fetchval(tables, "journal") == before
     await forget(database, day_keys)
     assert await admin.fetchval(tables, "journal") < before
+    await journal.close()
+
+
+STUCK = """
+CREATE FUNCTION stuck() RETURNS event_trigger LANGUAGE plpgsql AS
+$$BEGIN PERFORM pg_sleep(600); END$$;
+CREATE EVENT TRIGGER stuck ON ddl_command_start EXECUTE FUNCTION stuck()
+"""
+SLEEPERS = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+    "WHERE wait_event = 'PgSleep' AND datname = current_database()"
+)
+
+
+async def refused(asked: Awaitable[object]) -> None:
+    with pytest.raises(TemporaryFailure):
+        await asked
+
+
+async def test_a_server_that_says_no_more_amid_the_tables_of_a_day_holds_nobody_up_for_ever(
+    database: Database, day_keys: DayKeys, clock: TurnedClock, admin: Connection
+) -> None:
+    journal = Journal(database, day_keys)
+    await journal.open()
+    await admin.execute(STUCK)
+    clock.ahead, database.cover_limit = timedelta(days=40), 0.5
+    try:
+        async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
+            group.create_task(refused(database.cover(clock.today())))
+            group.create_task(refused(land(journal)))
+    finally:
+        await admin.execute(SLEEPERS)
+        await admin.execute("DROP EVENT TRIGGER stuck; DROP FUNCTION stuck")
+    database.cover_limit = PATIENCE
+    assert (await land(journal)).day == clock.today()
     await journal.close()
 
 

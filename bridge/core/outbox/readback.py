@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from bridge.core.outbox.roomlane import RoomLane
 from bridge.matrix.history import WereSent
@@ -14,6 +14,8 @@ log = logging.getLogger(__name__)
 
 _REMEMBERED = timedelta(hours=20)
 """How long a homeserver surely knows a transaction id: Synapse keeps it for a day."""
+
+_LONG_AGO = datetime(1970, 1, 2, tzinfo=UTC)
 
 FindOurs = Callable[
     [RoomId, Sequence[UserId], Sequence[UserId], datetime, WereSent],
@@ -65,8 +67,10 @@ class ReadBack:
         # The bot comes last: as a rule it has been there all the time.
         users = list(dict.fromkeys(one.outgoing.user for one in waiting))
         since = min(one.received_at for one in waiting)
+        # Of what came while our clock was ahead, the homeserver's time is earlier than ours.
+        was_ahead = max(one.received_at for one in waiting) > self._clock.now()
         found = await self._find_ours(
-            room, [*users[:3], self._bot], senders, since,
+            room, [*users[:3], self._bot], senders, _LONG_AGO if was_ahead else since,
             lambda ids: self._outbox.have_sent(ids, before=since),
         )  # fmt: skip
         log.info("a room was read back before sending", extra={"event": "read_back"})
