@@ -16,7 +16,6 @@ from bridge.storage.keys import DayKeys, KeyLost
 from bridge.storage.outbox import Outbox
 from bridge.storage.pool import Database
 from bridge.storage.portals import PortalStore
-from bridge.storage.schema import Connection
 from bridge.storage.shelf import Shelf
 from tests.rigs.cluster import until_one_waits
 from tests.storage.conftest import TurnedClock
@@ -43,10 +42,10 @@ async def reopened(database: Database, day_keys: DayKeys) -> Outbox:
     return outbox
 
 
-async def until_one_waits_for_a_row(database: Connection) -> None:
+async def until_one_waits_for_a_row(database: Database) -> None:
     """Return when a statement waits for what another transaction does with a row."""
     async with asyncio.timeout(20):
-        while not await database.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+        while not await database.core.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
             await asyncio.sleep(0.01)
 
 
@@ -234,7 +233,7 @@ async def test_an_entry_that_is_taken_back_while_another_is_dropped_is_given_to_
         async with database.core.acquire() as connection, connection.transaction():
             await connection.execute("SELECT FROM outbox WHERE seq = $1 FOR UPDATE", places[0][1])
             adding = group.create_task(outbox.add([entry("t3")]))
-            await until_one_waits_for_a_row(connection)  # To drop the first.
+            await until_one_waits_for_a_row(database)  # To drop the first.
             await database.core.execute(
                 "UPDATE outbox SET state = 'parked', reason = 'refused' WHERE seq = $1",
                 places[1][1],
