@@ -67,6 +67,7 @@ class App:
         self._read_again = read_again
         self._told_to_reload = asyncio.Event()
         self._unforeseen = Unforeseen("keeping house")
+        self._greeting = Unforeseen("greeting the homeserver", longest=_PING_SECONDS)
         self.ready = asyncio.Event()
         self._on_ready = on_ready
         self._end_for_sure = end_for_sure
@@ -243,11 +244,11 @@ class App:
 
     async def _greet(self) -> None:
         """Introduce ourselves to the homeserver, as often as it takes; learn what it can."""
-        parts = self.parts
+        parts, loop = self.parts, asyncio.get_running_loop()
         failures, is_held_back = 0, False
         while True:
             try:
-                with self._unforeseen.outlived("homeserver"):
+                with self._greeting.outlived():
                     await self._introduce(is_unreached=failures > 0)
                     if is_held_back:
                         parts.reconciler.want()  # What it could not hand us it may have lost.
@@ -258,12 +259,14 @@ class App:
                     failures = 0
                     is_held_back = await self._rest(_PING_SECONDS)
                     continue
-                self._note_homeserver("its answers make no sense; the log has more")
+                # Whose fault it is nobody knows: it may be the database's.
+                self._reached = False
+                self._note_homeserver("greeting it failed; the log has more")
             except TrestleError as error:
                 self._note_ping(error)
                 self._note_homeserver(self._explain(error))
             failures, is_held_back = failures + 1, True
-            await self._rest(_after(failures))
+            await self._rest(max(_after(failures), self._greeting.rests_until() - loop.time()))
 
     async def _rest(self, seconds: float) -> bool:
         """Wait, but not while the homeserver holds back what we can take again; say if it does.

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import re
 import secrets
 import stat
 from pathlib import Path
@@ -13,6 +14,7 @@ _NO_SYNC = {errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOTSUP}
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}
 """What disks say that know no second name for a file, as those of cameras and phones."""
+_MARK_BYTES = 8
 
 
 def write_whole(
@@ -29,16 +31,18 @@ def write_whole(
     Nobody but us reads it before it has its mode. ``owner`` is whose it is to be, where we may
     give it away; elsewhere its group, which is ours then, gets no more than all others. No link
     is followed: one at the path is replaced. With ``only_new`` nothing is: ``FileExistsError``
-    if anything is there by then. ``own_folder``: the folder is ours alone, so what an earlier
-    try left there, as ``<name>.new``, goes; elsewhere nothing but the file itself is touched.
-    Raises ``OSError``; then all is as it was, unless the disk itself fails over the folder.
+    if anything is there by then. What an earlier try left beside it that was cut off goes; it
+    is called ``<name>.new`` where the folder is ours alone (``own_folder``), and elsewhere
+    ``<name>.<16 hexadecimal digits>.new``, as nothing of anybody else's is. Raises ``OSError``;
+    then all is as it was, unless the disk itself fails over the folder.
     """
     _refuse_special(path)
     if own_folder:
         new = path.with_name(f"{path.name}.new")
         new.unlink(missing_ok=True)
-    else:  # Nothing of anybody else's has this name.
-        new = path.with_name(f"{path.name}.{secrets.token_hex(8)}.new")
+    else:
+        _clear_away(path)
+        new = path.with_name(f"{path.name}.{secrets.token_hex(_MARK_BYTES)}.new")
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -78,6 +82,16 @@ def _refuse_special(path: Path) -> None:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):
             raise OSError(errno.EEXIST, "it is there and no file", str(path))
+
+
+def _clear_away(path: Path) -> None:
+    """Remove what tries left that were cut off: it may hold what nobody else is to know."""
+    ours = re.compile(rf"{re.escape(path.name)}\.[0-9a-f]{{{2 * _MARK_BYTES}}}\.new")
+    with contextlib.suppress(OSError):  # A folder that may not be read can be written to.
+        for one in list(path.parent.iterdir()):
+            if ours.fullmatch(one.name):
+                with contextlib.suppress(OSError):  # It is somebody else's, or gone by now.
+                    one.unlink()
 
 
 def _put_where_nothing_is(new: Path, path: Path) -> None:

@@ -451,6 +451,8 @@ class Outbox:
         for row in rows:
             place = (row["day"], row["seq"])
             entry = await self._read_or_drop(row)
+            if place not in self._doubtful:
+                continue  # Meanwhile it has got an owner.
             del self._doubtful[place]
             if entry is not None:
                 self._left[place] = entry

@@ -1,6 +1,7 @@
 """A request is settled in time, and what was ended is untied when the homeserver lets us."""
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +13,7 @@ from bridge.core.portals.plumbing import Plumbing
 from bridge.core.portals.portals import Portals
 from bridge.core.traffic.doorway import Doorway
 from bridge.matrix.client import HomeserverAway
-from bridge.model import SystemClock
+from bridge.model import Asked, AskedState, SystemClock
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import ConsentRequest, RemoteChat, RemoteUser
 from bridge.sdk.ids import RemoteChatId, RoomId, UserId
@@ -45,6 +46,13 @@ class Unanswered:
 
     def __init__(self) -> None:
         self.asked: list[ConsentRequest] = []
+        self.left: list[RemoteChatId] = []
+
+    async def join(self, chat: RemoteChat) -> None:
+        """Come in."""
+
+    async def leave(self, chat: RemoteChat, reason: str) -> None:
+        self.left.append(chat.id)
 
     async def ask(self, request: ConsentRequest) -> Sequence[RemoteUser]:
         self.asked.append(request)
@@ -140,6 +148,58 @@ async def test_a_database_that_answers_in_a_way_nobody_foresaw_ends_nothing(
             run.cancel()
         await owner.close()
     assert [vars(one)["event"] for one in caplog.records] == ["round_failed"] * 2
+
+
+async def test_a_request_that_cannot_be_settled_holds_up_no_other_and_no_end_of_a_bridge(
+    database_settings: DatabaseSettings, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    others = Others()
+    door = others.portals._open(others.portal)
+
+    async def refuse() -> None:
+        raise PermanentFailure("that cannot be stored")
+
+    async with Database.open(database_settings, folder, SystemClock()) as database:
+        consents, store = others.consents(database), ConsentStore(database)
+        assert await consents.withdraw(door, ALICE, "as olga wishes")
+        consents.untie_soon(door)
+        past = database.clock.now() - timedelta(seconds=1)
+        for chat in ("#one", "#two"):
+            await store.put(Asked(
+                instance=NEAR, chat=RemoteChatId(chat), chat_name=chat, room=ROOM, room_name=ROOM,
+                by=ALICE, state=AskedState.ASKED, at=past, until=past, again_at=past,
+            ))  # fmt: skip
+        others.meanwhile["put event"] = refuse
+        for _ in range(2):
+            assert await consents.look()
+            assert len(await store.open()) == 1
+            assert others.untied
+    (warned,) = [one for one in caplog.records if one.levelno == logging.WARNING]
+    assert "on near cannot be settled" in warned.getMessage()
+
+
+@pytest.mark.parametrize(
+    "failure", [KeyError("what is not there"), PermanentFailure("it is refused for good")]
+)
+async def test_the_relay_leaves_a_chat_whose_room_cannot_be_untied(
+    database_settings: DatabaseSettings, folder: Path, failure: Exception,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    others = Others()
+    door = others.portals._open(others.portal)
+
+    async def fail(door: Doorway, by: UserId) -> None:
+        raise failure
+
+    others.plumbing.before_unbridging = fail
+    async with Database.open(database_settings, folder, SystemClock()) as database:
+        consents = others.consents(database)
+        assert await consents.withdraw(door, ALICE, "as olga wishes")
+        consents.untie_soon(door)
+        for _ in range(2):
+            assert await consents.look()
+            assert others.relay.left == [CHAT]
+    assert len([one for one in caplog.records if one.levelno >= logging.WARNING]) == 1
 
 
 async def test_a_bridge_of_a_network_that_is_switched_off_is_shown_by_its_name_alone() -> None:

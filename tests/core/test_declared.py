@@ -66,7 +66,10 @@ async def test_a_mark_that_makes_no_sense_keeps_no_other_from_being_taken_back(
     async with asyncio.TaskGroup() as tasks:
         run = tasks.create_task(rooms.run(first_wait=0.01))
         await wait_until(lambda: list(around.marks) == [broken])
+        (said,) = await rooms.drift()
+        assert said.startswith("#0:test.example: dice is not in the list any more, and cannot be")
         around.marks[broken] = json.dumps(["!room"]).encode()
         await wait_until(lambda: not around.marks)
         run.cancel()
+    assert await rooms.drift() == []
     assert {vars(one)["event"] for one in caplog.records} == {"round_failed"}

@@ -48,6 +48,19 @@ class Channel:
         self.banned.setdefault(chat.id, set()).update(add)
 
 
+class Puppet:
+    """A person's own client."""
+
+    def __init__(self) -> None:
+        self.left: list[RemoteChatId] = []
+
+    async def join(self, chat: RemoteChat) -> None:
+        """Come in."""
+
+    async def leave(self, chat: RemoteChat, reason: str) -> None:
+        self.left.append(chat.id)
+
+
 class Store:
     """What is kept, and forgotten with the test."""
 
@@ -88,6 +101,8 @@ class Lists(Ground):
     def __init__(self) -> None:
         super().__init__()
         self.near, self.far, self.store = Channel(), Channel(), Store()
+        self.entity = "@_trestle_*_spam:test.example"
+        """Whom the list is about."""
         self.nonsense = 0
         """So often the homeserver answers nonsense when it is asked for the list."""
         self.namespaces = Namespaces(server_name="test.example", networks=[NEAR, FAR])
@@ -116,7 +131,7 @@ class Lists(Ground):
         if self.nonsense:
             self.nonsense -= 1
             return cast(Mapping[tuple[str, str], Mapping[str, Any]], ["nonsense"])
-        spam = {"entity": "@_trestle_*_spam:test.example", "recommendation": "m.ban"}
+        spam = {"entity": self.entity, "recommendation": "m.ban"}
         return {("m.policy.rule.user", "spam"): spam}
 
     async def state(self, room: RoomId, kind: str, key: str = "") -> Mapping[str, Any]:
@@ -244,3 +259,39 @@ async def test_a_list_or_a_ban_that_fails_in_a_way_nobody_foresaw_is_tried_again
         await wait_until(lambda: len(ground.near.banned) + len(ground.far.banned) == 3, 20)
         run.cancel()
     assert {vars(one)["event"] for one in caplog.records} == {"round_failed"}
+
+
+@pytest.mark.parametrize("failure", [OSError("no space left"), TemporaryFailure("no database")])
+async def test_who_could_not_be_put_out_of_the_chat_at_first_is_put_out_later(
+    failure: Exception,
+) -> None:
+    ground = Lists()
+    ground.near.answers.set()
+    ground.far.answers.set()
+    ground.entity = "@*:spam.example"
+    lent, own = Puppet(), Puppet()
+    session = at_work(ground.instances[NEAR], lent, UserId("@bob:spam.example"))
+    at_work(ground.instances[NEAR], own, UserId("@carl:spam.example"))
+    ground.instances[NEAR].is_open = True
+    (door, *_) = ground.doors
+    door.portal = replace(door.portal, relay=session.row.id)
+    failures = [failure] * 2
+
+    async def fail() -> None:
+        if failures:
+            ground.meanwhile["record"] = fail
+            raise failures.pop()
+
+    ground.meanwhile["record"] = fail
+    await ground.policies.load()
+    await ground.policies._put_rules(door)
+    while failures:
+        async with asyncio.TaskGroup() as group:
+            ground.policies._begin_to_ban(group, door)
+        assert (lent.left, own.left.pop()) == ([], "#1")
+        # There is something left to do, and not at once.
+        assert ground.policies._late[1] > asyncio.get_running_loop().time()
+    await ground.policies.enforce(door)
+    assert lent.left == own.left == ["#1"]
+    assert door.portal.relay is None
+    assert 1 not in ground.policies._late

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Hashable
 
 import pytest
 
@@ -9,7 +10,7 @@ from bridge.core.lanes.unforeseen import Unforeseen
 from bridge.sdk.errors import ConfigError, TemporaryFailure, TrestleError
 
 
-def fail(unforeseen: Unforeseen, part: str = "") -> float:
+def fail(unforeseen: Unforeseen, part: Hashable = "") -> float:
     """Fail in a way that nobody foresaw; the seconds for which that part rests then."""
     with unforeseen.outlived(part):
         raise KeyError("what is not there")
@@ -31,13 +32,16 @@ async def test_the_pauses_grow_to_a_limit_and_begin_anew_after_a_success(
     assert all(one.exc_info and "rooms" in one.getMessage() for one in caplog.records)
 
 
-async def test_one_part_rests_while_the_others_go_on() -> None:
+async def test_one_part_rests_while_the_others_go_on(caplog: pytest.LogCaptureFixture) -> None:
     unforeseen = Unforeseen("rooms", first=10)
     fail(unforeseen, "a")
     assert unforeseen.rests_until("a") > 0
     assert unforeseen.rests_until("b") == unforeseen.rests_until() == 0
     async with asyncio.timeout(1):
         await unforeseen.rest()
+    fail(unforeseen, ("bans", 3))
+    fail(unforeseen)
+    assert [vars(one).get("part") for one in caplog.records] == ["a", "bans 3", None]
 
 
 @pytest.mark.parametrize("error", [TemporaryFailure("away"), ConfigError("another took over")])

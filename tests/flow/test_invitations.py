@@ -15,7 +15,14 @@ from tests.flow.networks import irc_module
 from tests.flow.scripted import BEA, invite
 from tests.rigs.cluster import until_one_waits
 from tests.rigs.ngircd import run_ngircd
-from tests.rigs.scripted_homeserver import SERVER, Answer, Asked, refuse, scripted_homeserver
+from tests.rigs.scripted_homeserver import (
+    SERVER,
+    Answer,
+    Asked,
+    ScriptedHomeserver,
+    refuse,
+    scripted_homeserver,
+)
 from tests.rigs.trestle import running, wait_until
 
 HELP = {"msgtype": "m.text", "body": "help"}
@@ -402,31 +409,62 @@ async def test_another_server_that_cannot_verify_ours_just_now_voids_no_invitati
         assert await parts.items.count_parked() == {}
 
 
+def be_strict(homeserver: ScriptedHomeserver, room: RoomId) -> None:
+    """Have nobody be invited who is in the room, as Synapse does."""
+
+    def refuse_invite(asked: Asked) -> Answer | None:
+        is_there = asked.content.get("user_id") in homeserver.rooms.get(room, ())
+        is_invite = asked.parts == ("rooms", room, "invite")
+        return refuse(403, "M_FORBIDDEN") if is_invite and is_there else None
+
+    homeserver.rules.append(refuse_invite)
+
+
 async def test_a_direct_chat_that_is_cut_off_once_the_bot_has_come_in_is_gone_on_with(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:
     chat, ghost = RoomId(f"!chat:{SERVER}"), f"@_trestle_near_dora:{SERVER}"
     failures = [1, 2]
 
+    def fail(asked: Asked) -> Answer | None:
+        if asked.parts == ("rooms", chat, "joined_members") and failures:
+            failures.pop()
+            return refuse(502, "M_UNKNOWN")
+        return None
+
     async with (
         run_ngircd() as irc,
-        play(database_settings, folder, modules=irc_module(irc)) as stage,
+        play(database_settings, folder, modules=irc_module(irc), rules=[fail]) as stage,
     ):
         homeserver, parts = stage.homeserver, stage.app.parts
-
-        def be_strict(asked: Asked) -> Answer | None:
-            if asked.parts == ("rooms", chat, "joined_members") and failures:
-                failures.pop()
-                return refuse(502, "M_UNKNOWN")
-            is_there = asked.content.get("user_id") in homeserver.rooms.get(chat, ())
-            if asked.parts == ("rooms", chat, "invite") and is_there:
-                return refuse(403, "M_FORBIDDEN")  # As Synapse does.
-            return None
-
-        homeserver.rules.append(be_strict)
+        be_strict(homeserver, chat)
         homeserver.rooms[chat] = {ALICE}
         direct = {"membership": "invite", "is_direct": True}
         assert await stage.put(invite(chat, ghost, "ghost", content=direct)) == 200
         await wait_until(lambda: bool(parts.portals.in_room(chat)))
         assert not failures
         assert not homeserver.of("POST", "rooms", chat, "leave")
+
+
+@pytest.mark.parametrize("others", [{BEA}, set()])
+async def test_who_is_invited_into_a_room_of_the_bots_declines_and_the_bot_stays_as_it_is(
+    database_settings: DatabaseSettings, folder: Path, others: set[UserId]
+) -> None:
+    room, ghost = RoomId(f"!bots:{SERVER}"), f"@_trestle_near_dora:{SERVER}"
+    bot = UserId(f"@trestle:{SERVER}")
+
+    async with (
+        run_ngircd() as irc,
+        play(database_settings, folder, modules=irc_module(irc)) as stage,
+    ):
+        homeserver, parts = stage.homeserver, stage.app.parts
+        be_strict(homeserver, room)
+        homeserver.rooms[room] = {ALICE, bot, *others}
+        await parts.move_in(bot, room)
+        direct = {"membership": "invite", "is_direct": True}
+        assert await stage.put(invite(room, ghost, "ghost", content=direct)) == 200
+        await homeserver.wait_until(lambda: bool(homeserver.of("POST", "rooms", room, "leave")))
+        await wait_until(lambda: watch_name(room) not in parts.router.lanes)
+        assert [one.user for one in homeserver.of("POST", "rooms", room, "leave")] == [ghost]
+        assert parts.routes.has_seat(bot, room)
+        assert not parts.portals.in_room(room)

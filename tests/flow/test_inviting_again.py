@@ -11,7 +11,7 @@ import pytest
 
 from bridge.core.intake.watch import watch_name
 from bridge.core.traffic.doorway import Doorway
-from bridge.model import Members, Puppets
+from bridge.model import Members, ParkReason, Puppets
 from bridge.running.parts import Parts
 from bridge.sdk.events import RemoteChat
 from bridge.sdk.ids import RemoteChatId, RemoteUserId, RoomId, UserId
@@ -177,13 +177,24 @@ async def test_an_id_that_nobody_can_have_declines_or_is_left_alone_with_a_word(
         assert await here.stage.put(*come) == 200
         await homeserver.wait_until(lambda: bool(homeserver.of("POST", "rooms", chat, "leave")))
         await here.invite(loud)
-        await wait_until(
-            lambda: (
-                [vars(one).get("event") for one in caplog.records].count("invitation_void") == 2
-            )
-        )
+        await wait_until(lambda: said_of(caplog, "invitation_void") == 2)
         for room in (chat, ROOM):
             await wait_until(lambda room=room: watch_name(room) not in parts.router.lanes)  # type: ignore[misc]
         assert await parts.items.count_parked() == {}
         (said,) = homeserver.of("POST", "rooms", chat, "leave")
         assert (said.user, said.content) == (broken, {"reason": nobody})
+
+
+async def test_an_invitation_is_put_aside_while_the_registration_lacks_our_namespaces(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    chat = RoomId(f"!chat:{SERVER}")
+
+    def lack(asked: Asked) -> Answer | None:
+        return refuse(400, "M_EXCLUSIVE") if "dora" in str(asked.content) else None
+
+    async with club(database_settings, folder, lack) as here:
+        direct = {"membership": "invite", "is_direct": True}
+        assert await here.stage.put(invite(chat, ghost("dora"), "dora", content=direct)) == 200
+        await wait_until(lambda: watch_name(chat) not in here.parts.router.lanes, 20)
+        assert await here.parts.items.count_parked() == {ParkReason.REFUSED: 1}

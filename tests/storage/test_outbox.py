@@ -42,6 +42,13 @@ async def reopened(database: Database, day_keys: DayKeys) -> Outbox:
     return outbox
 
 
+async def until_one_waits_for_a_row(database: Database) -> None:
+    """Return when a statement waits for what another transaction does with a row."""
+    async with asyncio.timeout(20):
+        while not await database.core.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+            await asyncio.sleep(0.01)
+
+
 async def cut_what_waits(database: Database) -> None:
     """Have the answer to the statement that waits for a lock be lost."""
     await until_one_waits(database.core)
@@ -205,6 +212,35 @@ async def test_entries_in_doubt_that_cannot_be_read_any_more_cost_no_other_anyth
     assert [vars(one)["event"] for one in caplog.records] == ["outbox_unreadable"] * 2
     states = await database.core.fetch("SELECT state FROM outbox ORDER BY seq")
     assert [row["state"] for row in states] == ["dropped", "dropped", "queued"]
+
+
+async def test_an_entry_that_is_taken_back_while_another_is_dropped_is_given_to_nobody_else(
+    outbox: Outbox, database: Database, day_keys: DayKeys, clock: TurnedClock
+) -> None:
+    places = []
+    for name in ("t1", "t2"):
+        (queued,) = await outbox.add([entry(name)])
+        await outbox.park(queued, ParkReason.REFUSED, "no")
+        async with asyncio.TaskGroup() as group, nothing_written(database):
+            unheard = group.create_task(outcome_of(outbox.take_back(queued.day, queued.seq)))
+            await cut_what_waits(database)
+            assert isinstance(await unheard, TemporaryFailure)
+        places.append((queued.day, queued.seq))
+        clock.ahead += timedelta(days=1)
+    await database.core.execute("UPDATE outbox SET state = 'queued'")
+    day_keys.destroy(places[0][0])
+    async with asyncio.TaskGroup() as group:
+        async with database.core.acquire() as connection, connection.transaction():
+            await connection.execute("SELECT FROM outbox WHERE seq = $1 FOR UPDATE", places[0][1])
+            adding = group.create_task(outbox.add([entry("t3")]))
+            await until_one_waits_for_a_row(database)  # To drop the first.
+            await database.core.execute(
+                "UPDATE outbox SET state = 'parked', reason = 'refused' WHERE seq = $1",
+                places[1][1],
+            )
+            assert await outbox.take_back(*places[1])
+        assert ids_of(await adding) == ["t3"]
+    assert not outbox.has_unclaimed
 
 
 async def test_a_parked_entry_that_cannot_be_read_any_more_stays_parked(

@@ -52,6 +52,22 @@ def test_where_others_keep_theirs_what_is_beside_it_is_left_alone(
     assert sorted(one.name for one in folder.iterdir()) == ["file", "file.new"]
 
 
+@pytest.mark.parametrize("only_new", [False, True])
+def test_what_a_try_left_that_was_cut_off_goes_with_the_next_one(
+    folder: Path, only_new: bool
+) -> None:
+    others = [
+        "file.0123.new",
+        "file.new",
+        "its.0123456789abcdef.new",
+        "xfile.0123456789abcdef.new",
+    ]
+    for name in ["file.0123456789abcdef.new", "file.fedcba9876543210.new", *others]:
+        (folder / name).write_text("half of it")
+    write_whole(folder / "file", b"words", only_new=only_new)
+    assert sorted(one.name for one in folder.iterdir()) == ["file", *others]
+
+
 @pytest.mark.parametrize("there", ["a file", "a link to nothing"])
 def test_one_that_is_to_be_new_replaces_nothing(folder: Path, there: str) -> None:
     path = folder / "file"

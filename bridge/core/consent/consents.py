@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from weakref import WeakValueDictionary
@@ -15,10 +15,12 @@ from bridge.core.portals.portals import Portals
 from bridge.core.rooms.house import House
 from bridge.core.traffic.bothsides import say_here, say_on_both_sides
 from bridge.core.traffic.doorway import Doorway
+from bridge.matrix.cache import Recent
 from bridge.model import Asked, AskedState, AuditAction, Permission
 from bridge.sdk.errors import (
     DeliveryError,
     PermanentFailure,
+    TemporaryFailure,
     TrestleError,
 )
 from bridge.sdk.events import ConsentRequest, RemoteChat, RemoteUser
@@ -37,6 +39,9 @@ REFUSED_FOR = timedelta(days=1)
 _MOST_OPEN = 3
 """How many chats one person may have asked at a time."""
 _LOOK_SECONDS = 5.0
+_AFTER_REFUSAL = 60.0
+"""Seconds until what the homeserver or the database refused is tried again."""
+_MOST_RESTING = 1000
 
 
 @dataclass(slots=True)
@@ -49,8 +54,6 @@ class _Ended:
     is_told: bool = False
     has_left: bool = False
     """Whether everybody of ours was told to leave the chat."""
-    not_before: float = 0.0
-    """Until when the homeserver asked to be left alone (loop time)."""
 
 
 class Consents:
@@ -71,6 +74,8 @@ class Consents:
         """Of chats whose people are asked. In memory alone: an answer takes some minutes."""
         self._changed = asyncio.Event()
         self._unforeseen = Unforeseen("requests to those who run a chat", longest=60.0)
+        self._not_before: Recent[Hashable, float] = Recent(_MOST_RESTING)
+        """Until when what failed is left alone (loop time), by chat or portal."""
 
     async def load(self) -> None:
         """Recall what the last process did not untie. Call once, before a relay connects.
@@ -206,30 +211,52 @@ class Consents:
     async def look(self) -> bool:
         """Settle the requests whose time is over, and untie what was ended; whether there are
         others."""
-        waits, now = False, asyncio.get_running_loop().time()
+        waits = False
         for asked in await self._store.open():
-            chat = (asked.instance, asked.chat)
-            lock, rests_until = self._one_at_a_time(*chat), self._unforeseen.rests_until(chat)
-            # Whoever holds it may bring an answer that came in time.
-            if asked.until > self._house.clock.now() or lock.locked() or now < rests_until:
+            if not await self._settle(asked):
                 waits = True
-                continue
-            with self._unforeseen.outlived(chat):
-                async with lock:
-                    await self._give_up(asked)
-                continue
-            waits = True
         for ended in list(self._ended.values()):
-            rests_until = max(ended.not_before, self._unforeseen.rests_until(ended.door.portal.id))
-            if ended.is_told and rests_until <= now:
-                with self._unforeseen.outlived(ended.door.portal.id):
-                    await self._untie(ended)
+            if ended.is_told and not self._rests(ended.door.portal.id):
+                await self._try_to_untie(ended)
         return waits or bool(self._ended)
 
     # --- inside ---
 
     def _one_at_a_time(self, instance: InstanceId, chat: RemoteChatId) -> asyncio.Lock:
         return self._asking.setdefault((instance, chat), asyncio.Lock())
+
+    def _rests(self, part: Hashable) -> bool:
+        rests_until = max(self._not_before.get(part) or 0.0, self._unforeseen.rests_until(part))
+        return asyncio.get_running_loop().time() < rests_until
+
+    def _leave_alone(self, part: Hashable, error: TrestleError) -> None:
+        otherwise = 0.0 if isinstance(error, TemporaryFailure) else _AFTER_REFUSAL
+        pause = asked_for(error, otherwise)
+        self._not_before.put(part, asyncio.get_running_loop().time() + pause)
+
+    async def _settle(self, asked: Asked) -> bool:
+        """Settle a request whose time is over; False if it is open still. One that fails holds up
+        no other."""
+        chat = (asked.instance, asked.chat)
+        lock = self._one_at_a_time(*chat)
+        # Whoever holds it may bring an answer that came in time.
+        if asked.until > self._house.clock.now() or lock.locked() or self._rests(chat):
+            return False
+        try:
+            with self._unforeseen.outlived(chat):
+                async with lock:
+                    await self._give_up(asked)
+                return True
+        except TemporaryFailure as error:
+            self._leave_alone(chat, error)
+            log.info("requests wait: %s", error, extra={"event": "consents_wait"})
+        except TrestleError as error:
+            self._leave_alone(chat, error)
+            log.warning(
+                "a request to bridge %s on %s cannot be settled, and is tried again: %s",
+                asked.chat, asked.instance, error, extra={"event": "consents_wait"},
+            )  # fmt: skip
+        return False
 
     async def _give_up(self, asked: Asked) -> None:
         if await self._store.find(asked.instance, asked.chat) != asked:
@@ -244,19 +271,33 @@ class Consents:
         )  # fmt: skip
         await self._store.settle(asked, AskedState.UNANSWERED)
 
+    async def _try_to_untie(self, ended: _Ended) -> None:
+        """Untie the room of a bridge that was ended; one that fails holds up no other."""
+        portal = ended.door.portal
+        try:
+            with self._unforeseen.outlived(portal.id):
+                await self._untie(ended)
+        except TemporaryFailure as error:
+            self._leave_alone(portal.id, error)
+            log.info("an ended bridge is untied later: %s", error, extra={"event": "untied_later"})
+        except TrestleError as error:
+            self._leave_alone(portal.id, error)
+            log.warning(
+                "the ended bridge of %s cannot be untied, and that is tried again: %s",
+                portal.room, error, extra={"event": "untied_later"},
+            )  # fmt: skip
+
     async def _untie(self, ended: _Ended) -> None:
         door, portal = ended.door, ended.door.portal
         try:
             if self._plumbing.find_door(portal.instance, portal.chat) is door:
                 await self._plumbing.unbridge(door, ended.by, ended.reason)
-        except TrestleError as error:
-            log.info("an ended bridge is untied later: %s", error, extra={"event": "untied_later"})
-            ended.not_before = asyncio.get_running_loop().time() + asked_for(error)
+        except Exception:  # Whatever it is: those who run the chat are left in peace.
             if not ended.has_left:
                 ended.has_left = True
                 await self._plumbing.leave(door, ended.reason)
-        else:
-            del self._ended[portal.id]
+            raise
+        del self._ended[portal.id]
 
     def _end(self, ended: _Ended) -> None:
         self._ended[ended.door.portal.id] = ended

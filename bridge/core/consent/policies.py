@@ -299,15 +299,16 @@ class Policies:
         """Put out of the chat, and ban there, those whom the rules in force are about."""
         portal, loop = door.portal, asyncio.get_running_loop()
         async with self._asking_one.setdefault(portal.instance, asyncio.Lock()):
-            is_ended = door.facts.is_ended
+            is_ended, rests_until = door.facts.is_ended, 0.0
             if portal.id in self._with_news and not is_ended:
-                self._with_news.discard(portal.id)
-                await self._put_out(door)
+                rests_until = await self._put_out(door)
             rules = self._house.policies.of(portal.id)
             aimed = self.aim(() if is_ended else rules, portal.instance)
             wait = await self._change_bans(door, aimed.patterns)
             if wait is None and rules != self._house.policies.of(portal.id):
                 wait = 0.0  # They have changed meanwhile.
+            if wait is None and portal.id in self._with_news:
+                wait = max(_AGAIN_SECONDS, rests_until - loop.time())
             if wait is None:
                 self._late.pop(portal.id, None)
             else:
@@ -346,14 +347,31 @@ class Policies:
             )
             return {}
 
-    async def _put_out(self, door: Doorway) -> None:
-        """Put the connections of whoever is kept out of the portal out of the chat."""
+    async def _put_out(self, door: Doorway) -> float:
+        """Put the connections of whoever is kept out of the portal out of the chat.
+
+        Where that fails with one, the rules are news still: give the time (the loop's) before
+        which that one is to be left alone.
+        """
+        number, is_over, rests_until = door.portal.id, False, 0.0
         instance = self._house.instances.get(door.portal.instance)
-        for session in instance.sessions if instance is not None else ():
-            owner = session.row.owner
-            if owner is not None and self._house.policies.cover(door.portal.id, owner):
-                with suppress(DeliveryError):
+        self._with_news.discard(number)  # First: others may come before it is over.
+        try:
+            for session in instance.sessions if instance is not None else ():
+                owner = session.row.owner
+                if owner is None or not self._house.policies.cover(number, owner):
+                    continue
+                part = ("out", number, owner)
+                with suppress(DeliveryError), self._unforeseen.outlived(part):
                     await door.let_go(owner, "is on a policy list")
+                    continue
+                self._with_news.add(number)
+                rests_until = max(rests_until, self._unforeseen.rests_until(part))
+            is_over = True
+        finally:
+            if not is_over:
+                self._with_news.add(number)
+        return rests_until
 
     async def _change_bans(self, door: Doorway, wanted: Sequence[str]) -> float | None:
         """Set these bans on the chat, and no others of ours; give the seconds until the next try

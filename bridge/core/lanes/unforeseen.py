@@ -31,7 +31,8 @@ class Unforeseen:
 
     @contextmanager
     def outlived(self, part: Hashable = "") -> Iterator[None]:
-        """Go on after what fails in here. ``part``: of what, where others go on meanwhile."""
+        """Go on after what fails in here. ``part``: of what, where others go on meanwhile; the
+        log has it, too."""
         try:
             yield
         except TrestleError:
@@ -42,7 +43,7 @@ class Unforeseen:
             self._until.put(part, asyncio.get_running_loop().time() + pause)
             log.exception(
                 "%s: nobody foresaw what failed; it is tried again after a pause", self._rounds,
-                extra={"event": "round_failed"},
+                extra={"event": "round_failed", **_where(part)},
             )  # fmt: skip
         else:
             self._pauses.drop(part)
@@ -55,3 +56,9 @@ class Unforeseen:
     async def rest(self) -> None:
         """Wait out the pause of the round itself."""
         await asyncio.sleep(self.rests_until() - asyncio.get_running_loop().time())
+
+
+def _where(part: Hashable) -> dict[str, str]:
+    """What the log has of a part: a round as a whole has none."""
+    words = part if isinstance(part, tuple) else (part,)
+    return {} if part == "" else {"part": " ".join(map(str, words))}

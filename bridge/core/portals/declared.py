@@ -52,7 +52,8 @@ class _Wanted:
     places: dict[str, RoomId] = field(default_factory=dict)
     """The room that an alias led to when it was last asked."""
     troubles: dict[tuple[str, str], str] = field(default_factory=dict)
-    """What could not be made: (room as declared, what) to the reason."""
+    """What could not be made: (room as declared, what) to the reason; and what could not be
+    unmade: ("", its mark's key)."""
 
 
 class DeclaredRooms:
@@ -141,7 +142,10 @@ class DeclaredRooms:
                 continue
             found += self._missing(wanted, entry, room)
             found += self._unasked(entry, room)
-        return found
+        return [*found, *(
+            f"{_in_words(key)} is not in the list any more, and cannot be taken back: {reason}"
+            for (room_name, key), reason in wanted.troubles.items() if not room_name
+        )]  # fmt: skip
 
     # --- what is there ---
 
@@ -321,6 +325,12 @@ def _keys(entry: RoomSettings) -> list[str]:
     keys = [["portal", instance, text] for instance, text in _chats(entry)]
     keys += [["bot", bot] for bot in entry.bots]
     return [json.dumps([entry.room, *key]) for key in keys]
+
+
+def _in_words(key: str) -> str:
+    """What a mark says was made, and in which room."""
+    room, _, instance, *chat = json.loads(key.removeprefix(_PREFIX))
+    return f"{room}: {' on '.join([*chat, instance])}"
 
 
 def _what(key: str) -> tuple[str, str]:

@@ -63,6 +63,9 @@ class DirectChats:
         self._opened = Frequency(NEW_MOST, NEW_SECONDS)
         self._ending: set[int] = set()
         """The portals of chats whose rooms are being left."""
+        self._brought: Recent[tuple[RoomId, UserId], bool] = Recent(1000)
+        """Where a ghost that is coming has the bot with it already: it comes again after it was
+        cut off."""
         self._answered: Recent[str, str] = Recent(1000)
         """What came of inviting people into chats, by event: what is tried again is the answer,
         and nobody is invited twice. Empty: they were there already."""
@@ -151,6 +154,7 @@ class DirectChats:
         except MatrixError as error:
             heed_token(error)
             reason = f"the homeserver refuses it: {error.message}"
+        self._brought.drop((room, ghost))
         if reason:
             await self._invitations.decline(room, ghost, reason[:1].upper() + reason[1:])
 
@@ -260,10 +264,10 @@ class DirectChats:
         """Be in a room that somebody made, with the bot, and with nobody else."""
         intents, bot = self._house.intents, self._house.namespaces.bot
         await self._invitations.accept(room, ghost, user.name)
-        # An earlier try may have come so far; whoever is there already is not to be invited.
-        member = await intents.state(room, "m.room.member", bot, user=ghost) or {}
-        if member.get("membership") not in {"join", "invite"}:
+        # A bot that was there before is refused here, and stays there.
+        if self._brought.get((room, ghost)) is None:
             await intents.invite(room, ghost, bot)
+            self._brought.put((room, ghost), True)
         await intents.ensure_joined(room, bot)
         others = set(await intents.joined_members(room)) - {ghost, bot, inviter}
         if others or await intents.is_encrypted(room):

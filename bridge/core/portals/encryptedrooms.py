@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 from bridge.core.host.privatechat import PrivateChats
+from bridge.core.lanes.unforeseen import Unforeseen
 from bridge.core.outbox.encryption import Encryption
 from bridge.core.outbox.outgoing import notice
 from bridge.core.portals.plumbing import Plumbing
@@ -56,6 +57,7 @@ class EncryptedRooms:
         self._slots = asyncio.Semaphore(_AT_ONCE)
         """Held while the homeserver is asked for much; not while a network is waited for."""
         self._ended: dict[str, tuple[datetime, Doorway]] = {}
+        self._unforeseen = Unforeseen("ends of encrypted rooms' bridges", longest=60.0)
 
     def note(self, room: RoomId) -> None:
         """Learn that a room is encrypted."""
@@ -81,7 +83,9 @@ class EncryptedRooms:
         for door in self._portals.all:
             if door in self._at_work or not self._encryption.is_known(door.portal.room):
                 continue
-            with _outliving():
+            if self._rests(door):
+                continue
+            with self._outliving("look", door):
                 # First nothing crosses any more: to tell a network may take long.
                 if await self._halt(door):
                     self._at_work.add(door)
@@ -90,10 +94,23 @@ class EncryptedRooms:
     async def _try_to_end(self, door: Doorway) -> None:
         """End it; what cannot be done now is left for another look."""
         try:
-            with _outliving():
+            with self._outliving("end", door):
                 await self._end(door)
         finally:
             self._at_work.discard(door)
+
+    def _rests(self, door: Doorway) -> bool:
+        rests_until, now = self._unforeseen.rests_until, asyncio.get_running_loop().time()
+        return now < max(rests_until(_part(what, door)) for what in ("look", "end"))
+
+    @contextmanager
+    def _outliving(self, what: str, door: Doorway) -> Iterator[None]:
+        """Have a bridge whose end fails hold up no other's: it is ended later."""
+        try:
+            with self._unforeseen.outlived(_part(what, door)):
+                yield
+        except TrestleError as error:
+            log.info("an ended bridge is untied later: %s", error, extra={"event": "untied_later"})
 
     def troubles(self) -> dict[str, str]:
         """A sentence for each bridge that ended this way in the last day and was not made anew."""
@@ -218,12 +235,5 @@ class EncryptedRooms:
         return room if name == room else f"{name} ({room})"
 
 
-@contextmanager
-def _outliving() -> Iterator[None]:
-    """Have a bridge whose end fails hold up no other's: it is ended later."""
-    try:
-        yield
-    except TrestleError as error:
-        log.info("an ended bridge is untied later: %s", error, extra={"event": "untied_later"})
-    except Exception:  # The other rooms, and all else that runs, go on.
-        log.exception("a bridge could not be ended", extra={"event": "not_ended"})
+def _part(what: str, door: Doorway) -> tuple[str, int, RoomId]:
+    return what, door.portal.id, door.portal.room

@@ -14,6 +14,8 @@ log = logging.getLogger(__name__)
 
 _REMEMBERED = 10_000
 """Invitations of which it is known since when they fail."""
+_NOT_OURS = "M_EXCLUSIVE"
+"""What our homeserver answers whose registration does not hold our namespaces."""
 _NOT_VERIFIED = "M_UNAUTHORIZED"
 """What another server answers, through ours, that could not verify who asks: it does so as well
 when it cannot fetch our homeserver's keys just now."""
@@ -43,11 +45,15 @@ class Invitations:
     async def decline(self, room: RoomId, user: UserId, reason: str) -> None:
         """Have the user out of the room; raises ``TemporaryFailure`` when that can work later.
 
-        Of an id that the homeserver lets nobody have, nobody can: the log has it.
+        Of an id that the homeserver lets nobody have, nobody can: the log has it. Where it lets
+        *us* have none, the registration is to be mended: raises ``PermanentFailure``.
         """
         try:
             await self._try(room, user, self._leave(room, user, reason))
         except PermanentFailure as error:
+            refusal = error.__cause__
+            if isinstance(refusal, MatrixError) and refusal.errcode == _NOT_OURS:
+                raise
             log.info("an invitation is left open: %s", error, extra={"event": "invitation_void"})
 
     def forget(self, room: RoomId, user: UserId) -> None:

@@ -7,7 +7,7 @@ from bridge.core.rooms.house import House
 from bridge.matrix.client import HomeserverAway, MatrixError
 from bridge.matrix.intents import Intents
 from bridge.model import Portal
-from bridge.sdk.errors import PermanentFailure
+from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import RoomId, UserId
 
 _TRIES = 10
@@ -29,8 +29,9 @@ class Audience:
     async def people(self) -> frozenset[UserId]:
         """Everybody who is in the room, as far as the homeserver has told us.
 
-        Raises ``HomeserverAway`` when it does not say, or when people come and go faster than it
-        answers; ``PermanentFailure`` when we cannot know since our bot is not in there.
+        Raises ``HomeserverAway`` when it does not say, ``TemporaryFailure`` also when people come
+        and go faster than it answers; ``PermanentFailure`` when we cannot know since our bot is
+        not in there.
         """
         for _ in range(_TRIES):
             if self._people is not None:
@@ -45,7 +46,8 @@ class Audience:
             if before == self._changes:  # Else what was asked may be older than what came.
                 self._people = {user for user in members if not self._is_ours(user)}
         if self._people is None:
-            raise HomeserverAway("people come and go there all the time", retry_after=5)
+            # It is there, and answers well.
+            raise TemporaryFailure("people come and go there all the time", retry_after=5)
         return frozenset(self._people)
 
     def note(self, event: dict[str, Any]) -> None:

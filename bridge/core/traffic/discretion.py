@@ -6,7 +6,7 @@ from bridge.core.rooms.audience import Audience
 from bridge.core.rooms.house import House
 from bridge.matrix.client import HomeserverAway
 from bridge.model import Portal
-from bridge.sdk.errors import PermanentFailure
+from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.events import (
     RemoteEdit,
     RemoteEvent,
@@ -39,9 +39,9 @@ async def may_show(event: RemoteEvent, portal: Portal, audience: Audience, house
         return False
     try:
         others = set() if takes_none else await promptly(audience.people()) - {owner}
-    except HomeserverAway:
+    except TemporaryFailure as error:
         if isinstance(event, _WORDS):
-            raise
+            raise HomeserverAway(str(error), retry_after=error.retry_after) from error
         return False
     if not isinstance(event, _WORDS):
         return not takes_none and not others
