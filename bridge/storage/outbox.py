@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from itertools import groupby
+from operator import itemgetter
 from time import monotonic
 from typing import NamedTuple
 
@@ -87,11 +88,6 @@ _CLAIM = (
 
 Place = tuple[date, int]
 """Where an entry stands: its day and its number in the order in which entries were added."""
-
-
-def _number(place: Place) -> int:
-    """In which order entries were added: a day may come before an earlier one, as clocks are."""
-    return place[1]
 
 
 class Waiting(NamedTuple):
@@ -430,7 +426,9 @@ class Outbox:
                     self._doubtful.pop(there, None)
                     self._left[there] = mine
             if not call.given_up:
-                call.result += [self._left[place] for place in sorted(self._left, key=_number)]
+                # By number: a day may come before an earlier one, as clocks are.
+                left = sorted(self._left, key=itemgetter(1))
+                call.result += [self._left[place] for place in left]
                 self._left.clear()
 
     def _note_doubtful(self, call: _Call) -> None:

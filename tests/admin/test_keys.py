@@ -78,7 +78,8 @@ def test_init_leaves_the_key_to_the_first_start_where_it_may_not_write(folder: P
     (folder / "file").write_text("")
     made = init(folder, "--set", f"state_dir={folder / 'file' / 'state'}")
     assert made.code == 0, made.said
-    assert "Keep a copy" not in made.output
+    assert f"The first start makes {folder}/file/state/keys/master" in made.output
+    assert "Keep a copy of /" not in made.output
 
 
 def test_the_master_key_is_changed_and_looked_at_while_nothing_runs(
