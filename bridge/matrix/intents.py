@@ -72,6 +72,7 @@ class Intents:
         self.display_name = self._members.display_name
         self.avatar = self._members.avatar
         self.state = self._rooms.state
+        self.state_event = self._rooms.state_event
         self.states = self._rooms.states
         self.see_encryption = self._rooms.see_encryption
         self.who_can = self._rooms.who_can

@@ -36,6 +36,10 @@ class RoomQuestions:
         """The content of a state event, None if there is none or we may not see it."""
         return await self._find("state", room, kind, key, user=user)
 
+    async def state_event(self, room: RoomId, kind: str) -> dict[str, Any]:
+        """The whole state event without a key; empty if there is none or we may not see it."""
+        return await self._find("state", room, kind, "", query=_WHOLE) or {}
+
     async def membership(self, room: RoomId, user: UserId) -> dict[str, Any]:
         """The event that says whether one of our users is in the room, as they see it.
 
@@ -101,8 +105,7 @@ class RoomQuestions:
     async def standing(self, room: RoomId) -> Standing:
         """Who has which power now."""
         levels = await self.state(room, "m.room.power_levels")
-        creation = await self._find("state", room, "m.room.create", "", query=_WHOLE)
-        return Standing(levels, creation)
+        return Standing(levels, await self.state_event(room, "m.room.create"))
 
     async def can(
         self, room: RoomId, user: UserId, action: str, *, at: EventId | None = None

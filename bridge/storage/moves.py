@@ -22,6 +22,10 @@ _LEAVE_OUT = (
     "FROM unnest($1::date[], $2::bigint[], $3::bytea[]) AS n (day, seq, content) "
     "WHERE (outbox.day, outbox.seq) = (n.day, n.seq) AND outbox.state = 'queued'"
 )
+_READDRESS_ONE = (
+    "UPDATE outbox SET room = $4 WHERE (day, seq) = ($1, $2) AND state = 'queued' AND room = $3 "
+    "AND (SELECT epoch FROM lease WHERE shard = 0) = $5"
+)
 
 
 class Moves:
@@ -53,8 +57,9 @@ class Moves:
     ) -> None:  # fmt: skip
         """Tie a portal to a room, where ``going`` go as they stand there, and leave others out.
 
-        All in one commit. Raises ``PermanentFailure`` if the room is tied to the same chat, and
-        ``TemporaryFailure`` when the database is away; then it may be done, and can be again.
+        All in one commit. Raises ``PermanentFailure`` if the room is tied to the same chat or the
+        portal is gone, and ``TemporaryFailure`` when the database is away; then it may be done,
+        and can be again.
         """
         readdressed = self._sealed(going, [payload_of(one.outgoing) for one in going])
         emptied = self._sealed(left_out, [b"{}"] * len(left_out))
@@ -64,13 +69,24 @@ class Moves:
                     epoch = await connection.fetchval("SELECT epoch FROM lease WHERE shard = 0")
                     if epoch != self._database.epoch:
                         raise TemporaryFailure("another instance took over the database")
-                    await connection.execute(
+                    tied = await connection.execute(
                         "UPDATE portal SET room = $2 WHERE id = $1", portal, room
                     )
+                    if tied == "UPDATE 0":
+                        raise PermanentFailure("the bridge has ended meanwhile")
                     await connection.execute(_READDRESS, room, *readdressed)
                     await connection.execute(_LEAVE_OUT, *emptied)
         except asyncpg.UniqueViolationError as error:
             raise PermanentFailure("the new room is bridged to the same chat already") from error
+
+    async def readdress(self, queued: QueuedOutgoing, room: RoomId) -> bool:
+        """Have one entry wait for another room; False if it waits for its own no more."""
+        with at_the_door():
+            moved = await self._database.core.execute(
+                _READDRESS_ONE, queued.day, queued.seq, queued.outgoing.room, room,
+                self._database.epoch,
+            )  # fmt: skip
+        return bool(moved == "UPDATE 1")
 
     def _sealed(
         self, entries: Sequence[QueuedOutgoing], payloads: Sequence[bytes]

@@ -143,3 +143,14 @@ def test_who_came_and_who_went_is_by_the_last_that_they_did() -> None:
         Deed("leave", "", "@dora:test"), Deed("join", "", "@dora:test"),
     ])  # fmt: skip
     assert (plan.came(), plan.left()) == ({"@dora:test"}, {"@carl:test"})
+
+
+def test_a_change_said_by_itself_is_found_by_what_it_changed_and_an_answer_is_not() -> None:
+    waiting, plan = planned([Deed("edit", "there 1", "@carl:test"),
+                             Deed("answer", "there 1", "@carl:test")])  # fmt: skip
+    edit, answer = [one.outgoing for one in plan.going.values()]
+    assert (edit.alias, answer.alias) == ("there 1", "")
+    entry = waiting[0]
+    named = replace(entry, outgoing=replace(entry.outgoing, alias="its own"))
+    plan = asyncio.run(make_plan([named], NEW, is_there))
+    assert plan.going[named.seq].outgoing.alias == "its own"

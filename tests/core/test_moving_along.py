@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from bridge.model import Outgoing, Portal, SendKind
+from bridge.model import Outgoing, Portal, SendKind, SystemClock
 from bridge.running.parts import Parts
-from bridge.sdk.errors import TemporaryFailure
+from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat
-from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
+from bridge.sdk.ids import InstanceId, LoginId, RemoteChatId, RoomId, UserId
 from bridge.settings.records import DatabaseSettings
 from tests.conformance.stage import ALICE, DICE, play, settings_for
 from tests.core.outgoing import away, say
@@ -27,7 +27,7 @@ from tests.rigs.scripted_homeserver import (
 from tests.rigs.trestle import running, wait_until
 
 OLD, NEW = RoomId(f"!old:{SERVER}"), RoomId(f"!new:{SERVER}")
-BOT = f"@_trestle:{SERVER}"
+BOT = f"@trestle:{SERVER}"
 MANY = 400
 """More than a room holds in memory."""
 
@@ -41,12 +41,17 @@ DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait_long()
 """Has the commit of a move take as long as somebody holds that lock."""
 
 
-def closed(asked: Asked) -> Answer | None:
-    """Refuse what is said in the old room: it is replaced."""
+def closed(asked: Asked, room: str = NEW, minutes: float = 0) -> Answer | None:
+    """Refuse what is said in the old room: it is replaced by another since so many minutes."""
     if asked.parts[:2] != ("rooms", OLD):
         return None
     if asked.parts[2:4] == ("state", "m.room.tombstone"):
-        return Answer(content={"replacement_room": NEW})
+        return Answer(
+            content={
+                "content": {"replacement_room": room},
+                "origin_server_ts": int((SystemClock().now().timestamp() - 60 * minutes) * 1000),
+            }
+        )
     return refuse(403, "M_FORBIDDEN") if asked.parts[2] == "send" else None
 
 
@@ -55,12 +60,13 @@ def gather(homeserver: ScriptedHomeserver) -> None:
     homeserver.rooms |= {OLD: {BOT, DICE, ALICE}, NEW: {BOT, DICE, ALICE}}
 
 
-async def tie(parts: Parts, name: str) -> Portal:
-    """Have a chat's portal in the old room."""
+async def tie(parts: Parts, name: str, receiver: LoginId | None = None) -> Portal:
+    """Have a chat's portal in the old room; ``receiver``: it is that login's alone."""
     chat = RemoteChat(id=RemoteChatId(name), name=name)
     door = await parts.portals.add(
-        instance=InstanceId(name), chat=chat, room=OLD, created_by=UserId(ALICE)
-    )
+        instance=InstanceId(name), chat=chat, room=OLD, created_by=UserId(ALICE),
+        receiver=receiver,
+    )  # fmt: skip
     return door.portal
 
 
@@ -72,11 +78,38 @@ def lines(portal: Portal, texts: Sequence[str], room: RoomId = OLD) -> list[Outg
     ]
 
 
-async def move(parts: Parts, portal: Portal) -> None:
+async def move(parts: Parts, portal: Portal, *, takes: bool = True) -> None:
     """Move the portal into the new room."""
     door = parts.portals.numbered(portal.id)
     assert door is not None
-    await parts.portals.move(door, NEW, UserId(ALICE))
+    await parts.portals.move(door, NEW, UserId(ALICE), takes=takes)
+
+
+async def rooms_of(parts: Parts) -> dict[str, str]:
+    """For which room each entry of the outbox is, by its transaction id."""
+    rows = await parts.database.core.fetch("SELECT transaction_id, room FROM outbox")
+    return {row["transaction_id"]: row["room"] for row in rows}
+
+
+async def count_moves(parts: Parts) -> int:
+    """How many moves the audit knows of."""
+    core = parts.database.core
+    return int(await core.fetchval("SELECT count(*) FROM audit WHERE action = 'move'"))
+
+
+class LateAnswer:
+    """Keeps what is asked about the old room's history waiting, while it is read back."""
+
+    def __init__(self, homeserver: ScriptedHomeserver) -> None:
+        self.asked, self.may_answer = asyncio.Event(), asyncio.Event()
+        homeserver.hold = self.hold
+
+    def hold(self, asked: Asked) -> asyncio.Event | None:
+        """What the homeserver waits for before it answers."""
+        if asked.parts[:3] != ("rooms", OLD, "messages"):
+            return None
+        self.asked.set()
+        return self.may_answer
 
 
 async def states(parts: Parts) -> dict[str, int]:
@@ -285,24 +318,175 @@ async def test_a_move_for_which_the_old_room_is_not_still_in_time_can_be_done_ag
             with pytest.raises(TemporaryFailure, match="not over yet"):
                 await move(parts, portal)
         assert not parts.portals.in_room(NEW)
+        assert not await count_moves(parts)  # It did not happen.
         await parts.sender.put(lines(portal, ["first"]))
         await homeserver.wait_until(lambda: homeserver.texts(OLD) == ["first"])
         await move(parts, portal)
         assert parts.portals.in_room(NEW)
+        assert await count_moves(parts) == 1
+
+
+async def test_what_is_said_while_the_old_room_is_looked_through_is_stored_at_once_and_goes_along(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async with play(database_settings, folder, rules=[closed]) as stage:
+        homeserver, parts = stage.homeserver, stage.app.parts
+        gather(homeserver)
+        portal = await tie(parts, "mine")
+        late = LateAnswer(homeserver)
+        await parts.sender.put(lines(portal, ["first"]))
+        async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+            group.create_task(move(parts, portal))
+            await late.asked.wait()
+            about = replace(lines(portal, ["third"])[0], about="first")
+            await parts.sender.put([*lines(portal, ["second"]), about])
+            assert not parts.portals.in_room(NEW)
+            late.may_answer.set()
+        await homeserver.wait_until(lambda: "third" in homeserver.texts(NEW))
+        assert homeserver.texts(NEW) == ["first", "second", "third"]
+        assert "m.relates_to" in homeserver.said[-1].content  # Both are in the new room.
+
+
+async def test_a_chat_that_ends_during_its_move_goes_nowhere(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async with play(database_settings, folder, rules=[closed]) as stage:
+        homeserver, parts = stage.homeserver, stage.app.parts
+        gather(homeserver)
+        portal = await tie(parts, "mine", LoginId(99))
+        late = LateAnswer(homeserver)
+        await parts.sender.put(lines(portal, ["a secret"]))
+        (door,) = parts.portals.in_room(OLD)
+
+        async def fail() -> None:
+            with pytest.raises(PermanentFailure, match="ended"):
+                await move(parts, portal)
+
+        async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+            group.create_task(fail())
+            await late.asked.wait()
+            await parts.portals.direct_chats.end(door)
+            late.may_answer.set()
+        await wait_until(lambda: not parts.sender.holding())
+        assert not homeserver.texts(NEW)
+        assert set((await rooms_of(parts)).values()) == {OLD}
+        assert not await count_moves(parts)
+
+
+async def test_a_chat_does_not_end_while_its_move_is_stored(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async with play(database_settings, folder) as stage:
+        homeserver, parts = stage.homeserver, stage.app.parts
+        gather(homeserver)
+        portal = await tie(parts, "mine", LoginId(99))
+        (door,) = parts.portals.in_room(OLD)
+        core = parts.database.core
+        async with (
+            asyncio.timeout(30), asyncio.TaskGroup() as group, core.acquire() as connection,
+            connection.transaction(),
+        ):  # fmt: skip
+            await connection.execute("LOCK TABLE portal IN SHARE MODE")
+            group.create_task(move(parts, portal))
+            await until_one_waits(core)
+            group.create_task(parts.portals.direct_chats.end(door))
+        await homeserver.wait_until(lambda: BOT not in homeserver.rooms[NEW])
+        assert BOT in homeserver.rooms[OLD]
+        assert not parts.portals.all
+
+
+@pytest.mark.parametrize(("room", "minutes"), [("", 0), ("?", 0), (OLD, 0), (NEW, 6), (NEW, -6)])
+async def test_a_tombstone_that_is_old_or_names_no_other_room_has_nothing_wait(
+    database_settings: DatabaseSettings, folder: Path, room: str, minutes: float
+) -> None:
+    def rule(asked: Asked) -> Answer | None:
+        return closed(asked, room, minutes)
+
+    async with play(database_settings, folder, rules=[rule]) as stage:
+        parts = stage.app.parts
+        gather(stage.homeserver)
+        await parts.sender.put(lines(await tie(parts, "mine"), ["to nowhere"]))
+        await wait_until(lambda: not parts.sender.holding())
+        assert await states(parts) == {"parked": 1}
+
+
+async def test_what_was_parked_or_found_late_for_a_room_that_was_left_is_said_in_the_new_one(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    def rule(asked: Asked) -> Answer | None:
+        return closed(asked, minutes=6)
+
+    async with play(database_settings, folder, rules=[rule]) as stage:
+        homeserver, parts = stage.homeserver, stage.app.parts
+        gather(homeserver)
+        portal, outbox = await tie(parts, "mine"), parts.sender._outbox
+        await parts.sender.put(lines(portal, ["parked"]))
+        await wait_until(lambda: not parts.sender.holding())
+        assert await states(parts) == {"parked": 1}
+        await move(parts, portal)
+        row = await parts.database.core.fetchrow("SELECT day, seq FROM outbox")
+        assert row is not None
+        again = await outbox.take_back(row["day"], row["seq"])
+        assert again is not None
+        parts.sender.take_up(again)
+        await homeserver.wait_until(lambda: homeserver.texts(NEW) == ["parked"])
+        # As it is with a commit of which nobody had heard.
+        for queued in await outbox.add(lines(portal, ["late"])):
+            parts.sender.push(queued)
+        await homeserver.wait_until(lambda: homeserver.texts(NEW) == ["parked", "late"])
+        await wait_until(lambda: not parts.sender.holding())
+        assert await states(parts) == {"sent": 2}
+        assert await rooms_of(parts) == {"t parked": NEW, "t late": NEW}
+
+
+async def test_what_one_person_alone_is_told_goes_along_only_where_nobody_else_is_seen_to_read(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    def unseen(asked: Asked) -> Answer | None:
+        is_it = asked.parts == ("rooms", NEW, "joined_members")
+        return refuse(403, "M_FORBIDDEN") if is_it else None
+
+    async with play(database_settings, folder, rules=[closed]) as stage:
+        homeserver, parts = stage.homeserver, stage.app.parts
+        gather(homeserver)
+        portal = await tie(parts, "mine", LoginId(99))
+        (door,) = parts.portals.in_room(OLD)
+        upgrades = parts.portals.on_tombstone.__self__  # type: ignore[attr-defined]
+        assert await upgrades._may_read_along(door, NEW)
+        homeserver.rules.insert(0, unseen)
+        assert not await upgrades._may_read_along(door, NEW)
+        await parts.sender.put(lines(portal, ["a secret"]))
+        await move(parts, portal, takes=False)
+        await parts.sender.put(lines(portal, ["another"]))
+        await wait_until(lambda: not parts.sender.holding())
+        assert await states(parts) == {"parked": 2}
+        assert not homeserver.texts(NEW)
 
 
 async def test_what_nobody_foresaw_when_it_is_asked_for_a_move_is_one_entrys_trouble(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:
-    async def find_next(portal: int, room: RoomId) -> RoomId | None:
+    async def may_follow(portal: int, room: RoomId) -> bool:
         raise RuntimeError("nobody foresaw it")
 
     async with play(database_settings, folder, rules=[closed]) as stage:
         homeserver, parts = stage.homeserver, stage.app.parts
         gather(homeserver)
         portal = await tie(parts, "mine")
-        parts.sender.along.find_next = find_next
+        parts.sender.along.may_follow = may_follow
         await parts.sender.put([*lines(portal, ["first"]), say("elsewhere")])
         await homeserver.wait_until(lambda: bool(homeserver.said))
         await wait_until(lambda: not parts.sender.holding())
         assert await states(parts) == {"parked": 1, "sent": 1}
+
+
+async def test_what_waits_for_a_move_was_refused_so_that_nothing_is_read_back_for_it(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async with play(database_settings, folder, rules=[closed]) as stage:
+        parts = stage.app.parts
+        gather(stage.homeserver)
+        await parts.sender.put(lines(await tie(parts, "mine"), ["first"]))
+        lane = parts.sender.lane(OLD)
+        await wait_until(lambda: lane.is_resting and "taking its place" in lane.trouble)
+        assert not lane.tried

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from bridge.model import SystemClock
 from bridge.running.parts import Parts
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.events import RemoteChat
@@ -52,8 +53,10 @@ class Rooms:
         content = self.states.get((room, what[-1]))
         if content is None:
             return None
-        is_event = asked.query.get("format") == "event"
-        return Answer(content={"sender": ALICE, "content": content} if is_event else content)
+        if asked.query.get("format") != "event":
+            return Answer(content=content)
+        now_ms = int(SystemClock().now().timestamp() * 1000)
+        return Answer(content={"sender": ALICE, "origin_server_ts": now_ms, "content": content})
 
     def _has_moved(self) -> bool:
         return bool(self.parts.portals.in_room(NEW))
@@ -332,7 +335,7 @@ async def test_what_was_said_to_one_alone_goes_along_only_where_nobody_else_read
     ):
         homeserver, parts = stage.homeserver, stage.app.parts
         rooms.parts = parts
-        homeserver.rooms |= {OLD: {BOT, ALICE, ghost}, NEW: {ALICE, *others}}
+        homeserver.rooms |= {OLD: {BOT, ALICE, ghost}, NEW: {BOT, ALICE, *others}}
         chat = RemoteChat(id=RemoteChatId("carl"), name="carl")
         door = await parts.portals.add(
             instance=NEAR, chat=chat, room=OLD, created_by=UserId(ALICE), receiver=LoginId(99)

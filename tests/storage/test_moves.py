@@ -103,6 +103,30 @@ async def test_where_it_is_refused_nothing_moves(
     assert [one.room for one in await PortalStore(database).all()] == [OLD, NEW]
 
 
+async def test_with_a_portal_that_has_ended_nothing_goes_along(
+    outbox: Outbox, database: Database, portal: Portal
+) -> None:
+    waiting = await put(outbox, portal.id, "first", "second")
+    await PortalStore(database).remove(portal.id)
+    with pytest.raises(PermanentFailure, match="ended"):
+        await outbox.moves.move(portal.id, NEW, readdressed(waiting[:1]), waiting[1:])
+    assert await standing(outbox) == [(OLD, "first"), (OLD, "second")]
+
+
+async def test_one_entry_goes_along_by_itself_as_long_as_it_waits_for_the_old_room(
+    outbox: Outbox, database: Database, portal: Portal
+) -> None:
+    first, second = await put(outbox, portal.id, "first", "second")
+    assert await outbox.moves.readdress(first, NEW)
+    assert await standing(outbox) == [(NEW, "first"), (OLD, "second")]
+    assert not await outbox.moves.readdress(first, NEW)  # It is done.
+    await outbox.drop(second)
+    assert not await outbox.moves.readdress(second, NEW)
+    (third,) = await put(outbox, portal.id, "third")
+    await database.core.execute("UPDATE lease SET epoch = epoch + 1")
+    assert not await outbox.moves.readdress(third, NEW)
+
+
 async def test_a_move_that_is_cut_off_is_whole_or_not_at_all_and_can_be_done_again(
     outbox: Outbox, database: Database, portal: Portal
 ) -> None:

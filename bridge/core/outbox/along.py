@@ -2,14 +2,20 @@
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence, Set
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Sequence,
+    Set,
+)
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from time import monotonic
 from typing import TYPE_CHECKING
 
 from bridge.core.outbox.targets import aim
-from bridge.matrix.cache import Recent
 from bridge.matrix.client import MatrixError
 from bridge.model import LinkKind, Outgoing, QueuedOutgoing, SendKind
 from bridge.sdk.errors import TemporaryFailure
@@ -21,12 +27,11 @@ if TYPE_CHECKING:
 
 _STANDSTILL_SECONDS = 20.0
 """After so long what is being put into the old room is not waited for any more."""
-_PATIENCE = 300.0
-"""Seconds for which what a replaced room refuses waits: that it is replaced may reach us late,
-behind what is said to a slow network."""
 _GOING = frozenset({SendKind.EVENT, SendKind.JOIN, SendKind.LEAVE})
 """What is said in the chat, and who comes and goes there. Topics, ranks and the like are brought
 into the new room by themselves, as they are by then."""
+_OF_NOW = _GOING | {SendKind.REDACT}
+"""What is put for the room in which its portal is by then."""
 _CHANGES = frozenset({LinkKind.EDIT, LinkKind.REACTION})
 
 IsThere = Callable[[str], Awaitable[bool]]
@@ -74,7 +79,9 @@ async def make_plan(waiting: Sequence[QueuedOutgoing], room: RoomId, is_there: I
                 if one.link is LinkKind.REACTION:
                     plan.left_out.append(queued)
                     continue
-                one = replace(aim(one, (), ())[0], about="")
+                # By itself it is found by what it changed, too: who takes that back means both.
+                alias = one.alias or (one.about if one.link is LinkKind.EDIT else "")
+                one = replace(aim(one, (), ())[0], about="", alias=alias)
             plan.going[queued.seq] = replace(queued, outgoing=replace(one, room=room))
             for name in _names(queued.outgoing):
                 named[name].append(queued.seq)
@@ -96,50 +103,52 @@ class Along:
         self._moving: dict[int, asyncio.Event] = {}
         """By portal: set when its move is over."""
         self._putting: Counter[int] = Counter()
-        """By portal: how many just store something."""
+        """By portal: how many just store something, or end it."""
         self._put_over = asyncio.Event()
-        self._went: dict[tuple[int, RoomId], RoomId] = {}
-        """By portal and the room that it left: where it is now."""
-        self._unheard: dict[int, set[int]] = {}
-        """By portal: entries that may be left out, as the answer to that commit was not heard."""
-        self._refused: Recent[tuple[RoomId, RoomId], float] = Recent(1000)
-        """By room and the one that takes its place: when (monotonic) it first refused anything."""
-        self.find_next: Callable[[int, RoomId], Awaitable[RoomId | None]] = _none
-        """Gives the room into which a portal may yet move from that one, if there is any. Raises
-        ``TemporaryFailure``."""
-        self.patience = _PATIENCE
+        self.room_of: Callable[[int], RoomId | None] = lambda portal: None
+        """Gives the room in which what a portal puts belongs, wherever it was put for; None for
+        that for which it was put."""
+        self.may_follow: Callable[[int, RoomId], Awaitable[bool]] = _no
+        """Says whether the portal may yet move out of that room. Raises ``TemporaryFailure``."""
         self.standstill_limit = _STANDSTILL_SECONDS
 
     # --- what is put meanwhile ---
 
-    async def begin(self, outgoing: Sequence[Outgoing]) -> Sequence[Outgoing]:
-        """Wait until none of the entries is of a portal that moves; give them with the rooms of
-        now. Say :meth:`end` of them when they are stored, or cannot be."""
-        portals = {one.portal for one in outgoing if one.portal is not None}
-        while portals & self._moving.keys():
-            await self._moving[next(iter(portals & self._moving.keys()))].wait()
-        self._putting.update(portals)
-        return [self.readdress(one) for one in outgoing] if self._went else outgoing
-
-    def end(self, outgoing: Sequence[Outgoing]) -> None:
-        """They are stored, or cannot be."""
-        for portal in {one.portal for one in outgoing if one.portal is not None}:
-            self._putting[portal] -= 1
-            if not self._putting[portal]:
-                del self._putting[portal]
-        self._put_over.set()
+    @asynccontextmanager
+    async def unmoved(self, portals: Collection[int | None]) -> AsyncIterator[None]:
+        """Have none of the portals move in the block."""
+        held = {portal for portal in portals if portal is not None}
+        while held & self._moving.keys():
+            await self._moving[next(iter(held & self._moving.keys()))].wait()
+        self._putting.update(held)
+        try:
+            yield
+        finally:
+            self._putting.subtract(held)
+            self._putting += Counter()  # Without those of whom there is none.
+            self._put_over.set()
 
     def readdress(self, one: Outgoing) -> Outgoing:
-        """The entry for the room in which its portal is, if it is for one that that has left."""
-        if one.portal is None or one.kind not in _GOING | {SendKind.REDACT}:
+        """The entry for the room in which its portal is by now."""
+        if one.portal is None or one.kind not in _OF_NOW:
             return one
-        room = self._went.get((one.portal, one.room))
-        return one if room is None else replace(one, room=room)
+        room = self.room_of(one.portal)
+        return one if room in {None, one.room} else replace(one, room=room)
 
-    def readdress_stored(self, queued: QueuedOutgoing) -> QueuedOutgoing:
-        """The same of one that is stored; one whose caller was cut off may come late."""
+    async def pass_on(self, queued: QueuedOutgoing) -> bool:
+        """Have an entry go into its portal's room if that has left the one for which it waits:
+        its caller was cut off, or it was parked. Gives whether it is of that room no more.
+
+        Raises ``TemporaryFailure``.
+        """
         outgoing = self.readdress(queued.outgoing)
-        return queued if outgoing is queued.outgoing else replace(queued, outgoing=outgoing)
+        if outgoing is queued.outgoing or outgoing.kind not in _GOING:
+            return False
+        if await self._outbox.moves.readdress(queued, outgoing.room):
+            self._sender.push(replace(queued, outgoing=outgoing))
+        else:  # It was settled by a move of whose commit nobody heard.
+            self._sender.note_dropped(outgoing)
+        return True
 
     # --- before a move ---
 
@@ -148,46 +157,53 @@ class Along:
 
         Raises ``TemporaryFailure``.
         """
-        cause, room = error.__cause__, outgoing.room
+        cause = error.__cause__
         if outgoing.portal is None or outgoing.kind not in _GOING:
             return False
         if not isinstance(cause, MatrixError) or cause.status != 403:
             return False
-        following = await self.find_next(outgoing.portal, room)
-        if following is None:
-            return False
-        now = monotonic()
-        since = self._refused.get((room, following)) or now
-        self._refused.put((room, following), since)
-        return now - since < self.patience
+        return await self.may_follow(outgoing.portal, outgoing.room)
 
     # --- the move ---
 
     @asynccontextmanager
-    async def standstill(self, portal: int, *rooms: RoomId) -> AsyncIterator[None]:
-        """Have nothing put into the rooms in the block, and nothing of the portal stored.
+    async def standstill(self, *rooms: RoomId) -> AsyncIterator[None]:
+        """Have nothing put into the rooms in the block.
 
         Raises ``TemporaryFailure`` if what is being put there takes too long.
         """
         async with AsyncExitStack() as stack:
-            try:
-                async with asyncio.timeout(self.standstill_limit):
-                    for room in rooms:
-                        await self._hold(stack, room)
-                    # Last: while the homeserver is slow, what the chat says is stored at once.
-                    stack.callback(self._go_on, portal)
-                    self._moving[portal] = asyncio.Event()
-                    while self._putting[portal]:
-                        self._put_over.clear()
-                        await self._put_over.wait()
-            except TimeoutError as error:
-                raise TemporaryFailure(
-                    "what is said in the old room is not over yet", retry_after=1
-                ) from error
+            async with self._limit():
+                for room in rooms:
+                    await self._hold(stack, room)
             yield
 
-    def _go_on(self, portal: int) -> None:
-        self._moving.pop(portal).set()
+    @asynccontextmanager
+    async def alone(self, portal: int) -> AsyncIterator[None]:
+        """Have nothing of the portal stored in the block; say what may take long before that.
+
+        Raises ``TemporaryFailure`` if what is being stored takes too long.
+        """
+        over = self._moving[portal] = asyncio.Event()
+        try:
+            async with self._limit():
+                while self._putting[portal]:
+                    self._put_over.clear()
+                    await self._put_over.wait()
+            yield
+        finally:
+            del self._moving[portal]
+            over.set()
+
+    @asynccontextmanager
+    async def _limit(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self.standstill_limit):
+                yield
+        except TimeoutError as error:
+            raise TemporaryFailure(
+                "what is said in the old room is not over yet", retry_after=1
+            ) from error
 
     async def _hold(self, stack: AsyncExitStack, room: RoomId) -> None:
         while True:
@@ -200,78 +216,70 @@ class Along:
                     stack.push_async_exit(held.pop_all())
                     return
 
-    async def move(self, portal: int, old: RoomId, room: RoomId, *, takes: bool) -> Plan:
-        """Move the portal, at a standstill of both rooms; what goes along is on its way.
-
-        Nothing is awaited once it is so. ``takes``: whether anything goes along. Raises as
-        :meth:`Moves.move` does; what went wrong once can be done again.
-        """
-        moves, plan, waiting = self._outbox.moves, Plan(), list[QueuedOutgoing]()
-        if takes:
-            # Asked first: what the homeserver has is noted any moment.
-            sent = {one.queued.seq for one in self._sender.unwritten}
-            # An earlier try may have come through, though nobody heard of it.
-            waiting = await moves.waiting(portal, (old, room))
-            waiting = [one for one in waiting if one.seq not in sent]
-            plan = await self._plan(portal, old, room, waiting)
-        try:
-            await moves.move(portal, room, list(plan.going.values()), plan.left_out)
-        except BaseException:
-            unheard = self._unheard.setdefault(portal, set())
-            unheard.update(one.seq for one in plan.left_out)
-            raise
-        for place, there in list(self._went.items()):
-            if place == (portal, room):
-                del self._went[place]
-            elif place[0] == portal and there == old:
-                self._went[place] = room
-        if takes:
-            self._went[portal, old] = room
-            self._carry(portal, old, room, plan, {one.seq for one in waiting})
-        return plan
-
-    async def _plan(
-        self, portal: int, old: RoomId, room: RoomId, waiting: Sequence[QueuedOutgoing]
-    ) -> Plan:
-        """Leave in the old room what it may have: its transaction id is another's elsewhere."""
-        sender = self._sender
+    async def look(self, portal: int, old: RoomId, room: RoomId) -> "Known":
+        """See what the old room has of what waits, at a standstill of both: that stays there, as
+        its transaction id is another's elsewhere. It may take long."""
+        sender, known = self._sender, Known(portal, sender=self._sender)
+        waiting = await self._waiting(portal, old, room)
         said = [one for one in waiting if one.outgoing.kind is SendKind.EVENT]
         found = await sender.read_back.find(old, said) if said else {}
         # So they are settled there, in their turn.
         sender.lane(old).found = {**sender.lane(old).found, **found}
-        known: dict[str, bool] = {}
         for one in waiting:
             if one.outgoing.transaction_id in found:
-                known |= dict.fromkeys(_names(one.outgoing), True)
+                known.there |= dict.fromkeys(_names(one.outgoing), True)
+                known.staying.add(one.seq)
+        # Asks whatever it needs, so that little is left to ask at last.
+        await make_plan([one for one in waiting if one.seq not in known.staying], room, known.has)
+        return known
 
-        async def is_there(about: str) -> bool:
-            if about not in known:
-                known[about] = bool(await sender.links_of(portal, about))
-            return known[about]
+    async def _waiting(self, portal: int, old: RoomId, room: RoomId) -> list[QueuedOutgoing]:
+        # Asked first: what the homeserver has is noted any moment.
+        sent = {one.queued.seq for one in self._sender.unwritten}
+        # An earlier try may have come through, though nobody heard of it.
+        waiting = await self._outbox.moves.waiting(portal, (old, room))
+        return [one for one in waiting if one.seq not in sent]
 
-        left = [one for one in waiting if one.outgoing.transaction_id not in found]
-        return await make_plan(left, room, is_there)
+    async def move(self, portal: int, old: RoomId, room: RoomId, known: "Known | None") -> Plan:
+        """Move the portal, at a standstill of both rooms and alone, and store what goes along.
 
-    def _carry(
-        self, portal: int, old: RoomId, room: RoomId, plan: Plan, waiting: Set[int]
-    ) -> None:
-        sender, lane = self._sender, self._sender.lane(old)
-        over = self._unheard.pop(portal, set()) - waiting
-        # Stored by a commit of which nobody had heard when it was looked what waits.
-        late = [
-            one for one in lane.queue
-            if one.outgoing.portal == portal and one.outgoing.kind in _GOING
-            and one.seq not in waiting | over and lane.find_there(one.outgoing) is None
-        ]  # fmt: skip
-        left = {one.seq for one in (*plan.left_out, *late)}
-        sender.take_out(old, plan.going.keys() | left | over)
+        None for ``known``: nothing does. Nothing is awaited once it is so. Raises as
+        :meth:`Moves.move` does; what went wrong once can be done again.
+        """
+        plan = Plan()
+        if known is not None:
+            waiting = await self._waiting(portal, old, room)
+            left = [one for one in waiting if one.seq not in known.staying]
+            plan = await make_plan(left, room, known.has)
+        await self._outbox.moves.move(portal, room, list(plan.going.values()), plan.left_out)
+        sender = self._sender
+        sender.take_out(old, plan.going.keys() | {one.seq for one in plan.left_out})
         there = {one.seq for one in sender.lane(room).queue}
-        for queued in (*plan.going.values(), *late):
+        for queued in plan.going.values():
             if queued.seq not in there:
                 sender.push(queued)
         for queued in plan.left_out:
             sender.note_dropped(queued.outgoing)
+        return plan
 
 
-async def _none(portal: int, room: RoomId) -> RoomId | None:
-    return None
+@dataclass(slots=True)
+class Known:
+    """What is known of the old room before a portal moves out of it."""
+
+    portal: int
+    sender: "Sender"
+    staying: set[int] = field(default_factory=set)
+    """Entries that are there."""
+    there: dict[str, bool] = field(default_factory=dict)
+    """Remote messages, and whether they are."""
+
+    async def has(self, about: str) -> bool:
+        """Whether a remote message, or a part of it, is there."""
+        if about not in self.there:
+            self.there[about] = bool(await self.sender.links_of(self.portal, about))
+        return self.there[about]
+
+
+async def _no(portal: int, room: RoomId) -> bool:
+    return False

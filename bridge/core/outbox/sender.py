@@ -158,14 +158,11 @@ class Sender:
         """
         if not outgoing:
             return
-        outgoing = await self.along.begin(outgoing)
-        try:
-            stored = await self._outbox.add(outgoing)
+        async with self.along.unmoved({one.portal for one in outgoing}):
+            stored = await self._outbox.add([self.along.readdress(one) for one in outgoing])
             failpoint("queued")
             for queued in stored:
                 self.push(queued)
-        finally:
-            self.along.end(outgoing)
 
     def take_up(self, queued: QueuedOutgoing) -> None:
         """Send an entry that was parked."""
@@ -247,7 +244,6 @@ class Sender:
 
     def push(self, queued: QueuedOutgoing) -> None:
         """Send an entry that is stored, behind those that are in memory and before it."""
-        queued = self.along.readdress_stored(queued)
         lane = self.lane(queued.outgoing.room)
         place = queued.seq
         room_for = _NEAR if self._held < _MEMORY else _FEW
@@ -354,6 +350,8 @@ class Sender:
                 await self.read_back.look(lane, queued)
                 event_id = lane.find_there(outgoing)
                 if event_id is None:
+                    if await self.along.pass_on(queued):
+                        return None
                     aimed = await self._aim(outgoing)
                     if not await self.may_go(outgoing):
                         if outgoing.kind not in _DONE:
@@ -381,7 +379,8 @@ class Sender:
         """Put aside what cannot be sent, unless its portal may yet move along."""
         try:
             if await self.along.may_wait(queued.outgoing, error):
-                lane.trouble = "another room is taking its place"
+                # Refused, it is not there: nothing is to be read back.
+                lane.trouble, lane.tried = "another room is taking its place", False
                 return self._put_off(TemporaryFailure(lane.trouble), min(tries, _LOOKS))
         except TemporaryFailure as failure:
             lane.trouble = str(failure)

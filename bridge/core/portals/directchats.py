@@ -356,6 +356,11 @@ class DirectChats:
 
         Raises ``TemporaryFailure`` when the database is away; then it can be done again.
         """
+        # It does not move to another room meanwhile.
+        async with self._house.sender.along.unmoved({door.portal.id}):
+            await self._end(door, why)
+
+    async def _end(self, door: Doorway, why: str) -> None:
         portal, house = door.portal, self._house
         try:
             ghosts = sorted(await door.arrivals.attendance.present())

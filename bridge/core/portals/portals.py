@@ -23,12 +23,7 @@ from bridge.matrix.client import MatrixError
 from bridge.model import AuditAction, Follow, LoginRow, Permission, Portal
 from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import PermanentFailure
-from bridge.sdk.events import (
-    RemoteChat,
-    RemoteEvent,
-    RemoteMessage,
-    RemoteRename,
-)
+from bridge.sdk.events import RemoteChat, RemoteEvent, RemoteMessage, RemoteRename
 from bridge.sdk.ids import (
     EventId,
     InstanceId,
@@ -241,21 +236,21 @@ class Portals:
     async def move(self, door: Doorway, room: RoomId, by: UserId, *, takes: bool = True) -> Plan:
         """Tie another room to the chat instead; ``takes``: with what waits for the old one.
 
-        Gives what that is. Raises ``PermanentFailure`` if the room is taken, and
-        ``TemporaryFailure``; then it can be done again.
+        Gives what that is. Raises ``PermanentFailure`` if the room is taken, or the bridge over,
+        and ``TemporaryFailure``; then it can be done again.
         """
         number, old, along = door.portal.id, door.portal.room, self._house.sender.along
-        await self._record(AuditAction.MOVE, door, by)
         await self.on_room(room, self._house.namespaces.bot)
-        async with along.standstill(number, old, room):
-            plan = await along.move(number, old, room, takes=takes)
-            doors = self._by_room[old]
-            doors.remove(door)
-            if not doors:
-                del self._by_room[old]
-            door.become(replace(door.portal, room=room))
-            door.arrivals.attendance.note_brought(plan.came())
-            self._by_room.setdefault(room, []).append(door)
+        async with along.standstill(old, room):
+            known = await along.look(number, old, room) if takes else None
+            async with along.alone(number):
+                if self._by_number.get(number) is not door:
+                    raise PermanentFailure("the bridge has ended meanwhile")
+                await self._record(AuditAction.MOVE, door, by)
+                plan = await along.move(number, old, room, known)
+                self._leave(door)
+                door.become(replace(door.portal, room=room))
+                self._by_room.setdefault(room, []).append(door)
         return plan
 
     async def call(self, door: Doorway, chat: RemoteChat) -> None:
@@ -466,11 +461,7 @@ class Portals:
 
     def _close(self, door: Doorway) -> None:
         portal = door.portal
-        doors = self._by_room.get(portal.room, [])
-        if door in doors:
-            doors.remove(door)
-        if not doors:
-            self._by_room.pop(portal.room, None)
+        self._leave(door)
         if self._by_chat.get(key := (portal.instance, portal.chat, portal.receiver)) is door:
             del self._by_chat[key]
         self._by_number.pop(portal.id, None)
@@ -479,6 +470,11 @@ class Portals:
         door.voices.are_over = True
         self._house.router.close_lane(door.name)
         self._tell_login(portal)
+
+    def _leave(self, door: Doorway) -> None:
+        doors = [one for one in self._by_room.pop(door.portal.room, ()) if one is not door]
+        if doors:
+            self._by_room[door.portal.room] = doors
 
     def _tell_login(self, portal: Portal) -> None:
         """Have a login know which chats are its own now."""

@@ -1,7 +1,8 @@
 """A room that was replaced by another (a tombstone): its bridge goes along, if it may."""
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence, Set
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
+from typing import Any
 
 from bridge.core.lanes.lane import Item
 from bridge.core.outbox.outgoing import once
@@ -11,12 +12,17 @@ from bridge.core.rooms.house import House
 from bridge.core.traffic.bothsides import say_on_both_sides
 from bridge.core.traffic.doorway import Doorway
 from bridge.core.traffic.telling import tell
+from bridge.matrix.cache import Recent
 from bridge.matrix.client import MatrixError, failure_of, heed_token
 from bridge.model import Outgoing, SendKind
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import RoomId, UserId
 
 log = logging.getLogger(__name__)
+
+_PATIENCE_MS = 5 * 60 * 1000
+"""For so long after its tombstone what a room refuses waits for the move: we may hear of it late,
+behind what is said to a slow network."""
 
 
 class Upgrades:
@@ -39,10 +45,13 @@ class Upgrades:
         self._moving: set[tuple[int, RoomId]] = set()
         """By portal and old room: the moves of this process that are not finished."""
 
-        self._stays: dict[tuple[int, RoomId], str] = {}
+        self._stays: Recent[tuple[int, RoomId], RoomId] = Recent(1000)
         """By portal and room: the other that took its place, and that is not followed."""
+        self._took: set[int] = set()
+        """Portals whose chat is one login's, and that took along what waited."""
         plumbing.leave_behind = self.leave_behind
-        house.sender.along.find_next = self._find_next
+        house.sender.along.may_follow = self._may_follow
+        house.sender.along.room_of = self._room_of
 
     async def follow(self, door: Doorway, item: Item) -> None:
         """Move the portal, or say in the old room why not. Raises ``TemporaryFailure``."""
@@ -52,24 +61,35 @@ class Upgrades:
             if is_there:
                 await self._follow(door, item)
 
-    async def _find_next(self, number: int, old: RoomId) -> RoomId | None:
-        """The room that a tombstone in the portal's own room names, if it may be followed yet.
+    def _room_of(self, number: int) -> RoomId | None:
+        """The room of what the portal puts, wherever it was put for.
+
+        What one person alone is told was let through for those who read there.
+        """
+        door = self._portals.numbered(number)
+        if door is None or (door.portal.receiver is not None and number not in self._took):
+            return None
+        return door.portal.room
+
+    async def _may_follow(self, number: int, old: RoomId) -> bool:
+        """Whether there is a new tombstone in the portal's own room that may yet be followed.
 
         A room is closed as soon as it has one, and we hear of that a little later. Raises
         ``TemporaryFailure``.
         """
         door = self._portals.numbered(number)
         if door is None or door.portal.room != old:
-            return None
+            return False
         try:
-            tombstone = await self._house.intents.state(old, "m.room.tombstone") or {}
+            tombstone = await self._house.intents.state_event(old, "m.room.tombstone")
         except MatrixError as error:
             heed_token(error)
-            return None
-        room = tombstone.get("replacement_room")
-        if not isinstance(room, str) or self._stays.get((number, old)) == room:
-            return None
-        return RoomId(room)
+            return False
+        room, said_at = _named_by(tombstone, old), tombstone.get("origin_server_ts")
+        if room is None or self._stays.get((number, old)) == room or type(said_at) is not int:
+            return False
+        now_ms = self._house.clock.now().timestamp() * 1000
+        return abs(now_ms - said_at) < _PATIENCE_MS  # Nor may a time to come hold anything.
 
     async def leave_behind(self, door: Doorway) -> None:
         """Have nothing of a portal that ends stay where a move of it is not finished.
@@ -90,10 +110,10 @@ class Upgrades:
 
     async def _follow(self, door: Doorway, item: Item) -> None:
         portal, sender = door.portal, UserId(item.event["sender"])
-        target = item.event["content"].get("replacement_room")
-        if not isinstance(target, str) or not target.startswith("!"):
+        old = RoomId(item.event["room_id"])
+        room = _named_by(item.event, old)
+        if room is None:
             return
-        room, old = RoomId(target), RoomId(item.event["room_id"])
         if portal.room == room != old:
             if (portal.id, old) in self._moving or await self._was_cut_off(door, old, sender):
                 # It was moved, and what comes after that was cut off.
@@ -109,7 +129,7 @@ class Upgrades:
                 f"The bridge to {portal.chat_name} on {portal.instance} stays here: "
                 f"{reason.rstrip('.')}.",
             )  # fmt: skip
-            self._stays[portal.id, old] = room
+            self._stays.put((portal.id, old), room)
             if (lane := self._house.sender.lane_of(old)) is not None:
                 lane.wake()  # What is refused there waits for nothing any more.
             return
@@ -179,8 +199,14 @@ class Upgrades:
         takes = await self._may_read_along(door, room)
         self._moving.add((door.portal.id, old))
         plan = await self._portals.move(door, room, sender, takes=takes)
+        # Nothing is put before that is so: nothing is awaited.
+        self._took.discard(door.portal.id)
+        if takes and door.portal.receiver is not None:
+            self._took.add(door.portal.id)
+        left |= plan.left()
+        attendance.note_brought(plan.came() - left)
         door.facts.forget_listing()  # That was of the old room.
-        await self._settle(door, old, sender, hidden, present, left | plan.left(), plan.came())
+        await self._settle(door, old, sender, hidden, present, left, plan.came())
 
     async def _may_read_along(self, door: Doorway, room: RoomId) -> bool:
         """Whether what waits for the old room may be read by those who are in the new one.
@@ -195,8 +221,10 @@ class Upgrades:
         except MatrixError as error:
             heed_token(error)
             return False
-        is_ours = self._house.namespaces.is_ours
-        return {one for one in people if not is_ours(one)} <= {door.portal.created_by}
+        names = self._house.namespaces
+        others = {one for one in people if not names.is_ours(one)}
+        # Nobody at all is told of where the bot may not see them.
+        return names.bot in people and others <= {door.portal.created_by}
 
     async def _settle(
         self, door: Doorway, old: RoomId, sender: UserId, hidden: Sequence[Outgoing],
@@ -239,3 +267,11 @@ class Upgrades:
         )  # fmt: skip
         self._moving.discard((portal.id, old))
         log.info("a bridge has moved", extra={"event": "moved", "instance": portal.instance})
+
+
+def _named_by(tombstone: Mapping[str, Any], old: RoomId) -> RoomId | None:
+    """The room that takes the old one's place; None if a tombstone names none, or that itself."""
+    room = (tombstone.get("content") or {}).get("replacement_room")
+    if isinstance(room, str) and room.startswith("!") and room != old:
+        return RoomId(room)
+    return None
