@@ -321,6 +321,25 @@ async def test_a_homeserver_that_does_not_know_us_just_now_has_no_second_direct_
         assert len(homeserver.of("POST", "createRoom")) == 1
 
 
+async def test_a_direct_chat_is_private_while_its_person_is_just_coming_in(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    bot, rooms = UserId(f"@trestle:{SERVER}"), list[RoomId]()
+
+    def before(asked: Asked) -> Answer | None:
+        """Say who was in there before the person came."""
+        is_asked = asked.parts in {("rooms", room, "joined_members") for room in rooms}
+        return Answer(content={"joined": {bot: {}}}) if is_asked else None
+
+    async with play(database_settings, folder, rules=[before, empower]) as stage:
+        homeserver, chats = stage.homeserver, stage.app.parts.stage.private_chats
+        rooms.append(await chats.open(bot, BEA))
+        homeserver.rooms[rooms[0]].add(BEA)
+        assert await chats.is_private(bot, BEA, rooms[0])
+        homeserver.rooms[rooms[0]].add("@eve:far")
+        assert not await chats.is_private(bot, BEA, rooms[0])
+
+
 async def test_who_has_another_chat_with_the_bot_is_looked_up_once_for_many_encrypted_messages(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:

@@ -157,18 +157,17 @@ class PrivateChats:
         )
 
     async def _are_alone(self, bot: UserId, person: UserId, room: RoomId) -> bool:
-        members = set(await self._intents.joined_members(room))
-        if bot not in members or members - {bot, person}:
+        if set(await self._intents.joined_members(room)) - {bot, person}:
             return False
         try:
             states = await self._intents.states(room, {"m.room.member"})
         except MatrixError as error:
             heed_token(error)
             return False
-        invited = {
-            user for (_, user), content in states.items() if content.get("membership") == "invite"
-        }
-        return members | invited == {bot, person}
+        # From one answer: between two the person may come in.
+        are = {user: content.get("membership") for (_, user), content in states.items()}
+        there = {user for user, membership in are.items() if membership in {"join", "invite"}}
+        return there == {bot, person} and are[bot] == "join"
 
     async def _make(self, bot: UserId, person: UserId) -> RoomId:
         chat = await self._intents.create_room(
