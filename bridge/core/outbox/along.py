@@ -124,8 +124,10 @@ class Along:
         try:
             yield
         finally:
-            self._putting.subtract(held)
-            self._putting += Counter()  # Without those of whom there is none.
+            for portal in held:
+                self._putting[portal] -= 1
+                if not self._putting[portal]:
+                    del self._putting[portal]
             self._put_over.set()
 
     def readdress(self, one: Outgoing) -> Outgoing:
