@@ -157,17 +157,20 @@ class PrivateChats:
         )
 
     async def _are_alone(self, bot: UserId, person: UserId, room: RoomId) -> bool:
-        if set(await self._intents.joined_members(room)) - {bot, person}:
+        there: set[str] = set(await self._intents.joined_members(room))
+        if bot not in there or there - {bot, person}:
             return False
         try:
             states = await self._intents.states(room, {"m.room.member"})
         except MatrixError as error:
             heed_token(error)
             return False
-        # From one answer: between two the person may come in.
-        are = {user: content.get("membership") for (_, user), content in states.items()}
-        there = {user for user, membership in are.items() if membership in {"join", "invite"}}
-        return there == {bot, person} and are[bot] == "join"
+        # Whoever was invited a moment ago may be in there by now.
+        there |= {
+            user for (_, user), content in states.items()
+            if content.get("membership") in {"join", "invite"}
+        }  # fmt: skip
+        return there == {bot, person}
 
     async def _make(self, bot: UserId, person: UserId) -> RoomId:
         chat = await self._intents.create_room(
