@@ -182,13 +182,15 @@ class Intake:
         failpoint("received")
         row_id, is_begun = await self._land(transaction, keys, bytes(bits), done=done)
         failpoint("landed")
+        if is_begun:
+            # First of all its lane goes on with it.
+            await asyncio.sleep(0)
         self._accepted.inc()
         if done:
             return
         if is_begun:
             self._counts[transaction.source, _EVENT_TYPES[events[0]["type"]]].inc()
             failpoint("dispatched")
-            await asyncio.sleep(0)
             return
         if self._spilled or self._router.waiting + len(events) > self.memory:
             self._spilled[row_id] = len(events) - len(doubles)

@@ -3,25 +3,27 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from time import monotonic
 
 from bridge.core.host.announcing import terms
-from bridge.core.host.instances import Instance, Session
+from bridge.core.host.instances import Instance
+from bridge.core.lanes.cancellation import outliving_module
 from bridge.core.lanes.lane import Item
-from bridge.core.lanes.late import Cut, find_cut
+from bridge.core.lanes.late import find_cut
 from bridge.core.lanes.progress import Row
-from bridge.core.outbox.outgoing import notice
 from bridge.core.rooms.audience import audience_of
 from bridge.core.rooms.chatfacts import ChatFacts
 from bridge.core.rooms.house import House
 from bridge.core.traffic.acts import act, level_of
 from bridge.core.traffic.arrivals import Arrivals
 from bridge.core.traffic.comings import Comings
+from bridge.core.traffic.cuts import tell_of_cut
 from bridge.core.traffic.departures import Crossing, Departures, Said
 from bridge.core.traffic.discretion import may_show
-from bridge.core.traffic.relaying import as_relayed
+from bridge.core.traffic.relaying import Told, as_relayed
 from bridge.core.traffic.roomacts import KINDS, RoomActs
 from bridge.core.traffic.stops import Stops
 from bridge.core.traffic.telling import UNSPOKEN, Refusals, TurnedAway, tell
@@ -34,6 +36,7 @@ from bridge.model import (
     Puppets,
     Uncertain,
 )
+from bridge.sdk.ahead import PreparesMessages
 from bridge.sdk.capabilities import Capabilities, Level
 from bridge.sdk.errors import (
     DeliveryError,
@@ -45,7 +48,6 @@ from bridge.sdk.errors import (
 )
 from bridge.sdk.events import (
     Message,
-    MessageKind,
     Receipt,
     RemoteAccess,
     RemoteChat,
@@ -59,10 +61,9 @@ from bridge.sdk.events import (
     Typing,
 )
 from bridge.sdk.events import Sender as Person
-from bridge.sdk.ids import EventId, RemoteMessageId, RoomId, UserId
+from bridge.sdk.ids import RemoteMessageId, RoomId, UserId
 from bridge.sdk.login import LoginKind
 from bridge.sdk.module import Client, SendsTyping
-from bridge.sdk.rich import Rich
 
 log = logging.getLogger(__name__)
 
@@ -189,6 +190,8 @@ class Doorway:
             return
         capabilities = self._instance.connector.capabilities(self.portal.chat)
         said = await self.departures.read(item.event, capabilities, item.stored)
+        if item.is_landing and isinstance(said, Message):
+            self._prepare(said, item, capabilities)
         await item.stored()
         if said is None:
             self._drop(item)
@@ -197,11 +200,8 @@ class Doorway:
             raise DeliveryUncertain("it may have been sent before an interruption")
         session, said = await self.voices.choose(self._instance, said)
         if said.relayed:
-            name_format = self.portal.relay_name or house.rules(self.portal.instance).relay_name
-            said = as_relayed(
-                said, item.event["content"], name_format, read=self.departures.read_body,
-                avatar=await self.departures.picture(item.event) if capabilities.avatars else None,
-            )  # fmt: skip
+            picture = await self.departures.picture(item.event) if capabilities.avatars else None
+            said = self._relayed(said, item, picture)
         if self._last_sent is not None and not capabilities.acknowledges:
             await house.marker.settle(self._last_sent)
         if item.again:
@@ -227,6 +227,29 @@ class Doorway:
         self._note_sent(item, receipt, began, self.departures.links_of(
             item.event, said, words=words
         ))  # fmt: skip
+
+    def _prepare(self, message: Message, item: Item, capabilities: Capabilities) -> None:
+        """Have the module find out how it is to be sent, while it is being stored."""
+        sender = message.sender.user_id
+        session = self.voices.at_hand(self._instance, sender)
+        if session is None or not isinstance(session.client, PreparesMessages):
+            return
+        if session.row.owner != sender:
+            if capabilities.avatars:
+                return  # The homeserver would have to be asked for the picture.
+            message = self._relayed(message, item)
+        # What is wrong with it is said when it is sent.
+        with suppress(DeliveryError, TimeoutError), outliving_module("prepare a message"):
+            session.client.prepare(message)
+
+    def _relayed(self, said: Told, item: Item, avatar: str | None = None) -> Told:
+        """As it is said for somebody who has no account on the network."""
+        portal = self.portal
+        name_format = portal.relay_name or self._house.rules(portal.instance).relay_name
+        return as_relayed(
+            said, item.event["content"], name_format, read=self.departures.read_body,
+            avatar=avatar,
+        )  # fmt: skip
 
     async def _let_stop(self, item: Item) -> None:
         """Leave out what was stopped; at the end of it say so."""
@@ -399,7 +422,7 @@ class Doorway:
         cut = find_cut(item.lane.places(), monotonic(), house.lateness)
         if cut is None:
             return False
-        await self._tell_of_cut(item, cut, relay)
+        await tell_of_cut(house, self.portal, item, cut, relay)
         await house.store.set_left_out(self.portal.id, cut.last)
         self.portal = replace(self.portal, left_out=cut.last)
         log.warning(
@@ -407,31 +430,6 @@ class Doorway:
             extra={"event": "late_left_out", "instance": self.portal.instance},
         )  # fmt: skip
         return True
-
-    async def _tell_of_cut(self, item: Item, cut: Cut, relay: Session) -> None:
-        house, portal = self._house, self.portal
-        span = cut.span(house.clock.now())
-        there = Message(
-            chat=portal.chat, event_id=EventId(item.event["event_id"]),
-            sender=Person(user_id=house.namespaces.bot, name=""), kind=MessageKind.NOTICE,
-            body=Rich.plain(
-                f"{cut.number} messages from Matrix, of {span}, are left out: this network "
-                "could not be reached."
-            ),
-        )  # fmt: skip
-        try:
-            await relay.client.send(there)
-        except DeliveryError as error:
-            log.info("the network was not told: %s", error, extra={"event": "cut_not_told"})
-        await house.sender.put([
-            notice(
-                house.key_of, room=portal.room, user=house.namespaces.bot,
-                text=f"{portal.instance} is back. {cut.number} messages of {span} waited for too "
-                f"long and are not sent to {portal.chat_name}; the newest {house.lateness.keep} "
-                "are.",
-                source=("left out", portal.id, cut.last),
-            )
-        ])  # fmt: skip
 
     async def let_go(self, person: UserId, reason: str = "does not want to be bridged") -> None:
         """Have the person's own connection, if there is one, out of the chat, and speak for

@@ -147,6 +147,12 @@ class IrcClient(Presence):
                 self._typist.spoke(chat.name)
             return await self._voice.say(connection, chat, message, stop)
 
+    def prepare(self, message: Message) -> None:
+        """Make the lines of a message for a channel."""
+        chat = self._memberships.find(message.chat)
+        if chat is not None and self.link.connection is not None:
+            self._voice.prepare(self.link.connection, chat, message)
+
     def stop_sending(self, event_id: EventId) -> bool:
         """Write no more lines of a message."""
         return self._voice.stop(event_id)
@@ -332,7 +338,7 @@ class IrcClient(Presence):
                 self.link.up(connection, channels, inquiries)
                 others = [tasks.create_task(self._settle(connection, channels, inbox))]
                 if self._is_puppet and TAGS in connection.capabilities:
-                    self._typist = _typist_on(connection)
+                    self._typist = Typist.on(connection)
                     others.append(tasks.create_task(self._typist.run()))
                 if not self._is_puppet:
                     others.append(tasks.create_task(self._serve(inbox, inquiries)))
@@ -487,11 +493,3 @@ class IrcClient(Presence):
     def _complain(self, error: DeliveryError) -> None:
         self._host.log.warning("%s", error, extra={"event": "irc_refused"})
         self._host.report(LoginState.CONNECTED, str(error))
-
-
-def _typist_on(connection: Connection) -> Typist:
-    def say(one: Line) -> None:
-        if TAGS in connection.capabilities:  # The server may take them away.
-            connection.answer(one)
-
-    return Typist(say, asyncio.get_running_loop().time)

@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from bridge.networks.irc.connections.connection import Connection
 from bridge.networks.irc.connections.flag import Flag
-from bridge.networks.irc.protocol.acts import typing
+from bridge.networks.irc.protocol.acts import TAGS, typing
 from bridge.networks.irc.wire import Line
 
 APART_SECONDS = 3.0
@@ -31,6 +32,16 @@ class Typist:
         self._now = now
         self._channels: dict[str, _Channel] = {}
         self._woken = Flag()
+
+    @classmethod
+    def on(cls, connection: Connection) -> "Typist":
+        """One that says it while the server takes tags, and flood control has room."""
+
+        def say(one: Line) -> None:
+            if TAGS in connection.capabilities:  # The server may take them away.
+                connection.answer(one)
+
+        return cls(say, asyncio.get_running_loop().time)
 
     def begin(self, channel: str) -> None:
         """Say from now on that the owner writes."""

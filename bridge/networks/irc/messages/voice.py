@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from bridge.networks.irc.connections.connection import Connection
 from bridge.networks.irc.connections.sending import Delivered
@@ -18,13 +19,35 @@ from bridge.networks.irc.protocol.acts import (
     redacting,
     unreacting,
 )
+from bridge.networks.irc.protocol.isupport import Isupport
 from bridge.networks.irc.protocol.relaymsg import RelayRefused, relay_nick
-from bridge.networks.irc.wire import Line
+from bridge.networks.irc.wire import Line, Source
 from bridge.sdk.errors import Unsupported
 from bridge.sdk.events import Message, Reaction, Receipt, Redaction, RemoteChat
 from bridge.sdk.ids import EventId, RemoteChatId, RemoteMessageId
 from bridge.sdk.module import Host
 from bridge.sdk.rich import Mention
+
+
+class _Basis(NamedTuple):
+    """All that the lines of a message are made of, but the names of those it mentions."""
+
+    message: Message
+    channel: str
+    speaks_as: str
+    own: Source
+    limits: Isupport
+    has_tags: bool
+
+    @classmethod
+    def of(
+        cls, message: Message, chat: RemoteChat, connection: Connection, speaks_as: str
+    ) -> "_Basis":
+        """What they are made of now."""
+        return cls(
+            message, chat.name, speaks_as, connection.own, connection.isupport,
+            TAGS in connection.capabilities,
+        )  # fmt: skip
 
 
 class Voice:
@@ -39,6 +62,7 @@ class Voice:
         """Where the server does not let us speak in others' names."""
         self._stops: dict[asyncio.Future[None], EventId] = {}
         """What ends the saying of a message, which may go to several channels."""
+        self._prepared: tuple[_Basis, list[Line]] | None = None
 
     def begin_anew(self) -> None:
         """Forget what the last server did not let us do."""
@@ -77,7 +101,7 @@ class Voice:
             return Receipt()
         speaks_as = self._name_in_which(message, connection)
         while True:
-            lines = self._lines(message, chat, connection, speaks_as)
+            lines = self._lines(_Basis.of(message, chat, connection, speaks_as))
             try:
                 return await self._deliver(connection, chat, lines, stop)
             except RelayRefused as error:
@@ -85,20 +109,30 @@ class Voice:
                 self._no_relaying.add(chat.id)
                 speaks_as = ""
 
-    def _lines(
-        self, message: Message, chat: RemoteChat, connection: Connection, speaks_as: str
-    ) -> list[Line]:
+    def prepare(self, connection: Connection, chat: RemoteChat, message: Message) -> None:
+        """Make the lines of a message that is perhaps said next. Raises as ``say`` does."""
+        speaks_as = self._name_in_which(message, connection)
+        basis = _Basis.of(message, chat, connection, speaks_as)
+        self._prepared = basis, self._compose(basis)
+
+    def _lines(self, basis: _Basis) -> list[Line]:
+        prepared, self._prepared = self._prepared, None
+        if prepared is not None and prepared[0] == basis:
+            return prepared[1]
+        return self._compose(basis)
+
+    def _compose(self, basis: _Basis) -> list[Line]:
         lines = compose(
-            message,
-            chat.name,
-            own=connection.own,
-            limits=connection.isupport,
+            basis.message,
+            basis.channel,
+            own=basis.own,
+            limits=basis.limits,
             settings=self._settings,
             name_of=self._name_of,
-            speaks_as=speaks_as,
+            speaks_as=basis.speaks_as,
         )
-        if message.reply_to and TAGS in connection.capabilities:
-            lines[0] = answering(lines[0], message.reply_to)
+        if basis.message.reply_to and basis.has_tags:
+            lines[0] = answering(lines[0], basis.message.reply_to)
         return lines
 
     def _name_in_which(self, message: Message, connection: Connection) -> str:
