@@ -14,6 +14,6 @@ class PreparesMessages(Protocol):
 
         Nothing may show of it, on the network or in the store, and ``send`` gets on without it:
         not each message is prepared, some are never sent, and much may change before ``send``.
-        What it raises is nobody's concern; ``send`` says what is wrong with a message.
+        Of a ``DeliveryError`` nobody hears: ``send`` says what is wrong with a message.
         """
         ...

@@ -6,6 +6,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from bridge import sdk
 from bridge.app import App
 from bridge.core.lanes.lane import Lane
 from bridge.demo.matrix_user import MatrixUser
@@ -49,10 +50,28 @@ async def test_nothing_is_said_on_the_network_before_it_is_stored(
     await admin.execute("BEGIN; LOCK TABLE journal IN SHARE MODE")
     await alice.say(room, "held up")
     lane = await until_begun_early(app, admin)
+    await vivid.wait_until(lambda network: bool(network.prepared))
     assert vivid.texts() == ["before"]
     await admin.execute("COMMIT")
     await vivid.wait_until(lambda network: network.texts() == ["before", "held up"])
     await wait_until(lambda: not lane.queue)
+    assert vivid.prepared == vivid.done[1:]
+
+
+@pytest.mark.parametrize("error", [sdk.PermanentFailure("no"), ValueError("no")])
+async def test_what_cannot_be_prepared_is_said_all_the_same(
+    app: App, alice: MatrixUser, vivid: Vivid, admin: Connection, error: Exception
+) -> None:
+    room = await bridge(alice, "hall")
+    await alice.say(room, "before")
+    await vivid.wait_until(lambda network: network.texts() == ["before"])
+    vivid.fails_early.append(error)
+    await admin.execute("BEGIN; LOCK TABLE journal IN SHARE MODE")
+    await alice.say(room, "held up")
+    await vivid.wait_until(lambda network: bool(network.prepared))
+    await admin.execute("COMMIT")
+    await vivid.wait_until(lambda network: network.texts() == ["before", "held up"])
+    assert not vivid.fails_early
 
 
 async def test_what_is_not_stored_is_said_once_when_the_homeserver_repeats_it(

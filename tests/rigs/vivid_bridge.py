@@ -25,6 +25,10 @@ class Vivid:
     limits: dict[str, int] = field(default_factory=dict)
     done: list[Said] = field(default_factory=list)
     """What reached it, in order."""
+    prepared: list[sdk.Message] = field(default_factory=list)
+    """What was said before it was stored, by whom it would be said."""
+    fails_early: list[Exception] = field(default_factory=list)
+    """Raised by the next that are prepared."""
     typing: list[sdk.Typing] = field(default_factory=list)
     unsupported: bool = False
     """It can do less than its connector says."""
@@ -165,6 +169,12 @@ class VividClient:
             raise sdk.Unsupported("this network cannot")
         NETWORK.done.append(said)
         return sdk.Receipt(remote_ids=(sdk.RemoteMessageId(f"v{len(NETWORK.done)}"),))
+
+    def prepare(self, message: sdk.Message) -> None:
+        """Take note of what may come."""
+        NETWORK.prepared.append(message)
+        if NETWORK.fails_early:
+            raise NETWORK.fails_early.pop(0)
 
     async def send(self, message: sdk.Message) -> sdk.Receipt:
         """Take a message, but no long one."""

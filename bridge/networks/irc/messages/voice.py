@@ -30,7 +30,7 @@ from bridge.sdk.rich import Mention
 
 
 class _Basis(NamedTuple):
-    """All that the lines of a message are made of, but the names of those it mentions."""
+    """All that the lines of a message are made of, if it mentions nobody."""
 
     message: Message
     channel: str
@@ -63,6 +63,8 @@ class Voice:
         self._stops: dict[asyncio.Future[None], EventId] = {}
         """What ends the saying of a message, which may go to several channels."""
         self._prepared: tuple[_Basis, list[Line]] | None = None
+        """The lines of a message that is perhaps said next."""
+        self._names_asked = 0
 
     def begin_anew(self) -> None:
         """Forget what the last server did not let us do."""
@@ -112,8 +114,10 @@ class Voice:
     def prepare(self, connection: Connection, chat: RemoteChat, message: Message) -> None:
         """Make the lines of a message that is perhaps said next. Raises as ``say`` does."""
         speaks_as = self._name_in_which(message, connection)
-        basis = _Basis.of(message, chat, connection, speaks_as)
-        self._prepared = basis, self._compose(basis)
+        basis, before = _Basis.of(message, chat, connection, speaks_as), self._names_asked
+        lines = self._compose(basis)
+        # Whoever is mentioned may be called otherwise by then.
+        self._prepared = (basis, lines) if self._names_asked == before else None
 
     def _lines(self, basis: _Basis) -> list[Line]:
         prepared, self._prepared = self._prepared, None
@@ -145,6 +149,7 @@ class Voice:
         return relay_nick(name, separators, connection.isupport)
 
     def _name_of(self, mention: Mention) -> str:
+        self._names_asked += 1
         if mention.remote is not None:
             # A link may show any name; who is called is who stands behind it.
             is_right = self._network.fold(mention.name) == mention.remote
