@@ -33,13 +33,15 @@ async def test_what_the_server_takes_since_it_was_prepared_counts() -> None:
 
 
 async def test_whoever_changes_their_nick_meanwhile_is_called_by_the_new_one() -> None:
-    async with (
-        scripted_server() as server,
-        speaking(server, Network(server.port)) as (alice, _, peer, _),
-    ):
-        called = message("#room", Rich((Mention(user_id("Alice"), "Alice"), Text(": hi"))))
-        alice.prepare(called)
-        peer.say(":{nick}!a@h NICK :Alicia")
-        await synced(peer)
-        await alice.send(called)
-        assert await peer.expect("PRIVMSG") == "PRIVMSG #room :Alicia: hi"
+    async with scripted_server() as server:
+        network = Network(server.port)
+        async with (
+            speaking(server, network, "Bob") as (_, _, bob, _),
+            speaking(server, network) as (alice, _, peer, _),
+        ):
+            called = message("#room", Rich((Mention(user_id("Bob"), "Bob"), Text(": hi"))))
+            alice.prepare(called)
+            bob.say(":{nick}!b@h NICK :Robert")
+            await synced(bob)
+            await alice.send(called)
+            assert await peer.expect("PRIVMSG") == "PRIVMSG #room :Robert: hi"
