@@ -50,12 +50,32 @@ async def test_nothing_is_said_on_the_network_before_it_is_stored(
     await admin.execute("BEGIN; LOCK TABLE journal IN SHARE MODE")
     await alice.say(room, "held up")
     lane = await until_begun_early(app, admin)
-    await vivid.wait_until(lambda network: bool(network.prepared))
+    await vivid.wait_until(lambda network: network.prepared_texts()[-1:] == ["held up"])
     assert vivid.texts() == ["before"]
     await admin.execute("COMMIT")
     await vivid.wait_until(lambda network: network.texts() == ["before", "held up"])
     await wait_until(lambda: not lane.queue)
-    assert vivid.prepared == vivid.done[1:]
+    assert vivid.prepared[-1] == vivid.done[1]
+
+
+async def test_what_a_relay_is_to_say_is_prepared_in_the_name_of_who_said_it(
+    app: App, alice: MatrixUser, vivid: Vivid, admin: Connection
+) -> None:
+    vivid.avatars = False
+    room = await bridge(alice, "hall")
+    await alice.say(room, "!trestle set puppets relay")
+    await alice.wait_for_text(room, "puppets is relay")
+    await alice.say(room, "before")
+    await vivid.wait_until(lambda network: network.texts() == ["before"])
+    await admin.execute("BEGIN; LOCK TABLE journal IN SHARE MODE")
+    await alice.say(room, "held up")
+    await vivid.wait_until(lambda network: network.prepared_texts()[-1:] == ["held up"])
+    await admin.execute("COMMIT")
+    await vivid.wait_until(lambda network: network.texts() == ["before", "held up"])
+    prepared = vivid.prepared[-1]
+    assert prepared == vivid.done[1]
+    assert prepared.relayed
+    assert prepared.sender.name == "Alice"
 
 
 @pytest.mark.parametrize("error", [sdk.PermanentFailure("no"), ValueError("no")])
@@ -68,7 +88,7 @@ async def test_what_cannot_be_prepared_is_said_all_the_same(
     vivid.fails_early.append(error)
     await admin.execute("BEGIN; LOCK TABLE journal IN SHARE MODE")
     await alice.say(room, "held up")
-    await vivid.wait_until(lambda network: bool(network.prepared))
+    await vivid.wait_until(lambda network: network.prepared_texts()[-1:] == ["held up"])
     await admin.execute("COMMIT")
     await vivid.wait_until(lambda network: network.texts() == ["before", "held up"])
     assert not vivid.fails_early
