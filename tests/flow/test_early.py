@@ -13,7 +13,7 @@ from bridge.settings.records import DatabaseSettings
 from bridge.storage.schema import Connection
 from tests.flow.networks import Modules
 from tests.flow.rooms import bridge
-from tests.rigs.cluster import until_one_waits
+from tests.rigs.cluster import cut_off, holding_up, until_one_waits
 from tests.rigs.trestle import wait_until
 from tests.rigs.vivid_bridge import Vivid
 
@@ -22,6 +22,15 @@ from tests.rigs.vivid_bridge import Vivid
 def modules(vivid: Vivid) -> Modules:
     """The network that writes down what reached it."""
     return {"near": ("vivid", {})}
+
+
+@pytest_asyncio.fixture
+async def room(alice: MatrixUser, vivid: Vivid) -> str:
+    """A bridged room in which something was said."""
+    room = await bridge(alice, "hall")
+    await alice.say(room, "before")
+    await vivid.wait_until(lambda network: network.texts() == ["before"])
+    return room
 
 
 @pytest_asyncio.fixture
@@ -41,36 +50,25 @@ async def until_begun_early(app: App, admin: Connection) -> Lane:
 
 
 async def test_nothing_is_said_on_the_network_before_it_is_stored(
-    app: App, alice: MatrixUser, vivid: Vivid, admin: Connection
+    app: App, alice: MatrixUser, room: str, vivid: Vivid, admin: Connection
 ) -> None:
-    room = await bridge(alice, "hall")
-    await alice.say(room, "before")
-    await vivid.wait_until(lambda network: network.texts() == ["before"])
-    await admin.execute("BEGIN; LOCK TABLE journal IN SHARE MODE")
-    await alice.say(room, "held up")
-    lane = await until_begun_early(app, admin)
-    assert vivid.texts() == ["before"]
-    await admin.execute("COMMIT")
+    async with holding_up(admin):
+        await alice.say(room, "held up")
+        lane = await until_begun_early(app, admin)
+        assert vivid.texts() == ["before"]
     await vivid.wait_until(lambda network: network.texts() == ["before", "held up"])
     await wait_until(lambda: not lane.queue)
 
 
 async def test_what_is_not_stored_is_said_once_when_the_homeserver_repeats_it(
-    app: App, alice: MatrixUser, vivid: Vivid, admin: Connection
+    app: App, alice: MatrixUser, room: str, vivid: Vivid, admin: Connection
 ) -> None:
-    room = await bridge(alice, "hall")
-    await alice.say(room, "before")
-    await vivid.wait_until(lambda network: network.texts() == ["before"])
-    await admin.execute("BEGIN; LOCK TABLE journal IN SHARE MODE")
-    await alice.say(room, "cut off")
-    lane = await until_begun_early(app, admin)
-    assert await admin.fetchval(
-        "SELECT count(pg_terminate_backend(pid)) FROM pg_locks "
-        "WHERE NOT granted AND mode = 'RowExclusiveLock'"
-    )
-    await wait_until(lambda: not lane.queue)
-    assert vivid.texts() == ["before"]
-    await admin.execute("COMMIT")
+    async with holding_up(admin):
+        await alice.say(room, "cut off")
+        lane = await until_begun_early(app, admin)
+        await cut_off(admin)
+        await wait_until(lambda: not lane.queue)
+        assert vivid.texts() == ["before"]
     await alice.say(room, "after")
     await vivid.wait_until(lambda network: "after" in network.texts())
     assert vivid.texts() == ["before", "cut off", "after"]
