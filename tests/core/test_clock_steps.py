@@ -9,8 +9,8 @@ from bridge.demo.matrix_user import PATIENCE
 from bridge.settings.records import DatabaseSettings
 from bridge.storage.keys import key_files
 from tests.conformance.stage import DICE, ROOM, Play, ask, play, settings_for
-from tests.core.outgoing import say
-from tests.rigs.scripted_homeserver import Answer, Asked, refuse, scripted_homeserver
+from tests.core.outgoing import LostAnswer, say
+from tests.rigs.scripted_homeserver import scripted_homeserver
 from tests.rigs.trestle import running, wait_until
 from tests.storage.conftest import TurnedClock
 
@@ -86,18 +86,9 @@ async def test_what_was_put_while_the_clock_was_ahead_is_found_once_it_is_set_ri
     clock = TurnedClock(timedelta(minutes=40))
     async with play(database_settings, folder, clock=clock) as stage:
         homeserver, sender = stage.homeserver, stage.app.parts.sender
-        lost = [refuse(502, "M_UNKNOWN")]
-
-        def lose_answer(asked: Asked) -> Answer | None:
-            if "send" in asked.parts and lost:
-                homeserver.take(asked)
-                return lost.pop()
-            return None
-
-        homeserver.rules.append(lose_answer)
+        homeserver.rules.append(lost := LostAnswer(homeserver))
         await sender.put([say("once"), say("after")])
-        await homeserver.wait_until(lambda: not lost)
-        homeserver.forget_transactions()
+        await homeserver.wait_until(lambda: lost.is_lost)
         clock.ahead = timedelta(minutes=20)  # Set right, and so long has passed since then.
         sender.doubt()
         await sender.put([say("last")])
