@@ -4,7 +4,6 @@ import asyncio
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
-from bridge.app import App
 from bridge.demo.matrix_user import PATIENCE
 from bridge.settings.records import DatabaseSettings
 from bridge.storage.keys import key_files
@@ -12,7 +11,7 @@ from tests.conformance.stage import DICE, ROOM, Play, ask, play, settings_for
 from tests.core.outgoing import LostAnswer, say
 from tests.rigs.scripted_homeserver import scripted_homeserver
 from tests.rigs.trestle import running, wait_until
-from tests.storage.conftest import TurnedClock
+from tests.storage.conftest import TurnedClock, agree
 
 ROOMS = ("!one", "!two", "!three")
 DAY = timedelta(days=1)
@@ -39,15 +38,6 @@ def until_midnight(clock: TurnedClock) -> timedelta:
     return datetime.combine(now.date() + DAY, time(), UTC) - now
 
 
-def agree(app: App) -> None:
-    """The database's clock is ours, as with one on the same machine."""
-
-    async def agreed() -> float:
-        return 0.0
-
-    app.parts.database.time_difference = agreed  # type: ignore[method-assign]
-
-
 async def test_a_clock_that_is_set_ahead_and_back_amid_talk_costs_nothing(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:
@@ -65,7 +55,7 @@ async def test_a_clock_that_is_set_ahead_and_back_amid_talk_costs_nothing(
         # The second start is far from the database's clock: that must not keep it.
         for after in ({}, {"an hour back after a restart": timedelta(hours=-1)}):
             async with running(settings, clock=clock) as app:
-                agree(app)
+                agree(app.parts.database)
                 await homeserver.wait_until_greeted()
                 stage = Play(homeserver, settings, app)
                 for name, ahead in (after or steps).items():

@@ -44,6 +44,15 @@ class TurnedClock:
             self.ahead -= half_an_hour
 
 
+def agree(database: Database) -> None:
+    """Have the database's clock be ours, as with one on the same machine."""
+
+    async def agreed() -> float:
+        return 0.0
+
+    database.time_difference = agreed  # type: ignore[method-assign]
+
+
 @pytest.fixture
 def clock() -> TurnedClock:
     return TurnedClock()

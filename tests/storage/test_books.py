@@ -14,7 +14,7 @@ from bridge.storage.keys import DayKeys
 from bridge.storage.outbox import Outbox
 from bridge.storage.pool import Database
 from bridge.telemetry import Telemetry
-from tests.storage.conftest import TurnedClock
+from tests.storage.conftest import TurnedClock, agree
 from tests.storage.rows import forget, sent
 
 
@@ -56,7 +56,7 @@ async def test_a_day_is_counted_by_what_became_of_each_event_and_kept_when_it_is
     )  # fmt: skip
     assert (from_matrix.difference, into_matrix.difference) == (0, 0)
     clock.ahead = timedelta(days=14)
-    database.time_difference = _agreed  # type: ignore[method-assign]
+    agree(database)
     assert today in await forget(database, day_keys)
     kept = [account for account in await books.kept(days=20) if account.day == today]
     assert kept == [from_matrix, into_matrix]
@@ -76,10 +76,6 @@ async def test_a_day_of_which_something_is_in_hand_is_counted_anew_as_long_as_it
             await outbox.finish([sent((first, second)[number], f"$e{number}")])
     # Nothing is left of it: so it is not looked at again.
     assert today not in [one.day for one in await books.count_open()]
-
-
-async def _agreed() -> float:
-    return 0.0
 
 
 async def test_what_is_done_without_an_outcome_and_what_nobody_holds_is_a_difference(

@@ -27,7 +27,7 @@ from bridge.storage.schema import Connection
 from bridge.storage.traces import Traces
 from tests.core.process import EVENT, Listener, Process
 from tests.rigs.small_disk import no_room_beyond
-from tests.storage.conftest import TurnedClock
+from tests.storage.conftest import TurnedClock, agree
 from tests.storage.rows import entry, forget
 
 MONTH = timedelta(days=30)
@@ -35,12 +35,7 @@ MONTH = timedelta(days=30)
 
 @pytest.fixture(autouse=True)
 def one_clock(database: Database) -> None:
-    """The database's clock is ours, as with one on the same machine."""
-
-    async def agreed() -> float:
-        return 0.0
-
-    database.time_difference = agreed  # type: ignore[method-assign]
+    agree(database)
 
 
 async def land(journal: Journal) -> RowId:

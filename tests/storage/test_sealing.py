@@ -21,7 +21,7 @@ from bridge.storage.retention import Retention
 from bridge.storage.schema import Connection
 from bridge.storage.shelf import Shelf
 from bridge.storage.timers import InstanceTimers
-from tests.storage.conftest import TurnedClock
+from tests.storage.conftest import TurnedClock, agree
 from tests.storage.everything import files_with
 from tests.storage.rows import left_in
 
@@ -120,16 +120,12 @@ async def test_a_key_that_is_destroyed_is_written_over_and_what_a_restore_kept_a
         (aside / day.isoformat()).write_bytes(b"k" * 32)
     # What is on the disk, by another name.
     (folder / "on-disk").hardlink_to(aside / old.isoformat())
-    database.time_difference = agreed  # type: ignore[method-assign]
+    agree(database)
     await Retention(database, day_keys).run_once()
     assert [path.name for path in aside.iterdir()] == [today.isoformat()]
     found = (folder / "on-disk").read_bytes()
     assert len(found) == 32
     assert found != b"k" * 32
-
-
-async def agreed() -> float:
-    return 0.0
 
 
 async def test_what_else_lies_beside_the_keys_of_days_matters_to_nobody(
