@@ -2,7 +2,8 @@
 
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -60,25 +61,34 @@ def make(folder: Path, synapse: Synapse, database: str, *more: str) -> list[str]
     return list(YAML(typ="safe").load(lines)["app_service_config_files"])
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def installation(cluster: Cluster) -> AsyncIterator[Installation]:
-    """Made once; whoever changes its files works on copies."""
+@asynccontextmanager
+async def installed(
+    database: DatabaseSettings, install: Callable[[Path, Synapse, str], Iterable[str | Path]]
+) -> AsyncIterator[tuple[Path, Synapse]]:
+    """Have a homeserver with the registrations of what is installed in a folder beside it, until
+    the block ends."""
     folder = Path(tempfile.mkdtemp(prefix="trestle-admin-"))
     folder.chmod(0o711)
     (folder / "homeserver").mkdir()
-    ports = free_port()
-    synapse = Synapse(folder / "homeserver", server_name="test.example", port=ports)
-    files = make(folder, synapse, (await cluster.fresh()).url)
+    synapse = Synapse(folder / "homeserver", server_name="test.example")
+    files = install(folder, synapse, database.url)
     synapse = Synapse(
-        folder / "homeserver", server_name="test.example", port=ports,
+        folder / "homeserver", server_name="test.example", port=synapse.port,
         registrations=tuple(map(Path, files)),
     )  # fmt: skip
     try:
         await synapse.start()
-        yield Installation(folder, synapse)
+        yield folder, synapse
     finally:
         await synapse.kill()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def installation(cluster: Cluster) -> AsyncIterator[Installation]:
+    """Made once; whoever changes its files works on copies."""
+    async with installed(await cluster.fresh(), make) as (folder, synapse):
+        yield Installation(folder, synapse)
 
 
 @pytest_asyncio.fixture

@@ -3,7 +3,6 @@
 import asyncio
 import shutil
 import ssl
-import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -22,7 +21,7 @@ from bridge.sdk.ids import InstanceId
 from bridge.settings.records import DatabaseSettings, Settings
 from bridge.wholefile import write_whole
 from tests.admin.commands import read_yaml
-from tests.admin.conftest import make
+from tests.admin.conftest import installed, make
 from tests.rigs.cluster import Cluster, run_cluster
 from tests.rigs.trestle import make_modules
 from tests.rigs.yaml import dump
@@ -215,23 +214,11 @@ def _registrations(folder: Path, synapse: Synapse, database: str) -> list[Path]:
 @asynccontextmanager
 async def run_estate() -> AsyncIterator[Estate]:
     """Have it until the block ends."""
-    folder = Path(tempfile.mkdtemp(prefix="trestle-estate-"))
-    folder.chmod(0o711)
-    (folder / "homeserver").mkdir()
-    async with run_cluster() as cluster:
-        port = free_port()
-        synapse = Synapse(folder / "homeserver", server_name="test.example", port=port)
-        files = _registrations(folder, synapse, (await cluster.fresh()).url)
-        synapse = Synapse(
-            folder / "homeserver", server_name="test.example", port=port,
-            registrations=tuple(files),
-        )  # fmt: skip
-        try:
-            await synapse.start()
-            yield Estate(folder, synapse, cluster)
-        finally:
-            await synapse.kill()
-            shutil.rmtree(folder, ignore_errors=True)
+    async with (
+        run_cluster() as cluster,
+        installed(await cluster.fresh(), _registrations) as (folder, synapse),
+    ):
+        yield Estate(folder, synapse, cluster)
 
 
 # --- what may stand in between ---

@@ -29,9 +29,9 @@ from tests.conformance.stage import (
     ROOM,
     Play,
     ask,
-    said_by_dice,
     settings_for,
 )
+from tests.core.outgoing import say
 from tests.rigs.cluster import Cluster
 from tests.rigs.scripted_homeserver import Answer, Asked, refuse, scripted_homeserver
 from tests.rigs.service_manager import told_to
@@ -163,7 +163,7 @@ async def test_a_homeserver_that_is_away_is_a_number_and_no_reason_to_start_agai
     play, watcher = watched
     await watcher.wait_for_value("trestle_homeserver_up", 1)
     play.homeserver.rules.append(lambda asked: refuse(502, "M_UNKNOWN"))
-    await play.app.parts.sender.put([said_by_dice("tea")])
+    await play.app.parts.sender.put([say("tea")])
     await watcher.wait_for_value("trestle_homeserver_up", 0)
     assert (await watcher.ask("/ready"))[0] == 200
     assert (await watcher.ask("/live"))[0] == 200

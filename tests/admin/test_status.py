@@ -12,7 +12,8 @@ from bridge.matrix.client import HomeserverAway
 from bridge.model import Permission
 from bridge.sdk.ids import RoomId, UserId
 from bridge.settings.records import DatabaseSettings
-from tests.conformance.stage import ROOM, Play, play, said_by_dice
+from tests.conformance.stage import ROOM, Play, play
+from tests.core.outgoing import say
 from tests.rigs.program import trestle_program
 from tests.rigs.scripted_homeserver import SERVER, Answer, Asked, Said, refuse
 from tests.rigs.trestle import Town, make_modules, wait_until
@@ -28,7 +29,7 @@ def refuses(asked: Asked) -> Answer | None:
 async def park(stage: Play, text: str) -> None:
     """Have something refused by the homeserver."""
     before = sum((await stage.app.parts.items.count_parked()).values())
-    await stage.app.parts.sender.put([said_by_dice(text), said_by_dice(f"after {text}")])
+    await stage.app.parts.sender.put([say(text), say(f"after {text}")])
     await stage.homeserver.wait_until(lambda: f"after {text}" in stage.homeserver.texts(ROOM))
     assert sum((await stage.app.parts.items.count_parked()).values()) == before + 1
 
@@ -182,10 +183,10 @@ async def test_a_room_for_which_the_homeserver_asks_for_patience_is_shown_and_as
     loop = asyncio.get_running_loop()
     async with play(database_settings, folder, rules=[busy]) as stage:
         parts, homeserver = stage.app.parts, stage.homeserver
-        await parts.sender.put([said_by_dice("one"), said_by_dice("two")])
+        await parts.sender.put([say("one"), say("two")])
         await wait_until(lambda: any(lane.is_resting for lane in parts.sender.standing()))
         # Other rooms go on.
-        await parts.sender.put([replace(said_by_dice("elsewhere"), room=RoomId("!other"))])
+        await parts.sender.put([replace(say("elsewhere"), room=RoomId("!other"))])
         await homeserver.wait_until(lambda: homeserver.texts("!other") == ["elsewhere"])
         look = await parts.status.look()
         (held,) = look["into_matrix_held_up"]

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge.app import App
-from bridge.model import Clock, Outgoing, SendKind
-from bridge.sdk.ids import RoomId, UserId
+from bridge.model import Clock
 from bridge.settings.records import DatabaseSettings, Settings
 from tests.rigs.scripted_homeserver import SERVER, Rule, ScriptedHomeserver, scripted_homeserver
 from tests.rigs.trestle import make_settings, running
@@ -28,14 +27,6 @@ def ask(text: object, room: str = ROOM, **changes: Any) -> dict[str, Any]:
         "sender": ALICE, "origin_server_ts": 1, "unsigned": {"age": 1},
         "content": {"msgtype": "m.text", "body": f"!choose {text}, {text}"}, **changes,
     }  # fmt: skip
-
-
-def said_by_dice(text: str) -> Outgoing:
-    """What the dice bot has to say in the room, not sent yet."""
-    return Outgoing(
-        room=RoomId(ROOM), user=UserId(DICE), kind=SendKind.EVENT, type="m.room.message",
-        content={"msgtype": "m.text", "body": text}, transaction_id=f"t {text}",
-    )  # fmt: skip
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 from bridge.model import Outgoing, SendKind
 from bridge.sdk.ids import RoomId, UserId
 from tests.conformance.stage import DICE, ROOM
-from tests.rigs.scripted_homeserver import Answer, Asked, refuse
+from tests.rigs.scripted_homeserver import Answer, Asked, ScriptedHomeserver, refuse
 
 
 def say(text: str, room: str = ROOM) -> Outgoing:
@@ -17,3 +17,21 @@ def say(text: str, room: str = ROOM) -> Outgoing:
 def away(asked: Asked) -> Answer | None:
     """Take nothing that is sent: a rule for the homeserver."""
     return refuse(502, "M_UNKNOWN") if "send" in asked.parts else None
+
+
+class LostAnswer:
+    """Take what is sent first, but lose the answer and all memory of it, as by a restart: a rule
+    for the homeserver."""
+
+    is_lost = False
+
+    def __init__(self, homeserver: ScriptedHomeserver) -> None:
+        self._homeserver = homeserver
+
+    def __call__(self, asked: Asked) -> Answer | None:
+        if self.is_lost or "send" not in asked.parts:
+            return None
+        self.is_lost = True
+        self._homeserver.take(asked)
+        self._homeserver.forget_transactions()
+        return refuse(502, "M_UNKNOWN")

@@ -4,15 +4,14 @@ import asyncio
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
-from bridge.app import App
 from bridge.demo.matrix_user import PATIENCE
 from bridge.settings.records import DatabaseSettings
 from bridge.storage.keys import key_files
 from tests.conformance.stage import DICE, ROOM, Play, ask, play, settings_for
-from tests.core.outgoing import say
-from tests.rigs.scripted_homeserver import Answer, Asked, refuse, scripted_homeserver
+from tests.core.outgoing import LostAnswer, say
+from tests.rigs.scripted_homeserver import scripted_homeserver
 from tests.rigs.trestle import running, wait_until
-from tests.storage.conftest import TurnedClock
+from tests.storage.conftest import TurnedClock, agree
 
 ROOMS = ("!one", "!two", "!three")
 DAY = timedelta(days=1)
@@ -39,15 +38,6 @@ def until_midnight(clock: TurnedClock) -> timedelta:
     return datetime.combine(now.date() + DAY, time(), UTC) - now
 
 
-def agree(app: App) -> None:
-    """The database's clock is ours, as with one on the same machine."""
-
-    async def agreed() -> float:
-        return 0.0
-
-    app.parts.database.time_difference = agreed  # type: ignore[method-assign]
-
-
 async def test_a_clock_that_is_set_ahead_and_back_amid_talk_costs_nothing(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:
@@ -65,7 +55,7 @@ async def test_a_clock_that_is_set_ahead_and_back_amid_talk_costs_nothing(
         # The second start is far from the database's clock: that must not keep it.
         for after in ({}, {"an hour back after a restart": timedelta(hours=-1)}):
             async with running(settings, clock=clock) as app:
-                agree(app)
+                agree(app.parts.database)
                 await homeserver.wait_until_greeted()
                 stage = Play(homeserver, settings, app)
                 for name, ahead in (after or steps).items():
@@ -86,18 +76,9 @@ async def test_what_was_put_while_the_clock_was_ahead_is_found_once_it_is_set_ri
     clock = TurnedClock(timedelta(minutes=40))
     async with play(database_settings, folder, clock=clock) as stage:
         homeserver, sender = stage.homeserver, stage.app.parts.sender
-        lost = [refuse(502, "M_UNKNOWN")]
-
-        def lose_answer(asked: Asked) -> Answer | None:
-            if "send" in asked.parts and lost:
-                homeserver.take(asked)
-                return lost.pop()
-            return None
-
-        homeserver.rules.append(lose_answer)
+        homeserver.rules.append(lost := LostAnswer(homeserver))
         await sender.put([say("once"), say("after")])
-        await homeserver.wait_until(lambda: not lost)
-        homeserver.forget_transactions()
+        await homeserver.wait_until(lambda: lost.is_lost)
         clock.ahead = timedelta(minutes=20)  # Set right, and so long has passed since then.
         sender.doubt()
         await sender.put([say("last")])

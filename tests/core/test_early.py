@@ -2,10 +2,11 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from time import monotonic
+from typing import TypeVar
 
 import asyncpg
 import pytest
@@ -16,8 +17,10 @@ from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.settings.records import DatabaseSettings
 from bridge.storage.schema import Connection
 from tests.core.process import Act, Process, at_work, left, put
-from tests.rigs.cluster import until_one_waits
+from tests.rigs.cluster import cut_off, holding_up, until_one_waits
 from tests.rigs.trestle import wait_until
+
+T = TypeVar("T")
 
 
 class Early(Act):
@@ -56,16 +59,15 @@ async def begun_early(
         admin.terminate()
 
 
-async def hold(admin: Connection) -> None:
-    await admin.execute("BEGIN; LOCK TABLE journal IN SHARE MODE")
-
-
-async def cut(admin: Connection) -> None:
-    """Have what waits to be stored fail, and let go."""
-    assert await admin.fetchval(
-        "SELECT count(pg_terminate_backend(pid)) FROM pg_locks "
-        "WHERE NOT granted AND mode = 'RowExclusiveLock'"
-    )
+@asynccontextmanager
+async def held_up(
+    admin: Connection, putting: Coroutine[None, None, T]
+) -> AsyncIterator[asyncio.Task[T]]:
+    """Have what is being put wait to be stored, until the block ends."""
+    async with asyncio.TaskGroup() as group, holding_up(admin):
+        task = group.create_task(putting)
+        await until_one_waits(admin)
+        yield task
 
 
 async def test_an_event_is_read_before_it_is_stored_and_acted_on_after(
@@ -73,14 +75,10 @@ async def test_an_event_is_read_before_it_is_stored_and_acted_on_after(
 ) -> None:
     act = Early()
     async with begun_early(database_settings, folder, act) as (process, admin):
-        await hold(admin)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(put(process, "$one"))
-            await until_one_waits(admin)
+        async with held_up(admin, put(process, "$one")):
             await wait_until(lambda: act.heard[1:] == ["$one"])
             assert act.done == ["$before"]
             act.may_end.clear()
-            await admin.execute("COMMIT")
         await wait_until(lambda: act.done == ["$before", "$one"])
         # From now on nobody would know whether it was done.
         assert [one.item.seq for one in process.inflight.recover().suspects] == [2]
@@ -94,14 +92,10 @@ async def test_what_is_never_stored_is_not_acted_on_until_the_homeserver_repeats
 ) -> None:
     act = Early()
     async with begun_early(database_settings, folder, act) as (process, admin):
-        await hold(admin)
-        async with asyncio.TaskGroup() as group:
-            putting = group.create_task(refused(process, "$one"))
-            await until_one_waits(admin)
+        async with held_up(admin, refused(process, "$one")) as putting:
             await wait_until(lambda: act.heard[1:] == ["$one"])
-            await cut(admin)
+            await cut_off(admin)
             assert isinstance(await putting, TemporaryFailure)
-        await admin.execute("COMMIT")
         await wait_until(lambda: process.router.waiting == 0)
         assert act.done == ["$before"]
         await put(process, "$two")
@@ -144,14 +138,10 @@ async def test_the_time_in_which_it_is_stored_is_none_of_what_its_consumer_has(
     act = Early()
     act.deadline = 0.5
     async with begun_early(database_settings, folder, act) as (process, admin):
-        await hold(admin)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(put(process, "$one"))
-            await until_one_waits(admin)
+        async with held_up(admin, put(process, "$one")):
             (lane,) = process.router.lanes.values()
             # The sweep looks once a second.
             await wait_until(lambda: monotonic() - lane.since > act.deadline + 1.1)
-            await admin.execute("COMMIT")
         await wait_until(lambda: act.done == ["$before", "$one"])
         await wait_until(lambda: process.router.waiting == 0)
     assert act.heard == ["$before", "$one"]
@@ -164,15 +154,11 @@ async def test_what_fails_before_it_is_stored_is_settled_once_it_is(
     act = Early()
     async with begun_early(database_settings, folder, act) as (process, admin):
         act.fails_early = [TemporaryFailure("not yet", retry_after=0), PermanentFailure("never")]
-        await hold(admin)
-        async with asyncio.TaskGroup() as group:
-            putting = group.create_task(refused(process, "$one"))
-            await until_one_waits(admin)
+        async with held_up(admin, refused(process, "$one")) as putting:
             await wait_until(lambda: act.heard[1:] == ["$one"])
             if not is_stored:
-                await cut(admin)
+                await cut_off(admin)
                 await putting
-            await admin.execute("COMMIT")
         await wait_until(lambda: process.router.waiting == 0)
         assert act.put_aside == [ParkReason.REFUSED] * is_stored
         assert act.heard[1:] == ["$one"] * (2 if is_stored else 1)
@@ -184,13 +170,9 @@ async def test_what_is_left_out_early_counts_as_done_only_once_it_is_stored(
 ) -> None:
     act = Act("portal:1")
     async with begun_early(database_settings, folder, act) as (process, admin):
-        await hold(admin)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(put(process, "$one"))
-            await until_one_waits(admin)
+        async with held_up(admin, put(process, "$one")):
             await wait_until(lambda: act.heard[1:] == ["$one"])
             assert process.router.waiting == 1
-            await admin.execute("COMMIT")
         await wait_until(lambda: process.router.waiting == 0)
         assert await left(process) == 0
 
@@ -200,15 +182,11 @@ async def test_one_that_is_cut_off_early_is_no_suspect_and_comes_again(
 ) -> None:
     act = Early()
     async with begun_early(database_settings, folder, act) as (process, admin):
-        await hold(admin)
-        async with asyncio.TaskGroup() as group:
-            putting = group.create_task(put(process, "$one"))
-            await until_one_waits(admin)
+        async with held_up(admin, put(process, "$one")) as putting:
             await wait_until(lambda: act.heard[-1] == "$one")
             assert process.inflight.recover().suspects == set()
             putting.cancel()
             await asyncio.wait([putting])
-            await admin.execute("COMMIT")
         await put(process, "$one")
         await wait_until(lambda: act.done == ["$before", "$one"])
 
@@ -238,12 +216,8 @@ async def try_to_put(
     """Put it; now and then it waits to be stored, and now and then in vain."""
     if chance.random() < 0.5:
         return await refused(process, name)
-    await hold(admin)
-    async with asyncio.TaskGroup() as group:
-        putting = group.create_task(refused(process, name))
-        await until_one_waits(admin)
+    async with held_up(admin, refused(process, name)) as putting:
         if chance.random() < 0.5:
-            await cut(admin)
+            await cut_off(admin)
             await asyncio.wait([putting])
-        await admin.execute("COMMIT")
     return putting.result()

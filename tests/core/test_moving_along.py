@@ -1,7 +1,8 @@
 """What waits for a room whose portal moves, over crashes and whatever is put meanwhile."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from tests.rigs.scripted_homeserver import (
     SERVER,
     Answer,
     Asked,
+    Rule,
     ScriptedHomeserver,
     refuse,
     scripted_homeserver,
@@ -68,6 +70,17 @@ async def tie(parts: Parts, name: str, receiver: LoginId | None = None) -> Porta
         receiver=receiver,
     )  # fmt: skip
     return door.portal
+
+
+@asynccontextmanager
+async def tied(
+    database: DatabaseSettings, folder: Path, *rules: Rule, receiver: LoginId | None = None
+) -> AsyncIterator[tuple[ScriptedHomeserver, Parts, Portal]]:
+    """Have a Trestle with the bots in both rooms, and a chat's portal in the old one."""
+    async with play(database, folder, rules=rules) as stage:
+        gather(stage.homeserver)
+        parts = stage.app.parts
+        yield stage.homeserver, parts, await tie(parts, "mine", receiver)
 
 
 def lines(portal: Portal, texts: Sequence[str], room: RoomId = OLD) -> list[Outgoing]:
@@ -184,10 +197,7 @@ async def test_a_move_of_whose_commit_nobody_heard_is_done_again_and_nothing_is_
     database_settings: DatabaseSettings, folder: Path
 ) -> None:
     texts = [f"line {number}" for number in range(MANY)]
-    async with play(database_settings, folder, rules=[closed]) as stage:
-        homeserver, parts = stage.homeserver, stage.app.parts
-        gather(homeserver)
-        portal = await tie(parts, "mine")
+    async with tied(database_settings, folder, closed) as (homeserver, parts, portal):
         gone = replace(lines(portal, ["gone"])[0], kind=SendKind.REDACT, about=texts[3])
         await parts.sender.put([*lines(portal, texts), gone])
         owner, core = await parts.database.owner(), parts.database.core
@@ -220,10 +230,7 @@ async def test_a_move_of_whose_commit_nobody_heard_is_done_again_and_nothing_is_
 async def test_what_the_old_room_has_though_no_answer_came_is_not_said_in_the_new_one(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:
-    async with play(database_settings, folder) as stage:
-        homeserver, parts = stage.homeserver, stage.app.parts
-        gather(homeserver)
-        portal = await tie(parts, "mine")
+    async with tied(database_settings, folder) as (homeserver, parts, portal):
         taken: list[str] = []
 
         def lose_answer(asked: Asked) -> Answer | None:
@@ -254,10 +261,7 @@ async def test_what_the_old_room_has_though_no_answer_came_is_not_said_in_the_ne
 async def test_a_move_waits_for_what_is_just_put_into_the_room_and_nothing_waits_for_that(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:
-    async with play(database_settings, folder) as stage:
-        homeserver, parts = stage.homeserver, stage.app.parts
-        gather(homeserver)
-        portal = await tie(parts, "mine")
+    async with tied(database_settings, folder) as (homeserver, parts, portal):
         going_on = asyncio.Event()
         asked_for: list[str] = []
 
@@ -285,10 +289,7 @@ async def test_a_move_waits_for_what_is_just_put_into_the_room_and_nothing_waits
 async def test_what_is_put_while_a_move_is_stored_is_of_the_new_room(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:
-    async with play(database_settings, folder) as stage:
-        homeserver, parts = stage.homeserver, stage.app.parts
-        gather(homeserver)
-        portal = await tie(parts, "mine")
+    async with tied(database_settings, folder) as (homeserver, parts, portal):
         along, core = parts.sender.along, parts.database.core
         async with (
             asyncio.timeout(30), asyncio.TaskGroup() as group, core.acquire() as connection,
@@ -309,10 +310,7 @@ async def test_what_is_put_while_a_move_is_stored_is_of_the_new_room(
 async def test_a_move_for_which_the_old_room_is_not_still_in_time_can_be_done_again(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:
-    async with play(database_settings, folder) as stage:
-        homeserver, parts = stage.homeserver, stage.app.parts
-        gather(homeserver)
-        portal = await tie(parts, "mine")
+    async with tied(database_settings, folder) as (homeserver, parts, portal):
         parts.sender.along.standstill_limit = 0.1
         async with parts.sender.lane(OLD).turn:
             with pytest.raises(TemporaryFailure, match="not over yet"):
@@ -329,10 +327,7 @@ async def test_a_move_for_which_the_old_room_is_not_still_in_time_can_be_done_ag
 async def test_what_is_said_while_the_old_room_is_looked_through_is_stored_at_once_and_goes_along(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:
-    async with play(database_settings, folder, rules=[closed]) as stage:
-        homeserver, parts = stage.homeserver, stage.app.parts
-        gather(homeserver)
-        portal = await tie(parts, "mine")
+    async with tied(database_settings, folder, closed) as (homeserver, parts, portal):
         late = LateAnswer(homeserver)
         await parts.sender.put(lines(portal, ["first"]))
         async with asyncio.timeout(30), asyncio.TaskGroup() as group:
@@ -350,10 +345,11 @@ async def test_what_is_said_while_the_old_room_is_looked_through_is_stored_at_on
 async def test_a_chat_that_ends_during_its_move_goes_nowhere(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:
-    async with play(database_settings, folder, rules=[closed]) as stage:
-        homeserver, parts = stage.homeserver, stage.app.parts
-        gather(homeserver)
-        portal = await tie(parts, "mine", LoginId(99))
+    async with tied(database_settings, folder, closed, receiver=LoginId(99)) as (
+        homeserver,
+        parts,
+        portal,
+    ):
         late = LateAnswer(homeserver)
         await parts.sender.put(lines(portal, ["a secret"]))
         (door,) = parts.portals.in_room(OLD)
@@ -376,10 +372,11 @@ async def test_a_chat_that_ends_during_its_move_goes_nowhere(
 async def test_a_chat_does_not_end_while_its_move_is_stored(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:
-    async with play(database_settings, folder) as stage:
-        homeserver, parts = stage.homeserver, stage.app.parts
-        gather(homeserver)
-        portal = await tie(parts, "mine", LoginId(99))
+    async with tied(database_settings, folder, receiver=LoginId(99)) as (
+        homeserver,
+        parts,
+        portal,
+    ):
         (door,) = parts.portals.in_room(OLD)
         core = parts.database.core
         async with (
@@ -446,10 +443,11 @@ async def test_what_one_person_alone_is_told_goes_along_only_where_nobody_else_i
         is_it = asked.parts == ("rooms", NEW, "joined_members")
         return refuse(403, "M_FORBIDDEN") if is_it else None
 
-    async with play(database_settings, folder, rules=[closed]) as stage:
-        homeserver, parts = stage.homeserver, stage.app.parts
-        gather(homeserver)
-        portal = await tie(parts, "mine", LoginId(99))
+    async with tied(database_settings, folder, closed, receiver=LoginId(99)) as (
+        homeserver,
+        parts,
+        portal,
+    ):
         (door,) = parts.portals.in_room(OLD)
         upgrades = parts.portals.on_tombstone.__self__  # type: ignore[attr-defined]
         assert await upgrades._may_read_along(door, NEW)
@@ -469,10 +467,7 @@ async def test_what_nobody_foresaw_when_it_is_asked_for_a_move_is_one_entrys_tro
     async def may_follow(portal: int, room: RoomId) -> bool:
         raise RuntimeError("nobody foresaw it")
 
-    async with play(database_settings, folder, rules=[closed]) as stage:
-        homeserver, parts = stage.homeserver, stage.app.parts
-        gather(homeserver)
-        portal = await tie(parts, "mine")
+    async with tied(database_settings, folder, closed) as (homeserver, parts, portal):
         parts.sender.along.may_follow = may_follow
         await parts.sender.put([*lines(portal, ["first"]), say("elsewhere")])
         await homeserver.wait_until(lambda: bool(homeserver.said))

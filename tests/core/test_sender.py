@@ -16,7 +16,7 @@ from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import RoomId, UserId
 from bridge.settings.records import DatabaseSettings
 from tests.conformance.stage import ALICE, DICE, ROOM, ask, play, settings_for
-from tests.core.outgoing import away, say
+from tests.core.outgoing import LostAnswer, away, say
 from tests.rigs.scripted_homeserver import Answer, Asked, refuse, scripted_homeserver
 from tests.rigs.trestle import running, wait_until
 from tests.storage.conftest import TurnedClock
@@ -171,18 +171,9 @@ async def test_what_is_in_the_room_and_the_homeserver_has_forgotten_is_not_put_a
     clock = TurnedClock()
     async with play(database_settings, folder, clock=clock) as stage:
         homeserver, sender = stage.homeserver, stage.app.parts.sender
-        lost = [refuse(502, "M_UNKNOWN")]
-
-        def lose_answer(asked: Asked) -> Answer | None:
-            if "send" in asked.parts and lost:
-                homeserver.take(asked)
-                return lost.pop()
-            return None
-
-        homeserver.rules.append(lose_answer)
+        homeserver.rules.append(lost := LostAnswer(homeserver))
         await sender.put([say("once"), say("after")])
-        await homeserver.wait_until(lambda: not lost)
-        homeserver.forget_transactions()
+        await homeserver.wait_until(lambda: lost.is_lost)
         clock.ahead = timedelta(hours=hours)
         if is_told:
             sender.doubt()
@@ -195,16 +186,7 @@ async def test_what_a_person_without_a_device_said_is_not_said_again_after_a_los
 ) -> None:
     async with play(database_settings, folder) as stage:
         homeserver, parts = stage.homeserver, stage.app.parts
-        lost = [refuse(502, "M_UNKNOWN")]
-
-        def restart(asked: Asked) -> Answer | None:
-            if "send" in asked.parts and lost:
-                homeserver.take(asked)
-                homeserver.forget_transactions()
-                return lost.pop()
-            return None
-
-        homeserver.rules.append(restart)
+        homeserver.rules.append(LostAnswer(homeserver))
         await parts.double_puppets.switch_on(UserId(ALICE))
         await parts.sender.put([replace(say("once"), double=ALICE), say("after")])
         await homeserver.wait_until(lambda: "after" in homeserver.texts(ROOM))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bridge.core.host.supervisor import Supervisor
+from bridge.core.host.supervisor import REST, Supervisor
 from bridge.sdk.errors import LoginRequired
 from bridge.sdk.events import Message, Receipt
 from bridge.sdk.login import LoginState
@@ -82,6 +82,33 @@ class Weak:
         return Receipt()
 
 
+class Uptime:
+    """Seconds that pass when the test says so."""
+
+    seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+class Lasting:
+    """A client that ends, or is refused, after more than a minute."""
+
+    def __init__(self, uptime: Uptime, end: Exception | None = None) -> None:
+        self.tries = 0
+        self._uptime = uptime
+        self._end = end
+
+    async def run(self) -> None:
+        self.tries += 1
+        self._uptime.seconds += 61
+        if self._end is not None:
+            raise self._end
+
+    async def send(self, message: Message) -> Receipt:
+        return Receipt()
+
+
 @asynccontextmanager
 async def supervised(client: Client, **limits: Any) -> AsyncIterator[tuple[Supervisor, list[str]]]:
     states: list[str] = []
@@ -100,7 +127,7 @@ async def refusal(supervisor: Supervisor) -> None:
 
 async def test_a_refused_login_is_not_tried_again_for_what_was_wanted_before_or_at_once() -> None:
     client = Banned()
-    async with supervised(client, rest=60) as (supervisor, states):
+    async with supervised(client) as (supervisor, states):
         await asyncio.sleep(0)
         supervisor.report(LoginState.CONNECTED)
         supervisor.wake()
@@ -114,40 +141,46 @@ async def test_a_refused_login_is_not_tried_again_for_what_was_wanted_before_or_
 
 
 async def test_a_refused_login_that_rested_is_tried_when_it_is_wanted_and_rests_longer() -> None:
-    client = Banned()
+    client, uptime = Banned(), Uptime()
     client.ban.set()
-    async with supervised(client, rest=0.1) as (supervisor, _):
-        began = asyncio.get_running_loop().time()
-        for tries in (1, 2, 3):
-            async with asyncio.timeout(10):
-                while client.tries < tries:
-                    supervisor.wake()
-                    await asyncio.sleep(0.01)
+    async with supervised(client, elapsed=uptime) as (supervisor, _):
+        await refusal(supervisor)
+        for rest in (REST, 2 * REST, 4 * REST):
+            tries = client.tries
+            uptime.seconds += rest - 1
+            supervisor.wake()
+            await asyncio.sleep(0)
+            assert client.tries == tries
+            uptime.seconds += 1
+            supervisor.wake()
+            await asyncio.sleep(0)
+            assert client.tries == tries + 1
             await refusal(supervisor)
-        # It rested once, and then twice as long.
-        assert asyncio.get_running_loop().time() - began >= 0.3
 
 
 async def test_each_pause_is_twice_the_last_until_a_connection_was_good() -> None:
-    weak, good, began = Weak(), Weak(), asyncio.get_running_loop().time()
+    uptime = Uptime()
+    weak, good, began = Weak(), Lasting(uptime), asyncio.get_running_loop().time()
     async with supervised(weak, first_delay=0.02), asyncio.timeout(10):
         while weak.tries < 6:
             await asyncio.sleep(0.005)
     # 0.02 s, 0.04 s and so on, each of them less three tenths at most.
     assert asyncio.get_running_loop().time() - began >= 0.02 * 31 * 0.7
-    async with supervised(good, first_delay=0.02, stable=-1), asyncio.timeout(10):
+    async with supervised(good, first_delay=0.02, elapsed=uptime), asyncio.timeout(10):
         while good.tries < 12:  # With pauses that double this would take half a minute.
             await asyncio.sleep(0.005)
 
 
 async def test_who_was_signed_in_for_long_rests_as_short_as_at_first_when_refused() -> None:
-    client = Banned()
-    client.ban.set()
-    async with supervised(client, rest=0.02, stable=-1) as (supervisor, _), asyncio.timeout(10):
-        while client.tries < 12:
+    uptime = Uptime()
+    client = Lasting(uptime, LoginRequired("No bridges."))
+    async with supervised(client, elapsed=uptime) as (supervisor, _):
+        for tries in range(1, 13):
             await refusal(supervisor)
+            assert client.tries == tries
+            uptime.seconds += REST
             supervisor.wake()
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("limit", [5.0, 0.01])

@@ -17,7 +17,8 @@ from bridge.model import ParkReason
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import RoomId, UserId
 from bridge.settings.records import DatabaseSettings
-from tests.conformance.stage import ALICE, ROOM, play, said_by_dice
+from tests.conformance.stage import ALICE, ROOM, play
+from tests.core.outgoing import say
 from tests.flow.networks import irc_module
 from tests.flow.rooms import bridge
 from tests.rigs.chaos import chaos
@@ -136,7 +137,7 @@ async def test_each_is_tried_again_once_though_some_are_put_aside_again_at_once(
     async with play(database_settings, folder, rules=[refuses]) as stage:
         parts, room, alice = stage.app.parts, RoomId(ROOM), UserId(ALICE)
         command = ParkedCommand(parts.aside, seconds=0)
-        await parts.sender.put([said_by_dice(text) for text in sorted(bad)])
+        await parts.sender.put([say(text) for text in sorted(bad)])
         await wait_until(lambda: not parts.sender.waiting)
         bad.remove("bad 3")
         for words, left in ((("retry", "all"), 2), (("retry", "rest"), 1)):

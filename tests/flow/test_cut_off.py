@@ -12,7 +12,8 @@ from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.events import RemoteChat
 from bridge.sdk.ids import InstanceId, LoginId, RemoteChatId, RoomId, UserId
 from bridge.settings.records import DatabaseSettings
-from tests.conformance.stage import ALICE, play, said_by_dice, settings_for
+from tests.conformance.stage import ALICE, play, settings_for
+from tests.core.outgoing import say
 from tests.flow.networks import NEAR, connected, irc_module
 from tests.flow.rooms import BOT
 from tests.rigs.irc_user import irc_user
@@ -342,7 +343,7 @@ async def test_what_was_said_to_one_alone_goes_along_only_where_nobody_else_read
         )
         tombstone = replace_old(rooms)
         await parts.sender.put(
-            [replace(said_by_dice("a secret"), room=OLD, user=ghost, portal=door.portal.id)]
+            [replace(say("a secret"), room=OLD, user=ghost, portal=door.portal.id)]
         )
         await wait_until(lambda: any(lane.trouble for lane in parts.sender.standing()))
         assert await stage.put(tombstone) == 200

@@ -14,7 +14,7 @@ from bridge.settings.records import DatabaseSettings
 from bridge.storage.schema import Connection
 from tests.flow.networks import Modules
 from tests.flow.rooms import bridge
-from tests.rigs.cluster import until_one_waits
+from tests.rigs.cluster import cut_off, holding_up, until_one_waits
 from tests.rigs.trestle import wait_until
 from tests.rigs.vivid_bridge import Vivid
 
@@ -23,6 +23,15 @@ from tests.rigs.vivid_bridge import Vivid
 def modules(vivid: Vivid) -> Modules:
     """The network that writes down what reached it."""
     return {"near": ("vivid", {})}
+
+
+@pytest_asyncio.fixture
+async def room(alice: MatrixUser, vivid: Vivid) -> str:
+    """A bridged room in which something was said."""
+    room = await bridge(alice, "hall")
+    await alice.say(room, "before")
+    await vivid.wait_until(lambda network: network.texts() == ["before"])
+    return room
 
 
 @pytest_asyncio.fixture
@@ -42,73 +51,56 @@ async def until_begun_early(app: App, admin: Connection) -> Lane:
 
 
 async def test_nothing_is_said_on_the_network_before_it_is_stored(
-    app: App, alice: MatrixUser, vivid: Vivid, admin: Connection
+    app: App, alice: MatrixUser, room: str, vivid: Vivid, admin: Connection
 ) -> None:
-    room = await bridge(alice, "hall")
-    await alice.say(room, "before")
-    await vivid.wait_until(lambda network: network.texts() == ["before"])
-    await admin.execute("BEGIN; LOCK TABLE journal IN SHARE MODE")
-    await alice.say(room, "held up")
-    lane = await until_begun_early(app, admin)
-    await vivid.wait_until(lambda network: network.prepared_texts()[-1:] == ["held up"])
-    assert vivid.texts() == ["before"]
-    await admin.execute("COMMIT")
+    async with holding_up(admin):
+        await alice.say(room, "held up")
+        lane = await until_begun_early(app, admin)
+        await vivid.wait_until(lambda network: network.prepared_texts()[-1:] == ["held up"])
+        assert vivid.texts() == ["before"]
     await vivid.wait_until(lambda network: network.texts() == ["before", "held up"])
     await wait_until(lambda: not lane.queue)
     assert vivid.prepared[-1] == vivid.done[1]
 
 
 async def test_what_a_relay_is_to_say_is_prepared_in_the_name_of_who_said_it(
-    app: App, alice: MatrixUser, vivid: Vivid, admin: Connection
+    app: App, alice: MatrixUser, room: str, vivid: Vivid, admin: Connection
 ) -> None:
     vivid.avatars = False
-    room = await bridge(alice, "hall")
     await alice.say(room, "!trestle set puppets relay")
     await alice.wait_for_text(room, "puppets is relay")
-    await alice.say(room, "before")
-    await vivid.wait_until(lambda network: network.texts() == ["before"])
-    await admin.execute("BEGIN; LOCK TABLE journal IN SHARE MODE")
-    await alice.say(room, "held up")
-    await vivid.wait_until(lambda network: network.prepared_texts()[-1:] == ["held up"])
-    await admin.execute("COMMIT")
-    await vivid.wait_until(lambda network: network.texts() == ["before", "held up"])
+    # What the bot answers has come back to us before this.
+    await alice.say(room, "ready")
+    await vivid.wait_until(lambda network: network.texts() == ["before", "ready"])
+    async with holding_up(admin):
+        await alice.say(room, "held up")
+        await vivid.wait_until(lambda network: network.prepared_texts()[-1:] == ["held up"])
+    await vivid.wait_until(lambda network: network.texts() == ["before", "ready", "held up"])
     prepared = vivid.prepared[-1]
-    assert prepared == vivid.done[1]
+    assert prepared == vivid.done[2]
     assert prepared.relayed
 
 
 @pytest.mark.parametrize("error", [sdk.PermanentFailure("no"), ValueError("no")])
 async def test_what_cannot_be_prepared_is_said_all_the_same(
-    app: App, alice: MatrixUser, vivid: Vivid, admin: Connection, error: Exception
+    app: App, alice: MatrixUser, room: str, vivid: Vivid, admin: Connection, error: Exception
 ) -> None:
-    room = await bridge(alice, "hall")
-    await alice.say(room, "before")
-    await vivid.wait_until(lambda network: network.texts() == ["before"])
-    vivid.fails_early.append(error)
-    await admin.execute("BEGIN; LOCK TABLE journal IN SHARE MODE")
-    await alice.say(room, "held up")
-    await vivid.wait_until(lambda network: network.prepared_texts()[-1:] == ["held up"])
-    await admin.execute("COMMIT")
+    async with holding_up(admin):
+        vivid.fails_early.append(error)
+        await alice.say(room, "held up")
+        await vivid.wait_until(lambda network: not network.fails_early)
     await vivid.wait_until(lambda network: network.texts() == ["before", "held up"])
-    assert not vivid.fails_early
 
 
 async def test_what_is_not_stored_is_said_once_when_the_homeserver_repeats_it(
-    app: App, alice: MatrixUser, vivid: Vivid, admin: Connection
+    app: App, alice: MatrixUser, room: str, vivid: Vivid, admin: Connection
 ) -> None:
-    room = await bridge(alice, "hall")
-    await alice.say(room, "before")
-    await vivid.wait_until(lambda network: network.texts() == ["before"])
-    await admin.execute("BEGIN; LOCK TABLE journal IN SHARE MODE")
-    await alice.say(room, "cut off")
-    lane = await until_begun_early(app, admin)
-    assert await admin.fetchval(
-        "SELECT count(pg_terminate_backend(pid)) FROM pg_locks "
-        "WHERE NOT granted AND mode = 'RowExclusiveLock'"
-    )
-    await wait_until(lambda: not lane.queue)
-    assert vivid.texts() == ["before"]
-    await admin.execute("COMMIT")
+    async with holding_up(admin):
+        await alice.say(room, "cut off")
+        lane = await until_begun_early(app, admin)
+        await cut_off(admin)
+        await wait_until(lambda: not lane.queue)
+        assert vivid.texts() == ["before"]
     await alice.say(room, "after")
     await vivid.wait_until(lambda network: "after" in network.texts())
     assert vivid.texts() == ["before", "cut off", "after"]

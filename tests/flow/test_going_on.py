@@ -11,7 +11,8 @@ import pytest
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.settings.records import DatabaseSettings
 from bridge.storage.pool import Database
-from tests.conformance.stage import ROOM, play, said_by_dice
+from tests.conformance.stage import ROOM, play
+from tests.core.outgoing import say
 from tests.rigs.scripted_homeserver import SERVER, Answer, Asked, refuse
 from tests.rigs.trestle import wait_until
 
@@ -93,7 +94,7 @@ async def test_an_id_that_nothing_can_have_is_no_answer(
         return answers.pop() if "send" in asked.parts and answers else None
 
     async with play(database_settings, folder, rooms=[ROOM], rules=[be_odd]) as stage:
-        await stage.app.parts.sender.put([said_by_dice("hello")])
+        await stage.app.parts.sender.put([say("hello")])
         await wait_until(lambda: not answers and not stage.app.parts.sender.waiting, 20)
         await wait_until(lambda: not list(stage.app.parts.sender.unwritten))
         assert stage.homeserver.texts(ROOM) == ["hello"]

@@ -1,11 +1,13 @@
 """What the network says while a room is replaced by another is lost on neither side of that."""
 
 import asyncio
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from bridge.app import App
 from bridge.core.traffic.doorway import Doorway
+from bridge.demo.matrix_user import MatrixUser
 from bridge.model import SendKind, SystemClock
 from bridge.sdk.events import (
     MessageKind,
@@ -20,7 +22,7 @@ from bridge.sdk.rich import Rich
 from bridge.settings.records import Settings
 from tests.flow.networks import one_after_another
 from tests.flow.rooms import BOT, bridge, ghost, give_power, state, wait_for_member
-from tests.rigs.irc_user import irc_user
+from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ircd import IrcServer
 from tests.rigs.trestle import Town, running, wait_until
 
@@ -69,6 +71,26 @@ class Speaker:
         ))  # fmt: skip
 
 
+@asynccontextmanager
+async def bridged(
+    town: Town, irc: IrcServer, app: App, channel: str
+) -> AsyncIterator[tuple[MatrixUser, IrcUser, RoomId, Speaker]]:
+    """Have carl in a channel that is bridged to a room of an old version."""
+    alice = await town.person("alice")
+    async with irc_user(irc.port, "carl") as carl:
+        await carl.join(channel)
+        room = RoomId(await bridge(alice, channel, version="10"))
+        await give_power(alice, room, {BOT: 100})
+        (door,) = app.parts.portals.in_room(room)
+        yield alice, carl, room, Speaker(door)
+
+
+async def upgrade(alice: MatrixUser, room: RoomId) -> str:
+    """Replace the room; give the new one."""
+    upgraded = await alice.call("POST", f"v3/rooms/{room}/upgrade", {"new_version": "11"})
+    return str(upgraded["replacement_room"])
+
+
 def is_waiting(app: App) -> bool:
     """Whether something waits for a move."""
     return any("taking its place" in lane.trouble for lane in app.parts.sender.standing())
@@ -91,17 +113,12 @@ async def count_parked(app: App) -> int:
 async def test_what_is_said_while_a_bridge_moves_is_in_the_new_room_once_and_in_order(
     town: Town, irc: IrcServer, app: App
 ) -> None:
-    alice, parts = await town.person("alice"), app.parts
-    async with irc_user(irc.port, "carl") as carl:
-        await carl.join("#quay")
-        room = RoomId(await bridge(alice, "#quay", version="10"))
-        await give_power(alice, room, {BOT: 100})
-        (door,) = parts.portals.in_room(room)
-        speaker = Speaker(door)
+    parts = app.parts
+    async with bridged(town, irc, app, "#quay") as (alice, carl, room, speaker):
         await speaker.say("in the old one")
         first = await alice.wait_for_text(room, "in the old one")
-        async with parts.plumbing.holding(door):  # It does not follow the tombstone yet.
-            upgraded = await alice.call("POST", f"v3/rooms/{room}/upgrade", {"new_version": "11"})
+        async with parts.plumbing.holding(speaker.door):  # It does not follow the tombstone yet.
+            new = await upgrade(alice, room)
             for text in ("one", "two"):
                 await speaker.say(text)
             await speaker.say("an answer", reply_to="in the old one")
@@ -113,7 +130,6 @@ async def test_what_is_said_while_a_bridge_moves_is_in_the_new_room_once_and_in_
             await wait_until(lambda: is_waiting(app))
             carl.say("PRIVMSG #quay :by IRC")
             await wait_until(lambda: is_put(app, room, "by IRC"))
-        new = str(upgraded["replacement_room"])
         await speaker.say("five")
         await alice.wait_for_text(new, "five")
         await alice.wait_for_text(new, "The bridge to #quay on near has moved here.")
@@ -135,18 +151,12 @@ async def test_what_is_said_while_a_bridge_moves_is_in_the_new_room_once_and_in_
 async def test_what_is_about_an_event_of_a_room_that_was_left_is_never_put_into_the_new_one(
     town: Town, irc: IrcServer, app: App
 ) -> None:
-    alice, parts = await town.person("alice"), app.parts
-    async with irc_user(irc.port, "carl") as carl:
-        await carl.join("#mole")
-        room = RoomId(await bridge(alice, "#mole", version="10"))
-        await give_power(alice, room, {BOT: 100})
-        (door,) = parts.portals.in_room(room)
-        speaker = Speaker(door)
+    parts = app.parts
+    async with bridged(town, irc, app, "#mole") as (alice, _, room, speaker):
         for text in ("alpha", "beta"):
             await speaker.say(text)
         events = [await alice.wait_for_text(room, text) for text in ("alpha", "beta")]
-        upgraded = await alice.call("POST", f"v3/rooms/{room}/upgrade", {"new_version": "11"})
-        new = str(upgraded["replacement_room"])
+        new = await upgrade(alice, room)
         await alice.wait_for_text(new, "The bridge to #mole on near has moved here.")
         await speaker.react("alpha", "+1")
         await speaker.say("an answer", reply_to="alpha")
@@ -179,15 +189,12 @@ async def test_who_leaves_the_chat_while_its_bridge_moves_is_in_neither_room_aft
             await wait_for_member(alice, room, CARL, "join")
             (door,) = parts.portals.in_room(room)
             async with parts.plumbing.holding(door):
-                upgraded = await alice.call(
-                    "POST", f"v3/rooms/{room}/upgrade", {"new_version": "11"}
-                )
+                new = await upgrade(alice, room)
                 carl.say("PRIVMSG #dock :good bye")
                 await wait_until(lambda: is_waiting(app))
                 carl.say("PART #dock :off")
                 await dora.expect("PART #dock")
                 await wait_until(lambda: is_put(app, room, SendKind.LEAVE))
-        new = str(upgraded["replacement_room"])
         await alice.wait_for_text(new, "good bye")
         await wait_for_member(alice, new, CARL, "leave")
         await wait_for_member(alice, room, CARL, "leave")
@@ -200,17 +207,12 @@ async def test_who_leaves_the_chat_while_its_bridge_moves_is_in_neither_room_aft
 async def test_what_waits_for_a_move_that_is_refused_or_never_comes_is_put_aside(
     town: Town, irc: IrcServer, app: App
 ) -> None:
-    alice, parts = await town.person("alice"), app.parts
-    async with irc_user(irc.port, "carl") as carl:
-        await carl.join("#berth")
-        room = RoomId(await bridge(alice, "#berth", version="10"))
-        await give_power(alice, room, {BOT: 100})
-        (door,) = parts.portals.in_room(room)
-        speaker = Speaker(door)
+    parts = app.parts
+    async with bridged(town, irc, app, "#berth") as (alice, _, room, speaker):
         await speaker.say("in time")
         await alice.wait_for_text(room, "in time")
         strange = await alice.create_room(preset="public_chat")
-        async with parts.plumbing.holding(door):
+        async with parts.plumbing.holding(speaker.door):
             await alice.set_state(room, "m.room.tombstone", {"replacement_room": strange})
             levels = await state(alice, room, "m.room.power_levels")
             await alice.set_state(room, "m.room.power_levels", {**levels, "events_default": 50})
@@ -221,13 +223,13 @@ async def test_what_waits_for_a_move_that_is_refused_or_never_comes_is_put_aside
         await wait_until(lambda: not parts.sender.holding())
         assert await count_parked(app) == 1
 
-        async with parts.plumbing.holding(door):
+        async with parts.plumbing.holding(speaker.door):
             # It is closed, and no room takes its place.
             await alice.set_state(room, "m.room.tombstone", {"replacement_room": ""})
             await speaker.say("to nowhere either")
             await wait_until(lambda: not parts.sender.holding())
             assert await count_parked(app) == 2
-        assert door.portal.room == room
+        assert speaker.door.portal.room == room
 
 
 async def test_what_waits_for_a_move_waits_over_a_restart_too(
@@ -245,12 +247,11 @@ async def test_what_waits_for_a_move_waits_over_a_restart_too(
             await alice.wait_for_text(room, "in the old one")
             # The process ends before it follows the tombstone.
             await held.enter_async_context(app.parts.plumbing.holding(door))
-            upgraded = await alice.call("POST", f"v3/rooms/{room}/upgrade", {"new_version": "11"})
+            new = await upgrade(alice, room)
             for text in ("one", "two", "three"):
                 await speaker.say(text)
             await speaker.take_back("two")
             await wait_until(lambda: is_waiting(app))
-        new = str(upgraded["replacement_room"])
         async with running(settings) as app:
             await alice.wait_for_text(new, "three")
             await alice.wait_for_text(new, "The bridge to #slip on near has moved here.")
@@ -264,14 +265,9 @@ async def test_what_waits_for_a_move_waits_over_a_restart_too(
 async def test_a_chat_that_talks_through_a_move_is_in_both_rooms_whole_once_and_in_order(
     town: Town, irc: IrcServer, app: App
 ) -> None:
-    alice, parts = await town.person("alice"), app.parts
+    parts = app.parts
     told, gone, is_over = list[str](), set[str](), asyncio.Event()
-    async with irc_user(irc.port, "carl") as carl:
-        await carl.join("#ferry")
-        room = RoomId(await bridge(alice, "#ferry", version="10"))
-        await give_power(alice, room, {BOT: 100})
-        (door,) = parts.portals.in_room(room)
-        speaker = Speaker(door)
+    async with bridged(town, irc, app, "#ferry") as (alice, _, room, speaker):
 
         async def talk() -> None:
             while not is_over.is_set():
@@ -285,8 +281,7 @@ async def test_a_chat_that_talks_through_a_move_is_in_both_rooms_whole_once_and_
         async with asyncio.TaskGroup() as group:
             group.create_task(talk())
             await alice.wait_for_text(room, "line 5")
-            upgraded = await alice.call("POST", f"v3/rooms/{room}/upgrade", {"new_version": "11"})
-            new = str(upgraded["replacement_room"])
+            new = await upgrade(alice, room)
             await alice.wait_for_text(new, "The bridge to #ferry on near has moved here.")
             is_over.set()
         await speaker.say("the end")

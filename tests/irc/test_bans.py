@@ -394,10 +394,10 @@ async def test_what_is_noted_as_the_connection_breaks_is_written_over_the_next()
     banned.note(RemoteChatId("#room"), "*!*@h", RemoteUserId("carl"))
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
-            await banned.keep_writing()
+            await banned.behind.keep_writing()
     store.done = True
     async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
-        writing = tasks.create_task(banned.keep_writing())
+        writing = tasks.create_task(banned.behind.keep_writing())
         while not store.rows:
             await asyncio.sleep(0)
         writing.cancel()

@@ -84,7 +84,17 @@ async def test_what_is_not_said_back_was_not_passed_on(
         assert re.search(said, str(error))
 
 
-async def test_an_echo_within_a_group_of_answers_is_found() -> None:
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("@batch=inner;msgid=m1 {me} PRIVMSG #room :hello", "@batch=outer :irc.test BATCH -inner"),
+        # The end of a group within an answer is not the answer's end.
+        (":irc.test BATCH -inner", "@batch=outer;msgid=m1 {me} PRIVMSG #room :hello"),
+    ],
+)
+async def test_an_echo_in_a_group_within_an_answer_or_behind_it_is_found(
+    lines: tuple[str, ...],
+) -> None:
     async with entered(LABELS) as (alice, peer, _, _), asyncio.TaskGroup() as tasks:
         sending = tasks.create_task(outcome(alice, "#room", "hello"))
         label = await labelled(peer, "PRIVMSG #room :hello")
@@ -92,23 +102,7 @@ async def test_an_echo_within_a_group_of_answers_is_found() -> None:
             f"@label={label} :irc.test BATCH +outer labeled-response",
             "@batch=outer :irc.test BATCH +inner example.org/other",
             "@batch=inner :irc.test 301 {nick} bob :away",
-            f"@batch=inner;msgid=m1 {ME} PRIVMSG #room :hello",
-            "@batch=outer :irc.test BATCH -inner",
-            ":irc.test BATCH -outer",
-        )
-        assert await sending == Receipt(remote_ids=(RemoteMessageId("m1"),), sent_at=NOW)
-
-
-async def test_the_end_of_a_group_within_an_answer_is_not_the_answers_end() -> None:
-    async with entered(LABELS) as (alice, peer, _, _), asyncio.TaskGroup() as tasks:
-        sending = tasks.create_task(outcome(alice, "#room", "hello"))
-        label = await labelled(peer, "PRIVMSG #room :hello")
-        peer.say(
-            f"@label={label} :irc.test BATCH +outer labeled-response",
-            "@batch=outer :irc.test BATCH +inner example.org/other",
-            "@batch=inner :irc.test 301 {nick} bob :away",
-            ":irc.test BATCH -inner",
-            f"@batch=outer;msgid=m1 {ME} PRIVMSG #room :hello",
+            *(one.replace("{me}", ME) for one in lines),
             ":irc.test BATCH -outer",
         )
         assert await sending == Receipt(remote_ids=(RemoteMessageId("m1"),), sent_at=NOW)

@@ -53,9 +53,9 @@ async def test_which_bans_mean_somebody_is_forgotten_in_the_store_too() -> None:
     banned.note(ROOM, "a!*@*", ALICE)
     banned.note(ROOM, "b!*@*", BEA)
     banned.note(ROOM, "c!*@*", RemoteUserId("carl"))
-    await banned._write()
+    await banned.behind.write()
     banned.forget_person(ALICE)
-    await banned._write()
+    await banned.behind.write()
     assert banned.owner(ROOM, "a!*@*") is None
     assert banned.owner(ROOM, "b!*@*") == BEA
     assert banned.is_about(ROOM, "c!*@*", "carl")

@@ -195,7 +195,7 @@ async def test_what_could_not_be_stored_holds_and_is_stored_later() -> None:
     assert keys.find(room) == SESAME
     assert not host.kept
     async with asyncio.TaskGroup() as tasks:
-        writing = tasks.create_task(keys.keep_writing())
+        writing = tasks.create_task(keys.behind.keep_writing())
         await wait_for_key(host, "#later", "sesame")
         writing.cancel()
 

@@ -141,12 +141,12 @@ async def test_what_cannot_be_stored_of_a_new_name_is_stored_later() -> None:
     await renamed.load(store)
     renamed.note(room, "")
     with pytest.raises(TemporaryFailure):
-        await renamed.write()
+        await renamed.behind.write()
     renamed.note(room, "#better")
     renamed.note(room, "")  # It is known all the same.
     assert renamed.find(room) == "#better"
     async with asyncio.TaskGroup() as tasks:
-        writing = tasks.create_task(renamed.keep_writing())
+        writing = tasks.create_task(renamed.behind.keep_writing())
         await until(lambda: store.rows == {"renamed:#room": b"#better"})
         renamed.forget(room)
         await until(lambda: not store.rows)
@@ -179,7 +179,7 @@ async def test_a_name_that_is_forgotten_while_the_store_is_read_stays_forgotten(
         store.asked[0].set()
         await loads[0]
         assert renamed.find(room) is None
-        await renamed.write()
+        await renamed.behind.write()
         assert not store.rows
         store.asked[1].set()
     assert renamed.find(room) is None
@@ -247,7 +247,7 @@ async def test_who_is_had_to_leave_and_to_come_for_another_spelling_is_in_the_ch
             assert alices.heard.count("JOIN #room") == 1
             assert len(host.of(RemoteMembers)) == 2
             assert not reasons(host)
-            await until(lambda: not network.connector._network.renamed._changed)
+            await network.connector._network.renamed.behind.write()
             assert "renamed:#room" not in network.store.rows
 
 

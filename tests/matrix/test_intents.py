@@ -1,6 +1,7 @@
 """What is so already is not done again: it would cost the homeserver more than us."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
@@ -15,6 +16,7 @@ from bridge.sdk.secret import Secret
 from tests.rigs.scripted_homeserver import (
     Answer,
     Asked,
+    Rule,
     ScriptedHomeserver,
     refuse,
     scripted_homeserver,
@@ -22,18 +24,29 @@ from tests.rigs.scripted_homeserver import (
 
 GHOST = UserId("@_trestle_irc_carl:test.example")
 LEAVE = {"membership": "leave"}
+NAMESPACES = Namespaces(server_name="test.example", sender_localpart="x")
 
 
 async def no_device(user: UserId) -> str:
     return ""
 
 
+@asynccontextmanager
+async def at_work(*rules: Rule) -> AsyncIterator[tuple[ScriptedHomeserver, Intents]]:
+    """Have a homeserver with these rules, and what we do there."""
+    async with (
+        scripted_homeserver() as homeserver,
+        HomeserverClient(homeserver.url, Secret("token")) as client,
+    ):
+        homeserver.rules += rules
+        yield homeserver, Intents(client, NAMESPACES, device_of=no_device)
+
+
 async def asked_by_a_new_process(homeserver: ScriptedHomeserver, name: str) -> Sequence[str]:
     """What a process that knows nothing yet asks, to have the ghost called so."""
-    namespaces = Namespaces(server_name="test.example", sender_localpart="x")
     before = len(homeserver.asked)
     async with HomeserverClient(homeserver.url, Secret("token")) as client:
-        intents = Intents(client, namespaces, device_of=no_device)
+        intents = Intents(client, NAMESPACES, device_of=no_device)
         for _ in range(2):
             await intents.ensure_registered(GHOST, name)
     assert homeserver.names[GHOST] == name
@@ -84,19 +97,14 @@ def say(text: str, room: str) -> Outgoing:
 
 
 async def test_whom_a_homeserver_has_forgotten_is_there_again_for_what_comes_next() -> None:
-    namespaces = Namespaces(server_name="test.example", sender_localpart="x")
-    async with (
-        scripted_homeserver() as homeserver,
-        HomeserverClient(homeserver.url, Secret("token")) as client,
-    ):
+    async with at_work() as (homeserver, intents):
         old = Forgetful(homeserver)
         homeserver.rules.append(old)
-        homeserver.users.add(namespaces.bot)
-        intents = Intents(client, namespaces, device_of=no_device)
+        homeserver.users.add(NAMESPACES.bot)
         for text, room in (("one", "!a"), ("two", "!a"), ("three", "!b")):
             assert await intents.send(say(text, room))
             old.restore()
-            homeserver.users.add(namespaces.bot)
+            homeserver.users.add(NAMESPACES.bot)
         assert [said.text for said in homeserver.said] == ["one", "two", "three"]
         intents.doubt()
         asked = len(homeserver.asked)
@@ -114,17 +122,12 @@ async def test_whom_a_homeserver_has_forgotten_is_there_again_for_what_comes_nex
 
 
 async def test_a_name_asked_for_in_vain_is_asked_for_again_but_not_with_each_message() -> None:
-    namespaces = Namespaces(server_name="test.example", sender_localpart="x")
     room, ann, bob = RoomId("!a"), UserId("@ann:test.example"), UserId("@bob:test.example")
 
     def tell_name(asked: Asked) -> Answer:
         return Answer(content={"displayname": asked.parts[-1][1:4].title()})
 
-    async with (
-        scripted_homeserver() as homeserver,
-        HomeserverClient(homeserver.url, Secret("token")) as client,
-    ):
-        intents = Intents(client, namespaces, device_of=no_device)
+    async with at_work() as (homeserver, intents):
         homeserver.rules[:] = [
             lambda asked: refuse(502, "M_UNKNOWN") if asked.parts[1] == room else None, tell_name,
         ]  # fmt: skip
@@ -149,8 +152,7 @@ async def test_a_name_asked_for_in_vain_is_asked_for_again_but_not_with_each_mes
 
 
 async def test_a_bot_that_was_put_out_does_not_come_back_though_nobody_told_us() -> None:
-    namespaces = Namespaces(server_name="test.example", sender_localpart="x")
-    bot, room = namespaces.bot, RoomId("!a")
+    bot, room = NAMESPACES.bot, RoomId("!a")
 
     def tell_kick(asked: Asked) -> Answer | None:
         if asked.parts[2:4] == ("state", "m.room.member"):
@@ -166,7 +168,7 @@ async def test_a_bot_that_was_put_out_does_not_come_back_though_nobody_told_us()
 
         async def come_in() -> Intents:
             homeserver.rules.clear()
-            intents = Intents(client, namespaces, device_of=no_device)
+            intents = Intents(client, NAMESPACES, device_of=no_device)
             await intents.ensure_joined(room, bot)
             intents.note_member({
                 "type": "m.room.member", "room_id": room, "sender": bot, "state_key": bot,
@@ -189,7 +191,6 @@ async def test_a_bot_that_was_put_out_does_not_come_back_though_nobody_told_us()
 
 
 async def test_a_name_that_is_heard_while_the_old_one_is_asked_for_is_kept() -> None:
-    namespaces = Namespaces(server_name="test.example", sender_localpart="x")
     room, ann = RoomId("!a"), UserId("@ann:test.example")
 
     def change_after_the_answer(asked: Asked) -> Answer | None:
@@ -199,27 +200,16 @@ async def test_a_name_that_is_heard_while_the_old_one_is_asked_for_is_kept() -> 
         intents.note_member({"room_id": room, "state_key": ann, "content": content})
         return Answer(content={**content, "displayname": "Ann"})
 
-    async with (
-        scripted_homeserver() as homeserver,
-        HomeserverClient(homeserver.url, Secret("token")) as client,
-    ):
-        homeserver.rules.append(change_after_the_answer)
-        intents = Intents(client, namespaces, device_of=no_device)
+    async with at_work(change_after_the_answer) as (_, intents):
         for _ in range(2):
             assert await intents.display_name(ann, room) == "Anna"
 
 
 async def test_a_room_without_an_id_is_no_room_of_ours() -> None:
-    namespaces = Namespaces(server_name="test.example", sender_localpart="x")
+    def rule(asked: Asked) -> Answer | None:
+        return Answer() if {"join", "createRoom"} & {*asked.parts} else None
 
-    async with (
-        scripted_homeserver() as homeserver,
-        HomeserverClient(homeserver.url, Secret("token")) as client,
-    ):
-        homeserver.rules.append(
-            lambda asked: Answer() if {"join", "createRoom"} & {*asked.parts} else None
-        )
-        intents = Intents(client, namespaces, device_of=no_device)
+    async with at_work(rule) as (_, intents):
         with pytest.raises(HomeserverAway):
             await intents.create_room(GHOST)
         with pytest.raises(HomeserverAway):
@@ -240,46 +230,31 @@ async def test_a_room_without_an_id_is_no_room_of_ours() -> None:
 async def test_a_homeserver_that_does_not_know_us_at_all_refuses_nothing_for_good(
     where: str, do: Callable[[Intents], Awaitable[object]]
 ) -> None:
-    namespaces = Namespaces(server_name="test.example", sender_localpart="x")
-    async with (
-        scripted_homeserver() as homeserver,
-        HomeserverClient(homeserver.url, Secret("token")) as client,
-    ):
-        homeserver.rules.append(
-            lambda asked: refuse(401, "M_UNKNOWN_TOKEN") if where in asked.parts else None
-        )
-        intents = Intents(client, namespaces, device_of=no_device)
+    def rule(asked: Asked) -> Answer | None:
+        return refuse(401, "M_UNKNOWN_TOKEN") if where in asked.parts else None
+
+    async with at_work(rule) as (_, intents):
         with pytest.raises(TemporaryFailure):
             await do(intents)
 
 
 async def test_another_servers_401_that_is_handed_through_refuses_the_room_for_good() -> None:
-    namespaces = Namespaces(server_name="test.example", sender_localpart="x")
-    async with (
-        scripted_homeserver() as homeserver,
-        HomeserverClient(homeserver.url, Secret("token")) as client,
-    ):
-        homeserver.rules.append(
-            lambda asked: refuse(401, "M_UNAUTHORIZED") if "join" in asked.parts else None
-        )
-        intents = Intents(client, namespaces, device_of=no_device)
+    def rule(asked: Asked) -> Answer | None:
+        return refuse(401, "M_UNAUTHORIZED") if "join" in asked.parts else None
+
+    async with at_work(rule) as (_, intents):
         with pytest.raises(PermanentFailure):
             await intents.enter("#a:far.example", GHOST)
 
 
 async def test_a_name_is_not_known_because_the_homeserver_does_not_know_us() -> None:
-    namespaces = Namespaces(server_name="test.example", sender_localpart="x")
     room, ann = RoomId("!a"), UserId("@ann:test.example")
     answers = [refuse(401, "M_UNKNOWN_TOKEN"), Answer(content={"displayname": "Ann"})]
 
-    async with (
-        scripted_homeserver() as homeserver,
-        HomeserverClient(homeserver.url, Secret("token")) as client,
-    ):
-        homeserver.rules.append(
-            lambda asked: answers.pop(0) if asked.parts[2:3] == ("state",) else None
-        )
-        intents = Intents(client, namespaces, device_of=no_device)
+    def rule(asked: Asked) -> Answer | None:
+        return answers.pop(0) if asked.parts[2:3] == ("state",) else None
+
+    async with at_work(rule) as (_, intents):
         assert await intents.display_name(ann, room) == "ann"
         intents.doubt()  # It is another by now.
         assert await intents.display_name(ann, room) == "Ann"

@@ -16,6 +16,7 @@ from bridge.demo.matrix_user import PATIENCE
 from bridge.demo.processes import free_port
 from bridge.settings.records import DatabaseSettings
 from bridge.storage.postgres import EmbeddedPostgres
+from bridge.storage.schema import Connection
 
 WAITS = (
     "SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database "
@@ -35,6 +36,22 @@ async def until_one_waits(database: Asked) -> None:
     async with asyncio.timeout(PATIENCE):
         while not await database.fetchval(WAITS):
             await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def holding_up(database: Connection) -> AsyncIterator[None]:
+    """Have what is to be stored of what comes in wait, until the block ends."""
+    await database.execute("BEGIN; LOCK TABLE journal IN SHARE MODE")
+    yield
+    await database.execute("COMMIT")
+
+
+async def cut_off(database: Connection) -> None:
+    """Have what waits to be stored fail."""
+    assert await database.fetchval(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_locks "
+        "WHERE NOT granted AND mode = 'RowExclusiveLock'"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,9 @@ import pytest_asyncio
 from bridge.model import SystemClock
 from bridge.settings.records import DatabaseSettings
 from bridge.storage.datamap import DATA_MAP
+from bridge.storage.journal import Journal
 from bridge.storage.keys import DayKeys
+from bridge.storage.outbox import Outbox
 from bridge.storage.pool import Database
 from bridge.storage.retention import Retention
 from bridge.storage.schema import Connection
@@ -40,6 +42,15 @@ class TurnedClock:
         half_an_hour = timedelta(minutes=30)
         if (self.now() + half_an_hour).date() != self.today():
             self.ahead -= half_an_hour
+
+
+def agree(database: Database) -> None:
+    """Have the database's clock be ours, as with one on the same machine."""
+
+    async def agreed() -> float:
+        return 0.0
+
+    database.time_difference = agreed  # type: ignore[method-assign]
 
 
 @pytest.fixture
@@ -126,6 +137,23 @@ async def database(
 def day_keys(folder: Path, clock: TurnedClock) -> DayKeys:
     """The keys of that clock's days."""
     return DayKeys(folder, clock)
+
+
+@pytest_asyncio.fixture
+async def journal(database: Database, day_keys: DayKeys) -> AsyncIterator[Journal]:
+    """An open journal."""
+    opened = Journal(database, day_keys)
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+@pytest_asyncio.fixture
+async def outbox(database: Database, day_keys: DayKeys) -> Outbox:
+    """An open outbox."""
+    opened = Outbox(database, day_keys)
+    await opened.open()
+    return opened
 
 
 @pytest_asyncio.fixture

@@ -14,7 +14,7 @@ from bridge.storage.keys import DayKeys
 from bridge.storage.outbox import Outbox
 from bridge.storage.pool import Database
 from bridge.telemetry import Telemetry
-from tests.storage.conftest import TurnedClock
+from tests.storage.conftest import TurnedClock, agree
 from tests.storage.rows import forget, sent
 
 
@@ -35,15 +35,9 @@ def said(name: str) -> Outgoing:
 
 
 async def test_a_day_is_counted_by_what_became_of_each_event_and_kept_when_it_is_gone(
-    database: Database, day_keys: DayKeys, clock: TurnedClock
+    database: Database, day_keys: DayKeys, clock: TurnedClock, journal: Journal, outbox: Outbox
 ) -> None:
-    journal, outbox, books = (
-        Journal(database, day_keys),
-        Outbox(database, day_keys),
-        Books(database),
-    )
-    await journal.open()
-    await outbox.open()
+    books = Books(database)
     today = clock.today()
     row = await landed(journal, 10, repeated=2)
     await landed(journal, 3, repeated=3)
@@ -62,18 +56,16 @@ async def test_a_day_is_counted_by_what_became_of_each_event_and_kept_when_it_is
     )  # fmt: skip
     assert (from_matrix.difference, into_matrix.difference) == (0, 0)
     clock.ahead = timedelta(days=14)
-    database.time_difference = _agreed  # type: ignore[method-assign]
+    agree(database)
     assert today in await forget(database, day_keys)
     kept = [account for account in await books.kept(days=20) if account.day == today]
     assert kept == [from_matrix, into_matrix]
-    await journal.close()
 
 
 async def test_a_day_of_which_something_is_in_hand_is_counted_anew_as_long_as_it_is_kept(
-    database: Database, day_keys: DayKeys, clock: TurnedClock
+    database: Database, clock: TurnedClock, outbox: Outbox
 ) -> None:
-    outbox, books = Outbox(database, day_keys), Books(database)
-    await outbox.open()
+    books = Books(database)
     today = clock.today()
     first, second = await outbox.add([said("one"), said("two")])
     for number, days in enumerate((0, 5, 13)):
@@ -86,20 +78,10 @@ async def test_a_day_of_which_something_is_in_hand_is_counted_anew_as_long_as_it
     assert today not in [one.day for one in await books.count_open()]
 
 
-async def _agreed() -> float:
-    return 0.0
-
-
 async def test_what_is_done_without_an_outcome_and_what_nobody_holds_is_a_difference(
-    database: Database, day_keys: DayKeys, caplog: pytest.LogCaptureFixture
+    database: Database, caplog: pytest.LogCaptureFixture, journal: Journal, outbox: Outbox
 ) -> None:
-    journal, outbox, books = (
-        Journal(database, day_keys),
-        Outbox(database, day_keys),
-        Books(database),
-    )
-    await journal.open()
-    await outbox.open()
+    books = Books(database)
     held: dict[RoomId, int] = {}
     rows: set[RowId] = set()
 
@@ -120,4 +102,3 @@ async def test_what_is_done_without_an_outcome_and_what_nobody_holds_is_a_differ
     assert await keeper.balance() == {"to_network": 3, "to_matrix": 1}
     assert keeper.difference == {"to_network": 3, "to_matrix": 1}
     assert "unaccounted for" in caplog.text
-    await journal.close()

@@ -27,7 +27,7 @@ from bridge.storage.schema import Connection
 from bridge.storage.traces import Traces
 from tests.core.process import EVENT, Listener, Process
 from tests.rigs.small_disk import no_room_beyond
-from tests.storage.conftest import TurnedClock
+from tests.storage.conftest import TurnedClock, agree
 from tests.storage.rows import entry, forget
 
 MONTH = timedelta(days=30)
@@ -35,12 +35,7 @@ MONTH = timedelta(days=30)
 
 @pytest.fixture(autouse=True)
 def one_clock(database: Database) -> None:
-    """The database's clock is ours, as with one on the same machine."""
-
-    async def agreed() -> float:
-        return 0.0
-
-    database.time_difference = agreed  # type: ignore[method-assign]
+    agree(database)
 
 
 async def land(journal: Journal) -> RowId:
@@ -82,22 +77,20 @@ async def test_after_all_days_were_dropped_the_numbers_go_on(
 
 
 async def begin(
-    database: Database, day_keys: DayKeys, elapsed: list[float]
-) -> tuple[Retention, Journal, RowId]:
+    database: Database, day_keys: DayKeys, journal: Journal, elapsed: list[float]
+) -> tuple[Retention, RowId]:
     """A row that waits, and a retention that has run once."""
     retention = Retention(database, day_keys, elapsed=lambda: elapsed[0])
-    journal = Journal(database, day_keys)
-    await journal.open()
     row = await land(journal)
     await retention.run_once()
-    return retention, journal, row
+    return retention, row
 
 
 async def test_nothing_is_dropped_after_the_clock_was_moved(
-    database: Database, day_keys: DayKeys, clock: TurnedClock
+    database: Database, day_keys: DayKeys, clock: TurnedClock, journal: Journal
 ) -> None:
     elapsed = [0.0]
-    retention, journal, row = await begin(database, day_keys, elapsed)
+    retention, row = await begin(database, day_keys, journal, elapsed)
     elapsed[0] = 10_000.0
     for ahead in (MONTH, -MONTH, timedelta()):  # At last it stands still.
         clock.ahead = ahead
@@ -111,14 +104,13 @@ async def test_nothing_is_dropped_after_the_clock_was_moved(
     elapsed[0] = clock.ahead.total_seconds()
     assert row.day in await retention.run_once()
     assert await journal.read(row) is None
-    await journal.close()
 
 
 async def test_a_clock_that_was_set_right_is_believed_after_a_day(
-    database: Database, day_keys: DayKeys, clock: TurnedClock
+    database: Database, day_keys: DayKeys, clock: TurnedClock, journal: Journal
 ) -> None:
     elapsed = [0.0]
-    retention, journal, row = await begin(database, day_keys, elapsed)
+    retention, row = await begin(database, day_keys, journal, elapsed)
     # A machine that knows the time only once it has asked for it.
     for hour in range(24):
         elapsed[0], clock.ahead = hour * 3600.0, MONTH + timedelta(hours=hour)
@@ -126,7 +118,6 @@ async def test_a_clock_that_was_set_right_is_believed_after_a_day(
             await retention.run_once()
     elapsed[0], clock.ahead = 24 * 3600.0, MONTH + timedelta(hours=24)
     assert row.day in await retention.run_once()
-    await journal.close()
 
 
 FULL = """
@@ -158,12 +149,10 @@ async def test_of_days_that_are_dropped_by_a_run_that_fails_the_next_one_tells(
 
 
 async def test_after_a_start_several_days_are_dropped_an_hour_later_and_not_in_silence(
-    database: Database, day_keys: DayKeys, clock: TurnedClock, folder: Path,
+    database: Database, day_keys: DayKeys, clock: TurnedClock, folder: Path, journal: Journal,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     day_keys.prepare()
-    journal = Journal(database, day_keys)
-    await journal.open()
     row = await land(journal)
     elapsed = [0.0]
     retention = Retention(database, day_keys, elapsed=lambda: elapsed[0])
@@ -182,7 +171,6 @@ async def test_after_a_start_several_days_are_dropped_an_hour_later_and_not_in_s
     assert f"1 events to network of {row.day} are forgotten undelivered" in caplog.text
     (said,) = find_troubles(retention, folder, clock)
     assert said == "1 events were forgotten undelivered since the start."
-    await journal.close()
 
 
 def find_troubles(retention: Retention, folder: Path, clock: TurnedClock) -> list[str]:
@@ -198,10 +186,8 @@ def find_troubles(retention: Retention, folder: Path, clock: TurnedClock) -> lis
 
 
 async def test_who_reads_a_table_for_long_holds_up_forgetting_and_nobody_behind_it(
-    database: Database, day_keys: DayKeys, clock: TurnedClock, admin: Connection
+    database: Database, day_keys: DayKeys, clock: TurnedClock, admin: Connection, journal: Journal
 ) -> None:
-    journal = Journal(database, day_keys)
-    await journal.open()
     row = await land(journal)
     clock.ahead = timedelta(days=15)
     async with asyncio.timeout(PATIENCE), admin.transaction():
@@ -225,7 +211,6 @@ async def test_who_reads_a_table_for_long_holds_up_forgetting_and_nobody_behind_
         assert await admin.fetchval(tables, "journal") == before
     await forget(database, day_keys)
     assert await admin.fetchval(tables, "journal") < before
-    await journal.close()
 
 
 STUCK = """
@@ -245,10 +230,8 @@ async def refused(asked: Awaitable[object]) -> None:
 
 
 async def test_a_server_that_says_no_more_amid_the_tables_of_a_day_holds_nobody_up_for_ever(
-    database: Database, day_keys: DayKeys, clock: TurnedClock, admin: Connection
+    database: Database, clock: TurnedClock, admin: Connection, journal: Journal
 ) -> None:
-    journal = Journal(database, day_keys)
-    await journal.open()
     await admin.execute(STUCK)
     clock.ahead, database.cover_limit = timedelta(days=40), 0.5
     try:
@@ -260,15 +243,11 @@ async def test_a_server_that_says_no_more_amid_the_tables_of_a_day_holds_nobody_
         await admin.execute("DROP EVENT TRIGGER stuck; DROP FUNCTION stuck")
     database.cover_limit = PATIENCE
     assert (await land(journal)).day == clock.today()
-    await journal.close()
 
 
 async def test_whoever_comes_first_after_a_long_way_ahead_makes_the_tables_and_nobody_fails(
-    database: Database, day_keys: DayKeys, clock: TurnedClock
+    database: Database, clock: TurnedClock, journal: Journal, outbox: Outbox
 ) -> None:
-    journal, outbox = Journal(database, day_keys), Outbox(database, day_keys)
-    await journal.open()
-    await outbox.open()
     (queued,), row = await outbox.add([entry()]), await land(journal)
     link = MessageLink(
         portal=7, event_id=EventId("$said"), remote_id="one", part=0, sender=UserId("@a:b")
@@ -284,14 +263,12 @@ async def test_whoever_comes_first_after_a_long_way_ahead_makes_the_tables_and_n
     stored = await outbox.find(entry("new").transaction_id)
     assert stored is not None
     assert stored.state == "queued"
-    await journal.close()
 
 
 async def test_nothing_more_is_kept_of_a_day_that_is_over(
-    database: Database, day_keys: DayKeys, clock: TurnedClock
+    database: Database, day_keys: DayKeys, clock: TurnedClock, outbox: Outbox
 ) -> None:
-    items, outbox = Items(database, day_keys), Outbox(database, day_keys)
-    await outbox.open()
+    items = Items(database, day_keys)
     (queued,) = await outbox.add([entry()])
     day = clock.today()
     clock.ahead = timedelta(days=15)
@@ -310,10 +287,8 @@ async def test_nothing_more_is_kept_of_a_day_that_is_over(
 
 
 async def test_a_lane_goes_on_after_what_waited_for_longer_than_anything_is_kept(
-    database: Database, day_keys: DayKeys, clock: TurnedClock, folder: Path
+    database: Database, day_keys: DayKeys, clock: TurnedClock, folder: Path, journal: Journal
 ) -> None:
-    journal = Journal(database, day_keys)
-    await journal.open()
     listener = Listener("portal:1", PermanentFailure("refused"), ValueError("a fault"))
     process = Process(database, journal, folder, [listener])
     process.intake.open()
@@ -329,7 +304,6 @@ async def test_a_lane_goes_on_after_what_waited_for_longer_than_anything_is_kept
             await asyncio.sleep(0.01)
         router.cancel()
     assert listener.again == [False, False, False]
-    await journal.close()
 
 
 async def test_a_full_disk_at_midnight_ends_nothing_and_old_days_make_room(
@@ -353,10 +327,8 @@ async def test_a_full_disk_at_midnight_ends_nothing_and_old_days_make_room(
 
 
 async def test_what_is_tried_again_runs_once_and_is_forgotten_with_its_first_day(
-    database: Database, day_keys: DayKeys, clock: TurnedClock, folder: Path
+    database: Database, day_keys: DayKeys, clock: TurnedClock, folder: Path, journal: Journal
 ) -> None:
-    journal = Journal(database, day_keys)
-    await journal.open()
     body, keys_of = orjson.dumps({"events": [EVENT]}), EventKeys(folder).keys_of
     (key,) = keys_of([str(EVENT["event_id"])])
     first = await journal.land(
@@ -383,4 +355,3 @@ async def test_what_is_tried_again_runs_once_and_is_forgotten_with_its_first_day
     await forget(database, day_keys)
     with pytest.raises(Forgotten):
         await process.intake.take_again("portal:1", EVENT, "efgh5678", first.day)
-    await journal.close()

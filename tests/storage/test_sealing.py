@@ -5,6 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from bridge.model import AuditAction, ItemId, Outgoing, ParkReason, RowId, SendKind, Source
 from bridge.sdk.errors import ConfigError, TemporaryFailure
@@ -20,7 +21,7 @@ from bridge.storage.retention import Retention
 from bridge.storage.schema import Connection
 from bridge.storage.shelf import Shelf
 from bridge.storage.timers import InstanceTimers
-from tests.storage.conftest import TurnedClock
+from tests.storage.conftest import TurnedClock, agree
 from tests.storage.everything import files_with
 from tests.storage.rows import left_in
 
@@ -39,18 +40,18 @@ class Stored:
     audit: Audit
 
 
-async def store_everything(database: Database, day_keys: DayKeys, folder: Path) -> Stored:
+@pytest_asyncio.fixture
+async def stored(
+    database: Database, day_keys: DayKeys, folder: Path, journal: Journal, outbox: Outbox
+) -> Stored:
     """Put the canary wherever text of people may come to lie."""
     said = SAID.decode()
-    journal, items = Journal(database, day_keys), Items(database, day_keys)
-    outbox, audit = Outbox(database, day_keys), Audit(database, day_keys, folder)
-    await journal.open()
+    items, audit = Items(database, day_keys), Audit(database, day_keys, folder)
     for body in (SAID, SAID + b" x" * 50_000):
         row = await journal.land(
             source=Source.TRANSACTION, body=body, event_keys=b"", progress=b"", done=False
         )
     await items.park(ItemId(*row, 0), "portal:1", ParkReason.FAILED, said, SAID)
-    await outbox.open()
     entries = [
         Outgoing(room=ROOM, user=ALICE, kind=SendKind.EVENT, content={"body": said},
                  transaction_id=f"t{number}", name=said)
@@ -64,10 +65,10 @@ async def store_everything(database: Database, day_keys: DayKeys, folder: Path) 
     return Stored(journal, row, outbox, audit)
 
 
+@pytest.mark.usefixtures("stored")
 async def test_nothing_that_people_say_is_in_the_databases_files(
-    database: Database, day_keys: DayKeys, folder: Path, admin: Connection
+    database: Database, folder: Path, admin: Connection
 ) -> None:
-    stored = await store_everything(database, day_keys, folder)
     # Not ours to seal: it shows that the search would find something.
     await InstanceStore(database, InstanceId("dice")).put("key", PLAIN)
     await admin.execute("CHECKPOINT")
@@ -77,13 +78,11 @@ async def test_nothing_that_people_say_is_in_the_databases_files(
     assert any(name.startswith("pg_wal/") for name in found), found
     for place in (data.parent, folder):
         assert await files_with(SAID, place) == []
-    await stored.journal.close()
 
 
 async def test_without_the_key_of_its_day_nothing_can_be_read(
-    database: Database, day_keys: DayKeys, folder: Path, admin: Connection
+    database: Database, day_keys: DayKeys, folder: Path, stored: Stored
 ) -> None:
-    stored = await store_everything(database, day_keys, folder)
     first, _ = [row.body async for row in stored.journal.unfinished()]
     assert first == SAID
     day_keys.destroy(database.clock.today())
@@ -98,7 +97,6 @@ async def test_without_the_key_of_its_day_nothing_can_be_read(
     assert [row.detail async for row in stored.audit.rows()] == [None]
     # The key is gone from the disk, too.
     assert not (folder / "keys/day" / database.clock.today().isoformat()).exists()
-    await stored.journal.close()
 
 
 async def test_a_key_is_on_disk_before_its_day_begins(
@@ -122,16 +120,12 @@ async def test_a_key_that_is_destroyed_is_written_over_and_what_a_restore_kept_a
         (aside / day.isoformat()).write_bytes(b"k" * 32)
     # What is on the disk, by another name.
     (folder / "on-disk").hardlink_to(aside / old.isoformat())
-    database.time_difference = agreed  # type: ignore[method-assign]
+    agree(database)
     await Retention(database, day_keys).run_once()
     assert [path.name for path in aside.iterdir()] == [today.isoformat()]
     found = (folder / "on-disk").read_bytes()
     assert len(found) == 32
     assert found != b"k" * 32
-
-
-async def agreed() -> float:
-    return 0.0
 
 
 async def test_what_else_lies_beside_the_keys_of_days_matters_to_nobody(
@@ -145,21 +139,17 @@ async def test_what_else_lies_beside_the_keys_of_days_matters_to_nobody(
 
 
 async def test_a_sealed_value_in_another_place_does_not_open(
-    database: Database, day_keys: DayKeys, folder: Path, admin: Connection
+    stored: Stored, admin: Connection
 ) -> None:
-    stored = await store_everything(database, day_keys, folder)
     await admin.execute(
         "UPDATE journal j SET body = (SELECT body FROM journal o WHERE o.seq <> j.seq)"
     )
     assert [row async for row in stored.journal.unfinished()] == []
-    await stored.journal.close()
 
 
 async def test_a_key_that_cannot_be_kept_is_a_temporary_failure(
-    database: Database, day_keys: DayKeys, clock: TurnedClock, folder: Path
+    journal: Journal, clock: TurnedClock, folder: Path
 ) -> None:
-    journal = Journal(database, day_keys)
-    await journal.open()
     place = folder / "keys/day"
     for path in place.iterdir():
         path.unlink()
@@ -176,7 +166,6 @@ async def test_a_key_that_cannot_be_kept_is_a_temporary_failure(
         await journal.land(
             source=Source.TRANSACTION, body=b"{}", event_keys=b"", progress=b"", done=True
         )
-    await journal.close()
 
 
 # --- the clock ---
@@ -206,13 +195,9 @@ async def test_nothing_is_dropped_while_the_clocks_disagree_by_over_an_hour(
 
 
 async def test_what_the_database_cannot_store_now_is_temporary_and_stored_later(
-    database: Database, day_keys: DayKeys, admin: Connection
+    database: Database, day_keys: DayKeys, admin: Connection, journal: Journal, outbox: Outbox
 ) -> None:
-    journal, items, outbox = (
-        Journal(database, day_keys), Items(database, day_keys), Outbox(database, day_keys),
-    )  # fmt: skip
-    await journal.open()
-    await outbox.open()
+    items = Items(database, day_keys)
     item = ItemId(database.clock.today(), 1, 0)
     entry = Outgoing(room=ROOM, user=ALICE, kind=SendKind.EVENT, content={}, transaction_id="t")
 
@@ -240,4 +225,3 @@ async def test_what_the_database_cannot_store_now_is_temporary_and_stored_later(
     assert await items.note_try(item, "c") == 1
     assert len(await outbox.add([entry])) == 1
     assert len([row async for row in journal.unfinished()]) == 1
-    await journal.close()

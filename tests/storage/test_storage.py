@@ -39,11 +39,7 @@ from tests.storage.rows import left_in, queued_in, sent
 KEY = b"k" * 16
 
 
-async def test_a_landed_row_is_read_back_whole_until_it_is_done(
-    database: Database, folder: Path
-) -> None:
-    journal = Journal(database, DayKeys(folder, database.clock))
-    await journal.open()
+async def test_a_landed_row_is_read_back_whole_until_it_is_done(journal: Journal) -> None:
     body = b'{"events": ["' + b"x" * 5000 + b'"]}'
     row = await journal.land(
         source=Source.TRANSACTION, body=body, event_keys=b"k" * 32, progress=b"\0", done=False
@@ -52,14 +48,12 @@ async def test_a_landed_row_is_read_back_whole_until_it_is_done(
     assert await journal.known_keys([b"k" * 16, b"n" * 16]) == {b"k" * 16}
     await journal.mark([Mark(row, b"\3", True, (0, 2, 0))])
     assert [r async for r in journal.unfinished()] == []
-    await journal.close()
 
 
 async def test_a_mark_and_what_crossed_are_one_commit_that_no_predecessor_makes(
-    database: Database, folder: Path, admin: asyncpg.Connection
+    database: Database, admin: asyncpg.Connection, journal: Journal
 ) -> None:
-    journal, store = Journal(database, DayKeys(folder, database.clock)), PortalStore(database)
-    await journal.open()
+    store = PortalStore(database)
     row = await journal.land(
         source=Source.TRANSACTION, body=b"{}", event_keys=KEY, progress=b"\0", done=False
     )
@@ -75,14 +69,12 @@ async def test_a_mark_and_what_crossed_are_one_commit_that_no_predecessor_makes(
     await journal.mark([mark], [link])
     assert await store.find_message(7, EventId("$said")) == [link]
     assert [r async for r in journal.unfinished()] == []
-    await journal.close()
 
 
 async def test_no_mark_is_durable_before_the_link_of_what_it_marks(
-    database: Database, folder: Path, admin: asyncpg.Connection
+    database: Database, admin: asyncpg.Connection, journal: Journal
 ) -> None:
-    journal, store = Journal(database, DayKeys(folder, database.clock)), PortalStore(database)
-    await journal.open()
+    store = PortalStore(database)
     today, later = [
         await journal.land(
             source=Source.TRANSACTION, body=b"{}", event_keys=KEY, progress=b"\0", done=False
@@ -102,14 +94,11 @@ async def test_no_mark_is_durable_before_the_link_of_what_it_marks(
         await journal.mark(marks, [link])
     assert await store.find_message(7, EventId("$midnight")) == [link]
     await admin.execute("ALTER TABLE journal DROP CONSTRAINT few")
-    await journal.close()
 
 
 async def test_a_row_of_which_nobody_knows_is_taken_back_before_the_next(
-    database: Database, day_keys: DayKeys, admin: asyncpg.Connection
+    database: Database, admin: asyncpg.Connection, journal: Journal
 ) -> None:
-    journal = Journal(database, day_keys)
-    await journal.open()
 
     async def land(body: bytes) -> RowId:
         return await journal.land(
@@ -133,7 +122,6 @@ async def test_a_row_of_which_nobody_knows_is_taken_back_before_the_next(
     assert [found.body for one in (first, third) if (found := await journal.read(one))] == [
         b"first", b"third",
     ]  # fmt: skip
-    await journal.close()
 
 
 async def test_what_is_received_goes_straight_into_its_days_own_table(
@@ -162,10 +150,8 @@ async def test_what_is_received_goes_straight_into_its_days_own_table(
 
 
 async def test_a_day_whose_table_went_is_told_as_such_and_hinders_no_other(
-    database: Database, day_keys: DayKeys, admin: asyncpg.Connection
+    database: Database, day_keys: DayKeys, admin: asyncpg.Connection, journal: Journal
 ) -> None:
-    journal = Journal(database, day_keys)
-    await journal.open()
 
     async def land(day: date | None = None) -> RowId:
         return await journal.land(
@@ -179,14 +165,11 @@ async def test_a_day_whose_table_went_is_told_as_such_and_hinders_no_other(
     with pytest.raises(NoTables):
         await land(yesterday)
     assert (await land()).day == database.clock.today()
-    await journal.close()
 
 
 async def test_a_row_of_which_nobody_knows_is_gone_with_its_day(
-    database: Database, day_keys: DayKeys, admin: asyncpg.Connection, clock: TurnedClock
+    admin: asyncpg.Connection, clock: TurnedClock, journal: Journal
 ) -> None:
-    journal = Journal(database, day_keys)
-    await journal.open()
 
     async def land() -> RowId:
         return await journal.land(
@@ -206,7 +189,6 @@ async def test_a_row_of_which_nobody_knows_is_gone_with_its_day(
     assert later.day > first.day
     assert await journal.known_keys([KEY]) == {KEY}
     assert [row.id async for row in journal.unfinished()] == [later]
-    await journal.close()
 
 
 async def test_a_replaced_instance_takes_no_row_of_its_successor_back(
@@ -244,10 +226,8 @@ async def test_a_replaced_instance_takes_no_row_of_its_successor_back(
 
 
 async def test_outbox_entries_of_one_transaction_id_are_one(
-    database: Database, folder: Path
+    database: Database, outbox: Outbox
 ) -> None:
-    outbox = Outbox(database, DayKeys(folder, database.clock))
-    await outbox.open()
     entry = Outgoing(
         room=RoomId("!r"), user=UserId("@u:hs"), kind=SendKind.EVENT, type="m.room.message",
         content={"body": "\0 zero"}, transaction_id="t1", portal=1, remote_id="r1",

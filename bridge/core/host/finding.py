@@ -1,6 +1,9 @@
 """What somebody typed, read as a chat or a person of a network: the module's word, in its time."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeVar
 
 from bridge.core.host.instances import Instance
 from bridge.core.lanes.cancellation import outliving_module
@@ -9,6 +12,8 @@ from bridge.sdk.events import RemoteChat, RemoteUser
 from bridge.sdk.module import FindsChats
 
 FIND_SECONDS = 10.0
+
+Found = TypeVar("Found", RemoteChat, RemoteUser)
 
 
 async def find_chat(instance: Instance, text: str, limit: float = FIND_SECONDS) -> RemoteChat:
@@ -19,12 +24,7 @@ async def find_chat(instance: Instance, text: str, limit: float = FIND_SECONDS) 
     connector = instance.connector
     if not isinstance(connector, FindsChats):
         raise PermanentFailure(f"{instance.name} has no chats to bridge by name")
-    try:
-        async with asyncio.timeout(limit):
-            with outliving_module("read the name of a chat"):
-                return await connector.find_chat(text)
-    except TimeoutError as error:
-        raise TemporaryFailure(f"{instance.name} did not answer in time") from error
+    return await _read(instance, partial(connector.find_chat, text), "a chat", limit)
 
 
 async def find_user(instance: Instance, text: str, limit: float = FIND_SECONDS) -> RemoteUser:
@@ -32,9 +32,15 @@ async def find_user(instance: Instance, text: str, limit: float = FIND_SECONDS) 
     connector = instance.connector
     if not isinstance(connector, FindsChats):
         raise PermanentFailure(f"nobody is found by name on {instance.name}")
+    return await _read(instance, partial(connector.find_user, text), "a person", limit)
+
+
+async def _read(
+    instance: Instance, read: Callable[[], Awaitable[Found]], whose: str, limit: float
+) -> Found:
     try:
         async with asyncio.timeout(limit):
-            with outliving_module("read the name of a person"):
-                return await connector.find_user(text)
+            with outliving_module(f"read the name of {whose}"):
+                return await read()
     except TimeoutError as error:
         raise TemporaryFailure(f"{instance.name} did not answer in time") from error

@@ -37,7 +37,7 @@ class Supervisor:
         first_delay: float = 1.0,
         stop_limit: float = 5.0,
         rest: float = REST,
-        stable: float = _STABLE,
+        elapsed: Callable[[], float] = monotonic,
     ) -> None:
         self.client = client
         self.name = name
@@ -46,7 +46,7 @@ class Supervisor:
         self._first_delay = first_delay
         self._stop_limit = stop_limit
         self._first_rest = self._rest = rest
-        self._stable = stable
+        self._elapsed = elapsed
         self._task: asyncio.Task[None] | None = None
         self._again = asyncio.Event()
         self.state = LoginState.STARTING
@@ -67,7 +67,7 @@ class Supervisor:
     @property
     def has_rested(self) -> bool:
         """Whether its last end is long enough ago for another try of what was refused."""
-        return monotonic() - self._ended_at >= self._rest
+        return self._elapsed() - self._ended_at >= self._rest
 
     def report(self, state: LoginState, reason: str = "") -> None:
         """Take note of what the client says of itself, until it is stopped."""
@@ -98,14 +98,14 @@ class Supervisor:
         delay = self._first_delay
         while True:
             self.report(LoginState.STARTING)
-            began = monotonic()
+            began = self._elapsed()
             state, reason = await self._once()
             if self._is_stopped:
                 return  # Its client did not let the cancellation through.
             # Whoever wanted it while it was at work had it: a refusal is no reason to knock again.
             self._again.clear()
-            self._ended_at = monotonic()
-            if monotonic() - began > self._stable:
+            self._ended_at = self._elapsed()
+            if self._ended_at - began > _STABLE:
                 delay, self._rest = self._first_delay, self._first_rest
             self.report(state, reason)
             # What a network says of one person's login may name the person.

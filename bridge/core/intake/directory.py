@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 NETWORK = "network"
 """The field of third-party lookups that holds an instance's name."""
 _INSTANCE_NAME = "[a-z][a-z0-9]{0,15}"
-_FIND_SECONDS = 4.0
+_QUERY_SECONDS = 4.0
 """For each network: the homeserver waits little longer for what all of them find."""
 
 _Found = dict[str, Any]
@@ -42,7 +42,7 @@ class Answers:
             if network is None:
                 return False
             try:
-                remote = await find_user(network, remote_id, _FIND_SECONDS)
+                remote = await find_user(network, remote_id, _QUERY_SECONDS)
             except DeliveryError:
                 return False
             user = self._namespaces.ghost(instance, remote.id)
@@ -101,7 +101,7 @@ class Answers:
             text = fields.get(directory.user_field)
             if not text:
                 return None
-            remote = await find_user(instance, text, _FIND_SECONDS)
+            remote = await find_user(instance, text)
             return {
                 "userid": self._namespaces.ghost(instance.name, remote.id),
                 "protocol": protocol,
@@ -144,7 +144,7 @@ class Answers:
 
         async def ask(instance: Instance, directory: Directory) -> _Found | None:
             try:
-                async with asyncio.timeout(_FIND_SECONDS):
+                async with asyncio.timeout(_QUERY_SECONDS):
                     return await find(instance, directory)
             except (DeliveryError, TimeoutError):
                 return None

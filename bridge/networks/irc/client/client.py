@@ -217,8 +217,8 @@ class IrcClient(Presence):
             # First: what is said while it is not bridged must not be fetched later.
             await self._marks.forget(chat.id)
             await self._network.renamed.load(self._host.store)  # It may never have connected.
-            await self._network.renamed.write()
-            await self._network.keys.keep(chat.id, None)
+            await self._network.banned.load(self._host.store, self._host.now)
+            await self._network.write()
 
     def seen(self, chat: RemoteChatId) -> Collection[UserId] | None:
         """The Matrix users whose connections are seen in the channel and still there."""
@@ -363,7 +363,7 @@ class IrcClient(Presence):
             raise
         except ExceptionGroup as group:
             raise group.exceptions[0] from group
-        await self._write_marks()
+        await self._write_rest()
         raise ended
 
     async def _end_of(
@@ -463,15 +463,18 @@ class IrcClient(Presence):
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
                 await inbox.work()
-                await self._write_marks()
+                await self._write_rest()
         except TimeoutError:
             self._host.log.warning(
                 "What IRC sent last was not stored in time", extra={"event": "drain_timeout"}
             )
 
-    async def _write_marks(self) -> None:
+    async def _write_rest(self) -> None:
         with suppress(DeliveryError):  # What is not written is asked for once more.
             await (self._marks or self._alone).write()
+        if self._marks is not None:
+            with suppress(DeliveryError):  # The next one writes it, if there is one.
+                await self._network.write()
 
     # --- channels and nick -------------------------------------------------------------------
 

@@ -93,9 +93,8 @@ class Ears:
                 tasks.create_task(
                     self.facts.keep_asking(inquiries, self._history.wait_until_asked)
                 )
-                tasks.create_task(self._network.banned.keep_writing())
-                tasks.create_task(self._network.keys.keep_writing())
-                tasks.create_task(self._network.renamed.keep_writing())
+                for one in self._network.behind:
+                    tasks.create_task(one.keep_writing())
         except* TemporaryFailure:
             pass  # It broke; who listens says it.
 

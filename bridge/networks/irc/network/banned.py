@@ -4,15 +4,15 @@ A mask often is an address, and mostly one of somebody who is nobody's user. So 
 nicks of the network are kept, only hashes by which they are known again, and those for a time.
 """
 
-import asyncio
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from hashlib import blake2b
 from typing import NewType
 
-from bridge.sdk.errors import DeliveryError
+from bridge.networks.irc.network.behind import Behind
 from bridge.sdk.ids import RemoteChatId, RemoteUserId, UserId
 from bridge.sdk.module import Store
 
@@ -23,7 +23,6 @@ MOST = 5000
 """Masks of one network that are noted. Whoever sets more of them means no good."""
 MOST_IN_CHAT = 500
 """The same of one channel, whose oldest goes for one more: no server's list is that long."""
-AGAIN_SECONDS = 5.0
 
 Digest = NewType("Digest", str)
 """What stands for a mask of a channel, or for a nick there."""
@@ -39,36 +38,41 @@ class _Note:
 
 
 class Banned:
-    """Masks that the bridge bans somebody by, and those that others ban one of ours by.
-
-    Noted in memory at once and in the instance's store by :meth:`keep_writing`.
-    """
+    """Masks that the bridge bans somebody by, and those that others ban one of ours by."""
 
     def __init__(self) -> None:
-        self._store: Store | None = None
         self._now: Callable[[], datetime] | None = None
         self._notes: dict[_Key, _Note] = {}
-        self._changed: set[_Key] = set()
-        self._outdated: set[str] = set()
+        self._gone: set[str] = set()
+        """Channels and people that were forgotten before what is kept was read."""
+        self._outdated: dict[_Key, str] = {}
         """Keys in the store that hold a mask as it is, as they all did once."""
-        self._has_changed = asyncio.Event()
+        self.behind = Behind[_Key]()
 
     async def load(self, store: Store, now: Callable[[], datetime]) -> None:
         """Read what is kept, once. Raises ``TemporaryFailure`` when the database is away."""
-        if self._store is not None:
+        if self.behind.is_open:
             return
-        for key, value in (await store.find(STORE_PREFIX)).items():
+        kept = await store.find(STORE_PREFIX)
+        if self.behind.is_open:
+            return  # Another has read it meanwhile, and what changed since may be written.
+        for key, value in kept.items():
             name, _, mask = key.removeprefix(STORE_PREFIX).partition(" ")
             chat, said = RemoteChatId(name), value.decode("utf-8", "replace")
             if _DIGEST.match(mask):
-                self._notes.setdefault((chat, Digest(mask)), _read(said))
-                continue
-            self._outdated.add(key)
-            person = UserId(said) if said.startswith("@") else _digest(chat, said)
-            one = (chat, _digest(chat, mask))
-            self._notes.setdefault(one, _Note(now(), person))
-            self._change(one)
-        self._store, self._now = store, now
+                one, note = (chat, Digest(mask)), _read(said)
+            else:
+                one = (chat, _digest(chat, mask))
+                person = UserId(said) if said.startswith("@") else _digest(chat, said)
+                note, self._outdated[one] = _Note(now(), person), key
+                self.behind.change(one)
+            if chat in self._gone or note.who in self._gone:
+                self.behind.change(one)
+            else:
+                self._notes.setdefault(one, note)
+        self._gone.clear()
+        self._now = now
+        self.behind.open(partial(self._write, store, now))
 
     def note(self, chat: RemoteChatId, mask: str, person: RemoteUserId | UserId) -> None:
         """Take note whom a mask is about, after :meth:`load`. Masks are folded."""
@@ -84,7 +88,7 @@ class Banned:
             one = (chat, _digest(chat, mask))
             who = UserId(person) if person.startswith("@") else _digest(chat, person)
             self._notes[one] = _Note(now, who)
-            self._change(one)
+            self.behind.change(one)
 
     def forget(self, chat: RemoteChatId, mask: str) -> None:
         """Take note that the channel does not ban the mask any more."""
@@ -92,10 +96,14 @@ class Banned:
 
     def forget_chat(self, chat: RemoteChatId) -> None:
         """Forget a channel that is bridged no more."""
+        if not self.behind.is_open:
+            self._gone.add(chat)
         self.forget_lifted(chat, self.noted(chat), ())
 
     def forget_person(self, person: UserId) -> None:
         """Forget which masks are about a Matrix user."""
+        if not self.behind.is_open:
+            self._gone.add(person)
         for one in [one for one, note in self._notes.items() if note.who == person]:
             self._forget(one)
 
@@ -132,39 +140,19 @@ class Banned:
         note = self._find(chat, mask)
         return note is not None and note.who == _digest(chat, nick)
 
-    async def keep_writing(self) -> None:
-        """Write what changes. Runs until cancelled; the rest is the next one's."""
-        if self._changed:
-            self._has_changed.set()
-        while True:
-            await self._has_changed.wait()
-            self._has_changed.clear()
-            try:
-                await self._write()
-            except DeliveryError:
-                await asyncio.sleep(AGAIN_SECONDS)
-                self._has_changed.set()
-
-    async def _write(self) -> None:
-        store, now = self._store, self._now
-        while store is not None and now is not None and self._changed:
-            one = next(iter(self._changed))
-            key, note = f"{STORE_PREFIX}{one[0]} {one[1]}", self._notes.get(one)
-            left = timedelta(0) if note is None else note.at + KEEP - now()
-            if note is None or left <= timedelta(0):
-                await store.delete(key)
-            else:
-                subject = note.who if note.who.startswith("@") else None
-                said = f"{note.at.isoformat()} {note.who}"
-                await store.put(key, said.encode(), subject=subject, keep_for=left)
-            # What changed once more meanwhile is written once more.
-            if self._notes.get(one) == note:
-                self._changed.discard(one)
-        while store is not None and self._outdated:
-            # Only now: what stands in its place is written.
-            key = next(iter(self._outdated))
+    async def _write(self, store: Store, now: Callable[[], datetime], one: _Key) -> None:
+        key, note = f"{STORE_PREFIX}{one[0]} {one[1]}", self._notes.get(one)
+        left = timedelta(0) if note is None else note.at + KEEP - now()
+        if note is None or left <= timedelta(0):
             await store.delete(key)
-            self._outdated.discard(key)
+        else:
+            subject = note.who if note.who.startswith("@") else None
+            said = f"{note.at.isoformat()} {note.who}"
+            await store.put(key, said.encode(), subject=subject, keep_for=left)
+        if one in self._outdated:
+            # Only now: what stands in its place is written.
+            await store.delete(self._outdated[one])
+            del self._outdated[one]
 
     def _find(self, chat: RemoteChatId, mask: str) -> _Note | None:
         note = self._notes.get((chat, _digest(chat, mask)))
@@ -173,11 +161,7 @@ class Banned:
 
     def _forget(self, one: _Key) -> None:
         if self._notes.pop(one, None) is not None:
-            self._change(one)
-
-    def _change(self, one: _Key) -> None:
-        self._changed.add(one)
-        self._has_changed.set()
+            self.behind.change(one)
 
 
 def _digest(chat: RemoteChatId, name: str) -> Digest:

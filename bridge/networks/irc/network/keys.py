@@ -4,13 +4,14 @@ They lie in the vault, as what the relay's login keeps. A channel tells its memb
 changes, and so the relay learns of that.
 """
 
-import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from functools import partial
 
+from bridge.networks.irc.network.behind import Behind
 from bridge.networks.irc.network.keepsakes import Keepsakes
 from bridge.networks.irc.protocol.isupport import Isupport
-from bridge.sdk.errors import DeliveryError, PermanentFailure
+from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import RemoteChatId
 from bridge.sdk.secret import Secret
 
@@ -18,7 +19,6 @@ PREFIX = "key:"
 """Before the channel, in the name of what is kept."""
 FORGETTING = frozenset({"off", "none"})
 """Words that are said to forget a key."""
-AGAIN_SECONDS = 5.0
 MOST_BYTES = 100
 """Of a key, where the network does not say how many it takes (``KEYLEN``)."""
 _HIDDEN = frozenset({"*", "<key>"})
@@ -49,22 +49,18 @@ class Keyring:
     """The keys of one network's channels."""
 
     def __init__(self) -> None:
-        self._keepsakes: Keepsakes | None = None
         self._keys: dict[RemoteChatId, Secret] = {}
         self._offered: dict[RemoteChatId, Secret] = {}
         """Said by somebody, and tried just now."""
-        self._changed: set[RemoteChatId] = set()
-        """Channels of which the vault does not know yet what is in memory."""
-        self._has_changed = asyncio.Event()
-        self._writing = asyncio.Lock()
+        self.behind = Behind[RemoteChatId]()
 
     def open(self, keepsakes: Keepsakes) -> None:
         """Have the keys that the relay's login keeps, and keep others there."""
-        self._keepsakes = keepsakes
         kept = keepsakes.named(PREFIX)
         # What could not be written before the relay's login began anew is newer.
-        kept = {chat: key for chat, key in kept.items() if chat not in self._changed}
+        kept = {chat: key for chat, key in kept.items() if chat not in self.behind}
         self._keys |= {RemoteChatId(chat): key for chat, key in kept.items()}
+        self.behind.open(partial(self._write, keepsakes))
 
     def find(self, chat: RemoteChatId) -> Secret | None:
         """The key that a channel is to be joined with; None if it is not known to have one."""
@@ -82,10 +78,10 @@ class Keyring:
     async def keep(self, chat: RemoteChatId, key: Secret | None) -> None:
         """Join with the key from now on; None: forget it. Raises a ``DeliveryError`` while it
         cannot be stored; it holds all the same, and is stored later."""
-        if key is None and chat not in self._keys and chat not in self._changed:
+        if key is None and chat not in self._keys and chat not in self.behind:
             return
         self._note(chat, key)
-        await self._store(chat)
+        await self.behind.write(chat)
 
     def hear(self, chat: RemoteChatId, text: str) -> None:
         """Learn from the channel itself which key it has now, if the server shows it."""
@@ -100,33 +96,13 @@ class Keyring:
         if chat in self._keys:
             self._note(chat, None)
 
-    async def keep_writing(self) -> None:
-        """Store what was heard. Runs until cancelled; the rest is the next one's."""
-        if self._changed:
-            self._has_changed.set()
-        while True:
-            await self._has_changed.wait()
-            self._has_changed.clear()
-            for chat in list(self._changed):
-                with suppress(DeliveryError):  # It stands in the way of no other.
-                    await self._store(chat)
-            if self._changed:
-                await asyncio.sleep(AGAIN_SECONDS)
-                self._has_changed.set()
-
     def _note(self, chat: RemoteChatId, key: Secret | None) -> None:
         if key is None:
             self._keys.pop(chat, None)
         else:
             self._keys[chat] = key
-        self._changed.add(chat)
-        self._has_changed.set()
+        self.behind.change(chat)
 
-    async def _store(self, chat: RemoteChatId) -> None:
-        async with self._writing:
-            while self._keepsakes is not None and chat in self._changed:
-                key = self._keys.get(chat)
-                await self._keepsakes.keep(PREFIX + chat, "" if key is None else key.reveal())
-                # What changed once more meanwhile is written once more.
-                if self._keys.get(chat) == key:
-                    self._changed.discard(chat)
+    async def _write(self, keepsakes: Keepsakes, chat: RemoteChatId) -> None:
+        key = self._keys.get(chat)
+        await keepsakes.keep(PREFIX + chat, "" if key is None else key.reveal())

@@ -79,6 +79,8 @@ class Network:
         self.topics = Topics()
         self.renamed = Renamed()
         self.keys = Keyring()
+        self.behind = (self.banned.behind, self.renamed.behind, self.keys.behind)
+        """What is written of them when there is time, and a relay."""
         self.ranks: dict[RemoteChatId, dict[str, str]] = {}
         """By channel and person (``key``) the letters that they hold, as the relay hears it."""
         self.find_person: Callable[[str], Person | None] = lambda nick: None
@@ -185,6 +187,13 @@ class Network:
         self.renamed.forget(chat)
         self.banned.forget_chat(chat)
         self.ban_lists.forget(chat)
+        self.keys.hear_of_none(chat)
+
+    async def write(self) -> None:
+        """Write what is not written yet of channels. Raises a ``DeliveryError``; it will be
+        written all the same."""
+        for one in self.behind:
+            await one.write()
 
     async def forget(self, person: UserId) -> None:
         """Know nothing of a Matrix user any more, of whom the store has nothing."""

@@ -1,13 +1,12 @@
 """Channels that are called otherwise now, as servers have told any connection of ours."""
 
-import asyncio
+from functools import partial
 
-from bridge.sdk.errors import DeliveryError
+from bridge.networks.irc.network.behind import Behind
 from bridge.sdk.ids import RemoteChatId
 from bridge.sdk.module import Store
 
 STORE_PREFIX = "renamed:"
-AGAIN_SECONDS = 5.0
 
 
 class Renamed:
@@ -15,32 +14,28 @@ class Renamed:
     empty channel, or meets a stranger's."""
 
     def __init__(self) -> None:
-        self._store: Store | None = None
         self._new: dict[RemoteChatId, str] = {}
-        self._changed: set[RemoteChatId] = set()
-        """Those of which the store does not know yet what is in memory."""
-        self._has_changed = asyncio.Event()
-        self._writing = asyncio.Lock()
+        self.behind = Behind[RemoteChatId]()
 
     async def load(self, store: Store) -> None:
         """Read what an earlier process was told. Raises ``TemporaryFailure``."""
-        if self._store is not None:
+        if self.behind.is_open:
             return
         kept = await store.find(STORE_PREFIX)
-        if self._store is not None:
+        if self.behind.is_open:
             return  # Another has read it meanwhile, and what changed since may be written.
         for key, new in kept.items():
             chat = RemoteChatId(key.removeprefix(STORE_PREFIX))
-            if chat not in self._changed:  # What was told since is newer.
+            if chat not in self.behind:  # What was told since is newer.
                 self._new.setdefault(chat, new.decode("utf-8", "replace"))
-        self._store = store
+        self.behind.open(partial(self._write, store))
 
     def note(self, chat: RemoteChatId, new: str) -> None:
         """Take note of a channel's new name; empty: the server does not tell it."""
         before = self._new.get(chat)
         self._new[chat] = new or before or ""
         if self._new[chat] != before:
-            self._change(chat)
+            self.behind.change(chat)
 
     def find(self, chat: RemoteChatId) -> str | None:
         """Return the channel's new name; None: it has its old one."""
@@ -49,36 +44,12 @@ class Renamed:
     def forget(self, chat: RemoteChatId) -> None:
         """Take a channel's name for its own again."""
         # What is not read yet may be in the store.
-        if self._new.pop(chat, None) is not None or self._store is None:
-            self._change(chat)
+        if self._new.pop(chat, None) is not None or not self.behind.is_open:
+            self.behind.change(chat)
 
-    async def keep_writing(self) -> None:
-        """Write what changes. Runs until cancelled; the rest is the next one's."""
-        if self._changed:
-            self._has_changed.set()
-        while True:
-            await self._has_changed.wait()
-            self._has_changed.clear()
-            try:
-                await self.write()
-            except DeliveryError:
-                await asyncio.sleep(AGAIN_SECONDS)
-                self._has_changed.set()
-
-    async def write(self) -> None:
-        """Write what has changed. Raises ``TemporaryFailure``; it will be written all the same."""
-        async with self._writing:
-            while self._store is not None and self._changed:
-                chat = next(iter(self._changed))
-                new = self._new.get(chat)
-                if new is None:
-                    await self._store.delete(STORE_PREFIX + chat)
-                else:
-                    await self._store.put(STORE_PREFIX + chat, new.encode())
-                # What changed once more meanwhile is written once more.
-                if self._new.get(chat) == new:
-                    self._changed.discard(chat)
-
-    def _change(self, chat: RemoteChatId) -> None:
-        self._changed.add(chat)
-        self._has_changed.set()
+    async def _write(self, store: Store, chat: RemoteChatId) -> None:
+        new = self._new.get(chat)
+        if new is None:
+            await store.delete(STORE_PREFIX + chat)
+        else:
+            await store.put(STORE_PREFIX + chat, new.encode())
