@@ -36,6 +36,13 @@ class Route(Protocol):
         """Which lanes an event belongs to; none if nobody wants it."""
         ...
 
+    def hear(self, event: dict[str, Any]) -> None:
+        """Take note of what counts at once, wherever the event waits; once that is safe.
+
+        Call it before the event is put into its lanes. To call it twice does no harm.
+        """
+        ...
+
     def early(self, event: dict[str, Any]) -> Lane | None:
         """Which lane may begin with an event before it is safe; none if it has to wait."""
         ...
@@ -190,10 +197,11 @@ class Intake:
             failpoint("dispatched")
             await asyncio.sleep(0)
             return
+        row = Row(row_id, len(events), bytes(bits), landed_at=monotonic())
         if self._spilled or self._router.waiting + len(events) > self.memory:
             self._spilled[row_id] = len(events) - len(doubles)
+            self._hear(row, events)
             return
-        row = Row(row_id, len(events), bytes(bits), landed_at=monotonic())
         if len(events) > 1:
             # The answer goes out first: the row is safe, and the homeserver has others waiting.
             loop = asyncio.get_running_loop()
@@ -293,6 +301,17 @@ class Intake:
             return this <= before
         return False
 
+    def _hear(self, row: Row, events: list[Any]) -> None:
+        """Have heard at once what is to wait in the journal.
+
+        It is heard again when it is loaded: only then may it be behind what it is about.
+        """
+        for index, event in enumerate(events):
+            # What is wrong with it is told of then, too.
+            with contextlib.suppress(Exception):
+                if not row.is_done(index) and fault_of(event) is None:
+                    self._route.hear(event)
+
     def _dispatch(
         self, row: Row, events: list[Any], source: Source,
         skip: Callable[[int, int], Outcome | None] | None = None,
@@ -302,14 +321,21 @@ class Intake:
         ``skip(index, consumer)`` says what came of what was done before.
         """
         route, push = self._route, self._router.push
+        # What is tried again was heard when it came, and may not be so any more.
+        is_news = source is not Source.RETRY
         kinds: dict[str, int] = {}
         untouched = row.open == row.count
         for index, event in enumerate(events):
             if not untouched and row.is_done(index):
                 continue
+            outcome = Outcome.DROPPED
             try:
                 fault = fault_of(event)
-                lanes = () if fault else route(event)
+                lanes = wanted = () if fault else route(event)
+                if skip is not None and lanes:
+                    lanes, outcome = _left_to_do(row, index, lanes, skip)
+                if is_news and not fault and (lanes or not wanted):
+                    route.hear(event)
             except Exception:
                 log.exception("an event could not be routed", extra={"event": "routing_failed"})
                 fault = "it could not be routed"
@@ -320,9 +346,6 @@ class Intake:
                 "state" if "state_key" in event else "other"
             )
             kinds[kind] = kinds.get(kind, 0) + 1
-            outcome = Outcome.DROPPED
-            if skip is not None and lanes:
-                lanes, outcome = _left_to_do(row, index, lanes, skip)
             if not lanes:
                 row.finish_event(index, outcome)
                 continue
@@ -351,6 +374,10 @@ class Intake:
             rows += 1
             if landed.id.seq > begun and (self._spilled or self._router.waiting > self.memory):
                 self._spilled[landed.id] = landed.number
+                if landed.source is not Source.RETRY:
+                    events = self._parse(landed.body).events
+                    row = Row(landed.id, len(events), landed.progress, landed_at=0.0)
+                    self._hear(row, events)
                 continue
             self._load(landed, left, aside)
         for lane in list(self._router.lanes.values()):

@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 from bridge.core.lanes.cancellation import Work
-from bridge.core.lanes.deletions import redacted_by
 from bridge.core.lanes.lane import Item, Lane
 from bridge.core.lanes.patience import persistently
 from bridge.core.outbox.along import Plan
@@ -18,7 +17,6 @@ from bridge.core.portals.directchats import DirectChats
 from bridge.core.portals.ignored import is_ignored
 from bridge.core.rooms.house import House
 from bridge.core.traffic.doorway import Doorway
-from bridge.core.traffic.stops import STOP
 from bridge.matrix.client import MatrixError
 from bridge.model import AuditAction, Follow, LoginRow, Permission, Portal
 from bridge.sdk.commands import as_typed
@@ -182,14 +180,7 @@ class Portals:
             doors = [*doors, *(door for door in moved if door not in doors)]
         if not doors:
             return ()
-        if event["type"] == "m.room.redaction":
-            for door in doors:
-                door.departures.forget(redacted_by(event))
-        hearing = self._hearing(doors, event)
-        if event["content"].get("body") == STOP and event["type"] == "m.room.message":
-            for door in hearing:
-                door.stops.overhear(event)
-        return [self._house.router.lane(door) for door in hearing]
+        return [self._house.router.lane(door) for door in self._hearing(doors, event)]
 
     def is_shared(self, lane: Lane) -> bool:
         """Whether it is the lane of a portal whose chat is not one login's alone."""
