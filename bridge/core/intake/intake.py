@@ -216,18 +216,14 @@ class Intake:
         self, transaction: Transaction, keys: list[bytes], bits: bytes, *, done: bool
     ) -> tuple[RowId, bool]:
         """Store it; and whether a lone event in it was begun with meanwhile."""
-        begin: asyncio.Handle | None = None
-        landing = Landing()
+        landing, is_stored = Landing(), False
 
         def begun(row_id: RowId) -> None:
-            nonlocal begin
             if len(transaction.events) == 1 and not done:
                 # As soon as the statement is written.
-                begin = asyncio.get_running_loop().call_soon(
-                    self._begin, row_id, transaction.events[0], landing
-                )
+                loop = asyncio.get_running_loop()
+                loop.call_soon(self._begin, row_id, transaction.events[0], landing)
 
-        is_stored = False
         try:
             row_id = await self._journal.land(
                 source=transaction.source, body=transaction.body, event_keys=b"".join(keys),
@@ -237,14 +233,12 @@ class Intake:
             self._window.add(keys)
             is_stored = True
         finally:
-            if begin is not None:
-                begin.cancel()
             landing.end(is_stored=is_stored)
         return row_id, landing.is_awaited
 
     def _begin(self, row_id: RowId, event: Any, landing: Landing) -> None:
         """Have the event's lane begin with it before it is safe, if that may be."""
-        if self._spilled or self._router.waiting >= self.memory:
+        if landing.is_over or self._spilled or self._router.waiting >= self.memory:
             return
         lane: Lane | None = None
         # What cannot be routed is told of once it is safe.
