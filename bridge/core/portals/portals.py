@@ -11,7 +11,7 @@ from typing import Any
 from bridge.core.lanes.cancellation import Work
 from bridge.core.lanes.lane import Item, Lane
 from bridge.core.lanes.patience import persistently
-from bridge.core.outbox.along import Plan
+from bridge.core.outbox.moving import Move, Plan
 from bridge.core.portals.choices import Wish, change_all, chosen_as
 from bridge.core.portals.directchats import DirectChats
 from bridge.core.portals.ignored import is_ignored
@@ -230,15 +230,16 @@ class Portals:
         Gives what that is. Raises ``PermanentFailure`` if the room is taken, or the bridge over,
         and ``TemporaryFailure``; then it can be done again.
         """
-        number, old, along = door.portal.id, door.portal.room, self._house.sender.along
+        number, sender = door.portal.id, self._house.sender
+        move = Move(sender, number, door.portal.room, room, takes=takes)
         await self.on_room(room, self._house.namespaces.bot)
-        async with along.standstill(old, room):
-            known = await along.look(number, old, room) if takes else None
-            async with along.alone(number):
+        async with move.standstill():
+            await move.look()
+            async with sender.along.alone(number):
                 if self._by_number.get(number) is not door:
                     raise PermanentFailure("the bridge has ended meanwhile")
                 await self._record(AuditAction.MOVE, door, by)
-                plan = await along.move(number, old, room, known)
+                plan = await move.make()
                 self._leave(door)
                 door.become(replace(door.portal, room=room))
                 self._by_room.setdefault(room, []).append(door)
