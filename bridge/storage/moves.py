@@ -1,6 +1,7 @@
 """A portal's move into another room, with what waits in the outbox for the old one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import asyncpg
 
@@ -12,6 +13,11 @@ from bridge.storage.keys import DayKeys, KeyLost
 from bridge.storage.outboxentry import open_entry, outbox_context, payload_of
 from bridge.storage.pool import Database
 
+_WAITING = (
+    "SELECT seq FROM outbox WHERE state = 'queued' AND room = ANY($1::text[]) AND portal = $2 "
+    "ORDER BY seq"
+)
+_READ = "SELECT * FROM outbox WHERE state = 'queued' AND seq = ANY($1::bigint[]) AND portal = $2"
 _READDRESS = (
     "UPDATE outbox SET room = $1, content = n.content "
     "FROM unnest($2::date[], $3::bigint[], $4::bytea[]) AS n (day, seq, content) "
@@ -35,21 +41,23 @@ class Moves:
         self._database = database
         self._day_keys = day_keys
 
-    async def waiting(self, portal: int, rooms: Sequence[RoomId]) -> list[QueuedOutgoing]:
-        """What of a portal waits for any of the rooms, in order; without what cannot be read."""
+    async def waiting(
+        self, portal: int, rooms: Sequence[RoomId], read: Mapping[int, QueuedOutgoing]
+    ) -> list[QueuedOutgoing]:
+        """What of a portal waits for any of the rooms, in order; without what cannot be read.
+
+        ``read`` is what was read of it before, by number: that may be over, but does not change.
+        """
         with at_the_door():
-            rows = await self._database.core.fetch(
-                "SELECT * FROM outbox WHERE state = 'queued' AND room = ANY($1::text[]) "
-                "AND portal = $2 ORDER BY seq",
-                list(rooms), portal,
-            )  # fmt: skip
-        found = []
+            there = await self._database.core.fetch(_WAITING, list(rooms), portal)
+            news = [row["seq"] for row in there if row["seq"] not in read]
+            rows = await self._database.core.fetch(_READ, news, portal) if news else ()
+        found = dict(read)
         for row in rows:
-            try:
-                found.append(open_entry(row, self._day_keys))
-            except KeyLost:
-                continue  # Whoever is to send it says so.
-        return found
+            # Whoever is to send it says so.
+            with suppress(KeyLost):
+                found[row["seq"]] = open_entry(row, self._day_keys)
+        return [found[row["seq"]] for row in there if row["seq"] in found]
 
     async def move(
         self, portal: int, room: RoomId, going: Sequence[QueuedOutgoing],

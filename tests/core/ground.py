@@ -250,6 +250,9 @@ class Ground:
     def find_owner(self, *who: object) -> None:
         """Know nobody's account."""
 
+    def find_instance(self, event: object) -> None:
+        """Know nobody's double puppet."""
+
     def cover(self, *who: object) -> bool:
         """Know nobody who wants no part in it."""
         return False

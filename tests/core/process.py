@@ -83,6 +83,9 @@ class Process:
         """Everybody hears everything."""
         return [self.router.lane(listener) for listener in self._listeners]
 
+    def hear(self, event: dict[str, Any]) -> None:
+        """Nothing counts before its turn."""
+
     def early(self, event: dict[str, Any]) -> Lane | None:
         """Only one that is alone, and at rest, may begin early, and only if it wants to."""
         first, *others = self(event)

@@ -8,7 +8,7 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.core.outbox.along import Plan, make_plan
+from bridge.core.outbox.moving import Plan, make_plan
 from bridge.model import LinkKind, Outgoing, QueuedOutgoing, SendKind, SystemClock
 from bridge.sdk.ids import RoomId, UserId
 from tests.core.outgoing import say

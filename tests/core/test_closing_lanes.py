@@ -198,6 +198,40 @@ async def test_a_suspect_that_ends_its_own_lane_is_finished_by_that(
         assert await left(process) == 0
 
 
+async def test_the_place_of_a_closed_lane_is_another_s_once_the_journal_knows_what_it_did(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    act = Act("bot:dice:!0")
+    async with at_work(database_settings, folder, [act]) as process:
+        for number in range(3):
+            act.name = f"bot:dice:!{number}"
+            await put(process, f"$in{number}")
+            await wait_until(lambda: process.router.waiting == 0)
+            process.router.close_lane(act.name)
+            await wait_until(lambda: not process.inflight._slots)
+        assert len(process.inflight._free) == 1
+    assert act.heard == ["$in0", "$in1", "$in2"]
+
+
+async def test_the_place_of_a_closed_lane_is_kept_while_it_is_at_work_or_open_again(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    gate = asyncio.Event()
+    act = Act("bot:dice:!r", until(gate))
+    async with at_work(database_settings, folder, [act]) as process:
+        await put(process, "$first")
+        await wait_until(lambda: act.heard == ["$first"])
+        process.router.close_lane(act.name)
+        process.router._let_go([])
+        assert len(InFlight(folder / "inflight").recover().suspects) == 1
+        process.router.lane(act)
+        gate.set()
+        await wait_until(lambda: tasks(act.name) == 0)
+        assert await left(process) == 0
+        process.router._let_go([])
+        assert len(process.inflight._slots) == 1
+
+
 async def test_a_passing_lane_is_let_go_and_its_place_in_the_file_is_another_s(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:
@@ -210,6 +244,6 @@ async def test_a_passing_lane_is_let_go_and_its_place_in_the_file_is_another_s(
             router.passing_lane(act)
             await wait_until(lambda: not router.lanes)
             assert await left(process) == 0
+        await wait_until(lambda: len(router._inflight._free) == 1)
         assert (folder / "inflight").stat().st_size == size
-        assert len(router._inflight._free) == 1
     assert act.heard == ["$in0", "$in1", "$in2"]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bridge.core.lanes.inflight import InFlight, Share, consumer_number
-from bridge.model import ItemId
+from bridge.model import ItemId, RowId
 from tests.rigs.small_disk import no_room_beyond
 
 DAY = date(2026, 3, 1)
@@ -121,7 +121,11 @@ def test_a_slot_that_is_released_is_another_s_now_or_after_a_restart(path: Path)
         slot.start(DAY.toordinal(), seq, 2)
         slot.start(DAY.toordinal(), seq, 3)
         assert slot.newest == _item(seq, 3)
-    file.release(PORTAL)
+    file.vacate(PORTAL)
+    file.release({RowId(DAY, 1)}, set())
+    file.release(set(), {PORTAL})
+    assert {share.consumer for share in InFlight(path).recover().suspects} == {PORTAL, BOT}
+    file.release(set(), set())
     assert {share.consumer for share in InFlight(path).recover().suspects} == {BOT}
     for begun in (file, InFlight(path)):
         slot = begun.slot(consumer_number("portal:2"))
@@ -130,8 +134,9 @@ def test_a_slot_that_is_released_is_another_s_now_or_after_a_restart(path: Path)
         left = InFlight(path).recover()
         assert left.newest.keys() == {BOT, consumer_number("portal:2")}
         assert begun.slot(PORTAL).newest is None
-        begun.release(consumer_number("portal:2"))
-        begun.release(PORTAL)
+        begun.vacate(consumer_number("portal:2"))
+        begun.vacate(PORTAL)
+        begun.release(set(), set())
 
 
 def test_the_disk_has_room_for_all_of_the_file(path: Path) -> None:

@@ -176,7 +176,7 @@ async def test_a_move_is_whole_wherever_the_process_ends(
             parts = app.parts
             await parts.sender.put(lines(portal, ["more"]))
             outbox = parts.sender._outbox
-            waiting = await outbox.moves.waiting(portal.id, [OLD])
+            waiting = await outbox.moves.waiting(portal.id, [OLD], {})
             assert [one.outgoing.remote_id for one in waiting] == [*texts, "more"]
             going = [replace(one, outgoing=replace(one.outgoing, room=NEW)) for one in waiting]
             # As the process leaves it that ends as soon as the move is stored.

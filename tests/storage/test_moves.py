@@ -66,7 +66,7 @@ async def test_what_goes_along_is_the_new_rooms_in_its_order_and_opens_there(
 ) -> None:
     first, second, third = await put(outbox, portal.id, "first", "second", "third")
     await put(outbox, portal.id + 1, "another's")
-    assert await outbox.moves.waiting(portal.id, [OLD]) == [first, second, third]
+    assert await outbox.moves.waiting(portal.id, [OLD], {}) == [first, second, third]
     await outbox.moves.move(portal.id, NEW, readdressed([first, third]), [second])
     assert await standing(outbox) == [(NEW, "new"), (NEW, "new"), (OLD, "another's")]
     (found,) = await PortalStore(database).all()
@@ -77,6 +77,18 @@ async def test_what_goes_along_is_the_new_rooms_in_its_order_and_opens_there(
     # Done again, it changes nothing.
     await outbox.moves.move(portal.id, NEW, readdressed([first, third]), [second])
     assert [room for room, _ in await standing(outbox)] == [NEW, NEW, OLD]
+
+
+async def test_what_was_read_before_is_not_read_again_and_goes_once_it_is_settled(
+    outbox: Outbox, database: Database, portal: Portal
+) -> None:
+    first, second = await put(outbox, portal.id, "first", "second")
+    read = {one.seq: one for one in await outbox.moves.waiting(portal.id, [OLD], {})}
+    await outbox.drop(second)
+    (third,) = await put(outbox, portal.id, "third")
+    waiting = await outbox.moves.waiting(portal.id, [OLD], read)
+    assert waiting == [first, third]
+    assert waiting[0] is read[first.seq]
 
 
 async def test_what_was_settled_meanwhile_stays_so(

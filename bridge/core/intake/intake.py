@@ -36,6 +36,13 @@ class Route(Protocol):
         """Which lanes an event belongs to; none if nobody wants it."""
         ...
 
+    def hear(self, event: dict[str, Any]) -> None:
+        """Take note of what counts at once, wherever the event waits; once that is safe.
+
+        Call it before the event is put into its lanes. To call it twice does no harm.
+        """
+        ...
+
     def early(self, event: dict[str, Any]) -> Lane | None:
         """Which lane may begin with an event before it is safe; none if it has to wait."""
         ...
@@ -192,10 +199,11 @@ class Intake:
             self._counts[transaction.source, _EVENT_TYPES[events[0]["type"]]].inc()
             failpoint("dispatched")
             return
+        row = Row(row_id, len(events), bytes(bits), landed_at=monotonic())
         if self._spilled or self._router.waiting + len(events) > self.memory:
             self._spilled[row_id] = len(events) - len(doubles)
+            self._hear(row, events)
             return
-        row = Row(row_id, len(events), bytes(bits), landed_at=monotonic())
         if len(events) > 1:
             # The answer goes out first: the row is safe, and the homeserver has others waiting.
             loop = asyncio.get_running_loop()
@@ -210,18 +218,14 @@ class Intake:
         self, transaction: Transaction, keys: list[bytes], bits: bytes, *, done: bool
     ) -> tuple[RowId, bool]:
         """Store it; and whether a lone event in it was begun with meanwhile."""
-        begin: asyncio.Handle | None = None
-        landing = Landing()
+        landing, is_stored = Landing(), False
 
         def begun(row_id: RowId) -> None:
-            nonlocal begin
             if len(transaction.events) == 1 and not done:
                 # As soon as the statement is written.
-                begin = asyncio.get_running_loop().call_soon(
-                    self._begin, row_id, transaction.events[0], landing
-                )
+                loop = asyncio.get_running_loop()
+                loop.call_soon(self._begin, row_id, transaction.events[0], landing)
 
-        is_stored = False
         try:
             row_id = await self._journal.land(
                 source=transaction.source, body=transaction.body, event_keys=b"".join(keys),
@@ -231,14 +235,12 @@ class Intake:
             self._window.add(keys)
             is_stored = True
         finally:
-            if begin is not None:
-                begin.cancel()
             landing.end(is_stored=is_stored)
         return row_id, landing.is_awaited
 
     def _begin(self, row_id: RowId, event: Any, landing: Landing) -> None:
         """Have the event's lane begin with it before it is safe, if that may be."""
-        if self._spilled or self._router.waiting >= self.memory:
+        if landing.is_over or self._spilled or self._router.waiting >= self.memory:
             return
         lane: Lane | None = None
         # What cannot be routed is told of once it is safe.
@@ -295,6 +297,17 @@ class Intake:
             return this <= before
         return False
 
+    def _hear(self, row: Row, events: list[Any]) -> None:
+        """Have heard at once what is to wait in the journal.
+
+        It is heard again when it is loaded: only then may it be behind what it is about.
+        """
+        for index, event in enumerate(events):
+            # What is wrong with it is told of then, too.
+            with contextlib.suppress(Exception):
+                if not row.is_done(index) and fault_of(event) is None:
+                    self._route.hear(event)
+
     def _dispatch(
         self, row: Row, events: list[Any], source: Source,
         skip: Callable[[int, int], Outcome | None] | None = None,
@@ -304,14 +317,21 @@ class Intake:
         ``skip(index, consumer)`` says what came of what was done before.
         """
         route, push = self._route, self._router.push
+        # What is tried again was heard when it came, and may not be so any more.
+        is_news = source is not Source.RETRY
         kinds: dict[str, int] = {}
         untouched = row.open == row.count
         for index, event in enumerate(events):
             if not untouched and row.is_done(index):
                 continue
+            outcome = Outcome.DROPPED
             try:
                 fault = fault_of(event)
-                lanes = () if fault else route(event)
+                lanes = wanted = () if fault else route(event)
+                if skip is not None and lanes:
+                    lanes, outcome = _left_to_do(row, index, lanes, skip)
+                if is_news and not fault and (lanes or not wanted):
+                    route.hear(event)
             except Exception:
                 log.exception("an event could not be routed", extra={"event": "routing_failed"})
                 fault = "it could not be routed"
@@ -322,9 +342,6 @@ class Intake:
                 "state" if "state_key" in event else "other"
             )
             kinds[kind] = kinds.get(kind, 0) + 1
-            outcome = Outcome.DROPPED
-            if skip is not None and lanes:
-                lanes, outcome = _left_to_do(row, index, lanes, skip)
             if not lanes:
                 row.finish_event(index, outcome)
                 continue
@@ -353,6 +370,10 @@ class Intake:
             rows += 1
             if landed.id.seq > begun and (self._spilled or self._router.waiting > self.memory):
                 self._spilled[landed.id] = landed.number
+                if landed.source is not Source.RETRY:
+                    events = self._parse(landed.body).events
+                    row = Row(landed.id, len(events), landed.progress, landed_at=0.0)
+                    self._hear(row, events)
                 continue
             self._load(landed, left, aside)
         for lane in list(self._router.lanes.values()):

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from bridge.core.consent.policies import Policies
 from bridge.core.host.bots import Seat
 from bridge.core.intake.watch import Watcher
-from bridge.core.lanes.deletions import Deletions
+from bridge.core.lanes.deletions import Deletions, redacted_by
 from bridge.core.lanes.lane import Item, Lane
 from bridge.core.lanes.router import Router
 from bridge.core.permissions.policyrules import KINDS as RULES
@@ -110,34 +110,44 @@ class Routes:
             return self.watcher.lanes(self._router, event)
         return self.policies.lanes(event) if "state_key" in event else ()
 
+    def hear(self, event: dict[str, Any]) -> None:
+        """Take note of what counts at once: who is in a room, what is stopped or taken back."""
+        kind = event["type"]
+        if kind == "m.room.message":
+            if _is_stop(event) and not _is_passed_over(event):
+                _hear_stop(event, self._portals.lanes(event))
+        elif kind == "m.room.member":
+            self._intents.note_member(event)
+            self._portals.note_member(event)
+        elif kind == "m.room.redaction" and not _is_passed_over(event):
+            for door in self._portals.in_room(RoomId(event["room_id"])):
+                door.departures.forget(redacted_by(event))
+            self.watcher.take_back(self._router, event)
+        elif kind == "m.room.encrypted" and not _is_passed_over(event):
+            # That it became so may have been lost on the way; anybody can send this, though.
+            self.watcher.encryption.doubt(RoomId(event["room_id"]))
+
     def early(self, event: dict[str, Any]) -> Lane | None:
         """The lane that may begin with an event before that is safe; None if it has to wait.
 
         It is that of a portal that has nothing else to do, for a plain message which nobody else
         wants: until ``Item.stored`` it only reads it.
         """
-        content = event["content"]
-        if event["type"] != "m.room.message" or "m.relates_to" in content:
+        if event["type"] != "m.room.message" or "m.relates_to" in event["content"]:
             return None
-        if content.get("body") == STOP:
-            return None  # To ask for its lanes is to have it heard.
+        if _is_stop(event):
+            return None  # It is heard first, once it is safe.
         lanes = self._talk(event)
         is_alone = len(lanes) == 1 and lanes[0].is_at_rest
         return lanes[0] if is_alone and isinstance(lanes[0].consumer, Doorway) else None
 
     def _talk(self, event: dict[str, Any], *, has_waited: bool = False) -> Sequence[Lane]:
         kind = event["type"]
-        # The presence of state_key decides what is state, not the type.
-        if "state_key" in event or _is_too_old(event):
+        if _is_passed_over(event):
             return ()
-        if kind == "m.room.encrypted":
-            # That it became so may have been lost on the way; anybody can send this, though.
-            self.watcher.encryption.doubt(RoomId(event["room_id"]))
         lanes = self._portals.lanes(event)
         if kind == "m.room.redaction":
             lanes = (*lanes, *self.policies.lanes(event), *self._deletions.lanes())
-            if not has_waited:
-                self.watcher.take_back(self._router, event)
         seats = self._seats.get(event["room_id"], ())
         if not has_waited:
             waiting = self.watcher.lanes_behind(self._router, event, is_heard=bool(seats or lanes))
@@ -180,13 +190,14 @@ class Routes:
         ]  # fmt: skip
         if lanes:
             item.row.share(item.index, len(lanes) + 1)
+        if event["type"] == "m.room.message" and _is_stop(event):
+            # When it came, the portal may not have been there.
+            _hear_stop(event, lanes)
         for lane in lanes:
             self._router.push(lane, item.row, item.index, item.event)
         item.drop()  # What becomes of it is said by those who have it now.
 
     def _member(self, event: dict[str, Any]) -> Sequence[Lane]:
-        self._intents.note_member(event)
-        self._portals.note_member(event)
         if not self.watcher.wants(event):
             return self._portal_lanes(event)
         lanes = self.watcher.lanes(self._router, event)
@@ -196,6 +207,23 @@ class Routes:
         # A ghost that has to go is somebody who has to go on the network; from a direct chat
         # nobody has, and what waits to be said there is not overtaken.
         return (*lanes, *filter(self._portals.is_shared, self._portals.lanes(event)))
+
+
+def _is_stop(message: Mapping[str, Any]) -> bool:
+    body: object = message["content"].get("body")
+    return body == STOP
+
+
+def _hear_stop(event: dict[str, Any], lanes: Sequence[Lane]) -> None:
+    for lane in lanes:
+        if isinstance(lane.consumer, Doorway):
+            lane.consumer.stops.overhear(event)
+
+
+def _is_passed_over(event: Mapping[str, Any]) -> bool:
+    """Whether what looks like talk is none, or came too late."""
+    # The presence of state_key decides what is state, not the type.
+    return "state_key" in event or _is_too_old(event)
 
 
 def _is_too_old(event: Mapping[str, Any]) -> bool:

@@ -14,13 +14,13 @@ import logging
 import mmap
 import os
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Set
 from datetime import date
 from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
 
-from bridge.model import ItemId
+from bridge.model import ItemId, RowId
 
 log = logging.getLogger(__name__)
 
@@ -124,6 +124,8 @@ class InFlight:
         if self._map[: len(_MAGIC)] != _MAGIC:
             self._map[:] = _MAGIC.ljust(len(self._map), b"\0")
         self._slots: dict[int, Slot] = {}
+        self.vacated: set[int] = set()
+        """The consumers whose lanes are over, and whose slots may still tell of something."""
         self._free: list[int] = []
         """Places in the file of slots that tell of nothing."""
         self._end = _SLOT  # The first slot's place is the header's.
@@ -140,6 +142,7 @@ class InFlight:
     def slot(self, consumer: int) -> Slot:
         """Give the consumer's slot, made on first use; the file grows as it must."""
         slot = self._slots.get(consumer)
+        self.vacated.discard(consumer)
         if slot is None:
             offset = self._free.pop() if self._free else self._take()
             if offset:
@@ -150,12 +153,21 @@ class InFlight:
             self._slots[consumer] = slot
         return slot
 
-    def release(self, consumer: int) -> None:
-        """Let another have the consumer's slot; what it told must be in the journal's marks."""
-        slot = self._slots.pop(consumer, None)
-        place = 0 if slot is None else slot.clear()
-        if place:  # Else it was one for which the file had no room.
-            self._free.append(place)
+    def vacate(self, consumer: int) -> None:
+        """Have the consumer's slot be another's at the next :meth:`release`; its lane is over."""
+        self.vacated.add(consumer)
+
+    def release(self, unwritten: Set[RowId], busy: Set[int]) -> None:
+        """Let others have the vacated slots, once what they tell is in the journal's marks.
+
+        Those of the rows that are ``unwritten`` are not, and no consumer is that is ``busy`` yet.
+        """
+        for consumer in self.vacated - busy:
+            newest = self._slots[consumer].newest
+            if newest is None or RowId(newest.day, newest.seq) not in unwritten:
+                self.vacated.remove(consumer)
+                if place := self._slots.pop(consumer).clear():
+                    self._free.append(place)  # Else the file had no room for it.
 
     def recover(self) -> Left:
         """Read what the last process left."""

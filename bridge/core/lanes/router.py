@@ -20,7 +20,7 @@ from bridge.core.lanes.patience import LEAST_PAUSE, Patience, meant_by, persiste
 from bridge.core.lanes.progress import Marker, Row
 from bridge.core.lanes.putaside import park, tell, tell_abandoned, tell_forgotten
 from bridge.failpoint import failpoint
-from bridge.model import Forgotten, Outcome, ParkReason, RowId
+from bridge.model import Forgotten, Outcome, ParkReason
 from bridge.sdk.errors import (
     DeliveryUncertain,
     LoginRequired,
@@ -106,6 +106,7 @@ class Router:
             self._closing.add(lane)
         # A later lane of that name has the slot for itself.
         lane.slot = self._inflight.nowhere
+        self._inflight.vacate(lane.number)
         self.leave_out(lane)
         self.waiting -= len(lane.queue)
         lane.queue.clear()
@@ -461,17 +462,16 @@ class Router:
                     lane.task.cancel()
                 elif late > 5 and lane.expired:
                     self._abandon(lane)
-            if passing:
-                self._let_go(passing)
+            self._let_go(passing)
 
     def _let_go(self, lanes: Sequence[Lane]) -> None:
-        """Forget lanes with nothing in them, once the journal knows all that was done in them."""
-        unwritten = self.marker.unwritten()
+        """Forget lanes with nothing in them, and the slots of those that are over."""
         for lane in lanes:
-            newest = lane.slot.newest
-            if newest is None or RowId(newest.day, newest.seq) not in unwritten:
-                del self._lanes[lane.consumer.name]
-                self._inflight.release(lane.number)
+            del self._lanes[lane.consumer.name]
+            self._inflight.vacate(lane.number)
+        if self._inflight.vacated:
+            busy = {lane.number for lane in self._closing}
+            self._inflight.release(self.marker.unwritten(), busy)
 
     def _abandon(self, lane: Lane) -> None:
         """Its task swallows the cancellation: the lane goes on without it."""

@@ -105,7 +105,7 @@ class Sender:
         outbox.on_unclaimed = lambda: self._unclaimed.seek(self._group)
         self._held = 0
         self.unwritten = Unwritten(outbox)
-        self.along = Along(self, outbox)
+        self.along = Along(outbox.moves, self.push, self.note_dropped)
         self._away = False
         self._failures = 0
         self._back = asyncio.Event()

@@ -9,16 +9,14 @@ from functools import partial
 from typing import Any
 
 from bridge.core.lanes.cancellation import Work
-from bridge.core.lanes.deletions import redacted_by
 from bridge.core.lanes.lane import Item, Lane
 from bridge.core.lanes.patience import persistently
-from bridge.core.outbox.along import Plan
+from bridge.core.outbox.moving import Move, Plan
 from bridge.core.portals.choices import Wish, change_all, chosen_as
 from bridge.core.portals.directchats import DirectChats
 from bridge.core.portals.ignored import is_ignored
 from bridge.core.rooms.house import House
 from bridge.core.traffic.doorway import Doorway
-from bridge.core.traffic.stops import STOP
 from bridge.matrix.client import MatrixError
 from bridge.model import AuditAction, Follow, LoginRow, Permission, Portal
 from bridge.sdk.commands import as_typed
@@ -182,14 +180,7 @@ class Portals:
             doors = [*doors, *(door for door in moved if door not in doors)]
         if not doors:
             return ()
-        if event["type"] == "m.room.redaction":
-            for door in doors:
-                door.departures.forget(redacted_by(event))
-        hearing = self._hearing(doors, event)
-        if event["content"].get("body") == STOP and event["type"] == "m.room.message":
-            for door in hearing:
-                door.stops.overhear(event)
-        return [self._house.router.lane(door) for door in hearing]
+        return [self._house.router.lane(door) for door in self._hearing(doors, event)]
 
     def is_shared(self, lane: Lane) -> bool:
         """Whether it is the lane of a portal whose chat is not one login's alone."""
@@ -239,15 +230,16 @@ class Portals:
         Gives what that is. Raises ``PermanentFailure`` if the room is taken, or the bridge over,
         and ``TemporaryFailure``; then it can be done again.
         """
-        number, old, along = door.portal.id, door.portal.room, self._house.sender.along
+        number, sender = door.portal.id, self._house.sender
+        move = Move(sender, number, door.portal.room, room, takes=takes)
         await self.on_room(room, self._house.namespaces.bot)
-        async with along.standstill(old, room):
-            known = await along.look(number, old, room) if takes else None
-            async with along.alone(number):
+        async with move.standstill():
+            await move.look()
+            async with sender.along.alone(number):
                 if self._by_number.get(number) is not door:
                     raise PermanentFailure("the bridge has ended meanwhile")
                 await self._record(AuditAction.MOVE, door, by)
-                plan = await along.move(number, old, room, known)
+                plan = await move.make()
                 self._leave(door)
                 door.become(replace(door.portal, room=room))
                 self._by_room.setdefault(room, []).append(door)

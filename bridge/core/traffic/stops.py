@@ -36,7 +36,7 @@ class Stops:
     def overhear(self, event: dict[str, Any]) -> None:
         """Have the rest of what its sender is saying left out, and what of theirs waits.
 
-        Heard when it comes, since in the lane it would stand behind what it is about.
+        Heard when it is safe, since in the lane it would stand behind what it is about.
         """
         sender, ends = event["sender"], False
         if self.saying is not None and self.saying[0].sender.user_id == sender:
