@@ -271,8 +271,9 @@ async def test_whoever_comes_first_after_a_long_way_ahead_makes_the_tables_and_n
     await outbox.open()
     (queued,), row = await outbox.add([entry()]), await land(journal)
     link = MessageLink(
-        portal=7, event_id=EventId("$said"), remote_id="one", part=0, sender=UserId("@a:b")
-    )
+        portal=7, event_id=EventId("$said"), remote_id="one", part=0, sender=UserId("@a:b"),
+        room=RoomId("!said:in"),
+    )  # fmt: skip
     clock.ahead = timedelta(days=40)
     async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
         group.create_task(journal.mark([Mark(row, b"\1", True, (0, 1, 0))], [link]))

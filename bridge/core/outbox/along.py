@@ -35,7 +35,7 @@ _OF_NOW = _GOING | {SendKind.REDACT}
 _CHANGES = frozenset({LinkKind.EDIT, LinkKind.REACTION})
 
 IsThere = Callable[[str], Awaitable[bool]]
-"""Says whether a remote message is in the old room, or a part of it."""
+"""Says whether a remote message is in a room that is left, or a part of it."""
 
 
 @dataclass(slots=True)
@@ -61,10 +61,9 @@ class Plan:
 async def make_plan(waiting: Sequence[QueuedOutgoing], room: RoomId, is_there: IsThere) -> Plan:
     """Decide what goes along into a room.
 
-    No event there can be about one of the old room: an answer to one and a change of one are said
-    by themselves, as always where that is not known, and a reaction is left out. What is taken
-    back before it was said is not said at all, nor what changes it. What takes back something of
-    the old room stays there, as all else does.
+    What is about an event of another room goes as :func:`aim` says; a reaction to one is left out.
+    What is taken back before it was said is not said at all, nor what changes it. What takes back
+    something of the old room stays there, as all else does.
     """
     plan, named = Plan(), defaultdict[str, list[int]](list)
     for queued in waiting:
@@ -79,9 +78,7 @@ async def make_plan(waiting: Sequence[QueuedOutgoing], room: RoomId, is_there: I
                 if one.link is LinkKind.REACTION:
                     plan.left_out.append(queued)
                     continue
-                # By itself it is found by what it changed, too: who takes that back means both.
-                alias = one.alias or (one.about if one.link is LinkKind.EDIT else "")
-                one = replace(aim(one, (), ())[0], about="", alias=alias)
+                one = replace(aim(one, (), ())[0], about="")
             plan.going[queued.seq] = replace(queued, outgoing=replace(one, room=room))
             for name in _names(queued.outgoing):
                 named[name].append(queued.seq)
@@ -221,7 +218,7 @@ class Along:
     async def look(self, portal: int, old: RoomId, room: RoomId) -> "Known":
         """See what the old room has of what waits, at a standstill of both: that stays there, as
         its transaction id is another's elsewhere. It may take long."""
-        sender, known = self._sender, Known(portal, sender=self._sender)
+        sender, known = self._sender, Known(portal, room, self._sender)
         waiting = await self._waiting(portal, old, room)
         said = [one for one in waiting if one.outgoing.kind is SendKind.EVENT]
         found = await sender.read_back.find(old, said) if said else {}
@@ -267,9 +264,10 @@ class Along:
 
 @dataclass(slots=True)
 class Known:
-    """What is known of the old room before a portal moves out of it."""
+    """What is known of the old room before a portal moves out of it into another."""
 
     portal: int
+    room: RoomId
     sender: "Sender"
     staying: set[int] = field(default_factory=set)
     """Entries that are there."""
@@ -277,9 +275,10 @@ class Known:
     """Remote messages, and whether they are."""
 
     async def has(self, about: str) -> bool:
-        """Whether a remote message, or a part of it, is there."""
+        """Whether a remote message, or a part of it, is there, or in a room left before."""
         if about not in self.there:
-            self.there[about] = bool(await self.sender.links_of(self.portal, about))
+            links = await self.sender.links_of(self.portal, about)
+            self.there[about] = any(link.room != self.room for link in links)
         return self.there[about]
 
 
