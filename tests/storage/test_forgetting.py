@@ -231,8 +231,9 @@ async def test_who_reads_a_table_for_long_holds_up_forgetting_and_nobody_behind_
 STUCK = """
 CREATE FUNCTION stuck() RETURNS event_trigger LANGUAGE plpgsql AS
 $$BEGIN PERFORM pg_sleep(600); END$$;
-CREATE EVENT TRIGGER stuck ON ddl_command_start EXECUTE FUNCTION stuck()
+CREATE EVENT TRIGGER stuck ON ddl_command_start WHEN TAG IN ('{}') EXECUTE FUNCTION stuck()
 """
+UNSTUCK = "DROP EVENT TRIGGER stuck; DROP FUNCTION stuck"
 SLEEPERS = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
     "WHERE wait_event = 'PgSleep' AND datname = current_database()"
@@ -249,7 +250,7 @@ async def test_a_server_that_says_no_more_amid_the_tables_of_a_day_holds_nobody_
 ) -> None:
     journal = Journal(database, day_keys)
     await journal.open()
-    await admin.execute(STUCK)
+    await admin.execute(STUCK.format("CREATE TABLE"))
     clock.ahead, database.cover_limit = timedelta(days=40), 0.5
     try:
         async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
@@ -257,9 +258,29 @@ async def test_a_server_that_says_no_more_amid_the_tables_of_a_day_holds_nobody_
             group.create_task(refused(land(journal)))
     finally:
         await admin.execute(SLEEPERS)
-        await admin.execute("DROP EVENT TRIGGER stuck; DROP FUNCTION stuck")
+        await admin.execute(UNSTUCK)
     database.cover_limit = PATIENCE
     assert (await land(journal)).day == clock.today()
+    await journal.close()
+
+
+async def test_a_server_that_says_no_more_amid_a_drop_ends_that_run_and_not_all_of_them(
+    database: Database, day_keys: DayKeys, clock: TurnedClock, admin: Connection
+) -> None:
+    journal = Journal(database, day_keys)
+    await journal.open()
+    row = await land(journal)
+    clock.ahead = timedelta(days=40)
+    await database.cover(clock.today())
+    await admin.execute(STUCK.format("DROP TABLE"))
+    database.owner_limit = 0.5
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await refused(forget(database, day_keys))
+    finally:
+        await admin.execute(SLEEPERS)
+        await admin.execute(UNSTUCK)
+    assert row.day in await forget(database, day_keys)
     await journal.close()
 
 
