@@ -469,8 +469,8 @@ class MessageLink:
     part: int
     sender: UserId
     """The ghost or the Matrix user who wrote it."""
-    room: RoomId | None = None
-    """Where it is, if it is ours and as long as that is known; else in its portal's room."""
+    room: RoomId
+    """Where it is: in its portal's room, or in one that this has left."""
     kind: LinkKind = LinkKind.MESSAGE
     received_at: datetime | None = None
     laned_at: datetime | None = None

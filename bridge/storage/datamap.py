@@ -166,6 +166,7 @@ DATA_MAP: tuple[Table, ...] = (
             "remote_id": _id("the message on the network"),
             "part": _none("which part of that message"),
             "sender": _id("who wrote it: a Matrix user or a ghost"),
+            "room": _id("the Matrix room in which the event is"),
             "kind": _none("message or reaction"),
             "received_at": _none("when it came to us"),
             "laned_at": _none("when its turn could come"),

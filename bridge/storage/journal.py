@@ -63,10 +63,11 @@ _UNFINISHED = (
 """At least one row, and not many more bytes than a large one has."""
 
 _LINK = (
-    "WITH linked AS (INSERT INTO message (day, portal, event_id, remote_id, part, sender, kind, "
-    "received_at, laned_at, sent_at, confirmed_at) SELECT $10, n.* FROM unnest($11::bigint[], "
-    "$12::text[], $13::bytea[], $14::integer[], $15::text[], $16::text[], $17::timestamptz[], "
-    "$18::timestamptz[], $19::timestamptz[], $20::timestamptz[]) AS n "
+    "WITH linked AS (INSERT INTO message (day, portal, event_id, remote_id, part, sender, room, "
+    "kind, received_at, laned_at, sent_at, confirmed_at) SELECT $10, n.* FROM unnest("
+    "$11::bigint[], $12::text[], $13::bytea[], $14::integer[], $15::text[], $16::text[], "
+    "$17::text[], $18::timestamptz[], $19::timestamptz[], $20::timestamptz[], "
+    "$21::timestamptz[]) AS n "
     "WHERE (SELECT epoch FROM lease WHERE shard = 0) = $5) "
 )
 _MARK = (

@@ -24,6 +24,7 @@ from bridge.storage.lock import InstanceLock
 from bridge.storage.partitions import AHEAD, has_partitions, make_partitions
 from bridge.storage.postgres import EmbeddedPostgres, name_of, version_of
 from bridge.storage.roles import (
+    STATEMENT_LIMIT,
     Access,
     Pool,
     access_by_url,
@@ -60,6 +61,7 @@ class Database:
         self._covered = self.covered_until = date.min
         self._covering = asyncio.Lock()
         self.cover_limit = _COVER_LIMIT
+        self.owner_limit = STATEMENT_LIMIT
         self.core: Pool
         self.subject: Pool
         self.up = True
@@ -129,8 +131,19 @@ class Database:
         return await self._access.connect(CORE)
 
     async def owner(self) -> Connection:
-        """Open a connection as the owner of the tables, for partitions."""
+        """Open a connection as the owner of the tables, whose commands may take any time."""
         return await self._access.connect(OWNER)
+
+    @asynccontextmanager
+    async def as_owner(self) -> AsyncIterator[Connection]:
+        """A connection as the owner of the tables, each of whose commands raises
+        ``TimeoutError`` after ``owner_limit`` seconds."""
+        owner = await self._access.connect(OWNER, limit=self.owner_limit)
+        try:
+            yield owner
+            await owner.close(timeout=self.owner_limit)
+        finally:
+            owner.terminate()  # Of a server that says nothing no leave can be taken.
 
     @asynccontextmanager
     async def as_subject(self, subject: str) -> AsyncIterator[Connection]:
@@ -166,12 +179,8 @@ class Database:
     async def _cover(self, today: date) -> None:
         if today == self._covered:
             return
-        owner = await self.owner()
-        try:
+        async with self.as_owner() as owner:
             is_ahead = await _have_tables(owner, today)
-            await owner.close()
-        finally:
-            owner.terminate()  # Of a server that says nothing no leave can be taken.
         if is_ahead:
             self._covered = today
             self.covered_until = today + timedelta(days=AHEAD)

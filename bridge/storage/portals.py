@@ -163,8 +163,8 @@ class PortalStore:
         one part the oldest first."""
         with at_the_door():
             rows = await self._database.core.fetch(
-                "SELECT *, (SELECT room FROM outbox WHERE event_id = message.event_id LIMIT 1) "
-                "FROM message WHERE portal = $1 AND remote_id = $2 ORDER BY part, confirmed_at",
+                "SELECT * FROM message WHERE portal = $1 AND remote_id = $2 "
+                "ORDER BY part, confirmed_at",
                 portal_id, remote_bytes(remote_id),
             )  # fmt: skip
         return [link_of(row) for row in rows]
@@ -333,7 +333,7 @@ def link_of(row: asyncpg.Record) -> MessageLink:
         remote_id=None if remote_id is None else remote_id.decode("utf-8", "surrogatepass"),
         part=row["part"],
         sender=UserId(row["sender"]),
-        room=row.get("room"),
+        room=RoomId(row["room"]),
         kind=LinkKind(row["kind"]),
         received_at=row["received_at"],
         laned_at=row["laned_at"],
@@ -346,7 +346,7 @@ def link_columns(links: Sequence[MessageLink]) -> list[tuple[Any, ...]]:
     """The columns of ``message`` behind the day, each with a value for each link."""
     rows = [
         (one.portal, one.event_id, remote_bytes(one.remote_id), one.part, one.sender,
-         one.kind.value, one.received_at, one.laned_at, one.sent_at, one.confirmed_at)
+         one.room, one.kind.value, one.received_at, one.laned_at, one.sent_at, one.confirmed_at)
         for one in links
     ]  # fmt: skip
     return list(zip(*rows, strict=True))

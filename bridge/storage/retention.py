@@ -111,11 +111,8 @@ class Retention:
             )  # fmt: skip
             return []
         with at_the_door():
-            owner = await self._database.owner()
-            try:
+            async with self._database.as_owner() as owner:
                 await self._drop_days(owner, today)
-            finally:
-                await owner.close()
             for table, keep in tables_by_moment().items():
                 await self._drop_rows(table, keep)
             self._soon = await self._database.core.fetchval(

@@ -18,7 +18,7 @@ from bridge.storage.schema import APPLICATION, CORE, OWNER, SUBJECT, Connection,
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
 _CONNECT_LIMIT = 5.0
-_STATEMENT_LIMIT = 30.0
+STATEMENT_LIMIT = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +34,16 @@ class Access:
     name: str = APPLICATION
     """What the sessions call themselves."""
 
-    async def log_in(self, role: str) -> Connection:
-        """Open a connection, and stay who the URL says."""
+    async def log_in(self, role: str, *, limit: float | None = None) -> Connection:
+        """Open a connection, and stay who the URL says; ``limit``: the seconds for a command."""
         return await asyncpg.connect(
-            **self.parameters[role], server_settings=self._session, timeout=_CONNECT_LIMIT
-        )
+            **self.parameters[role], server_settings=self._session, timeout=_CONNECT_LIMIT,
+            command_timeout=limit,
+        )  # fmt: skip
 
-    async def connect(self, role: str) -> Connection:
-        """Open a connection as the role."""
-        connection = await self.log_in(role)
+    async def connect(self, role: str, *, limit: float | None = None) -> Connection:
+        """Open a connection as the role; ``limit``: the seconds for a command."""
+        connection = await self.log_in(role, limit=limit)
         try:
             await self.become(role)(connection)
         except BaseException:
@@ -67,7 +68,7 @@ class Access:
             min_size=0,
             max_size=size,
             max_inactive_connection_lifetime=0,
-            command_timeout=_STATEMENT_LIMIT,
+            command_timeout=STATEMENT_LIMIT,
             init=init,
             reset=_leave_as_it_is if role == CORE else None,
             server_settings=self._session,

@@ -7,9 +7,10 @@ from pathlib import Path
 import aiohttp
 
 from bridge.app import App
+from bridge.core.intake.watch import watch_name
 from bridge.demo.matrix_user import MatrixUser
 from bridge.model import Announce, InstanceRules, Permission
-from bridge.sdk.ids import UserId
+from bridge.sdk.ids import RoomId, UserId
 from bridge.settings.records import Address, DatabaseSettings, WebSettings
 from tests.flow.channels import nick_of
 from tests.flow.networks import NEAR, Run, irc_module, on_each_server
@@ -250,6 +251,33 @@ async def _invite_as_clients_do(app: App, bea: MatrixUser, carl: IrcUser) -> Non
     wrong = await _invite(bea, "=20")
     assert await declined(bea, wrong, ghost("=20"))
     assert len([one for one in app.parts.portals.all if one.portal.receiver]) == 3
+
+
+async def test_a_direct_chat_to_which_the_bot_is_invited_as_well_is_with_the_person_of_the_network(
+    town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    async with run_ngircd() as irc, irc_user(irc.port, "carl") as carl:
+        settings = town.settings_for(
+            folder, database_settings, modules=make_modules(irc_module(irc))
+        )
+        alice = await town.person("alice")
+        async with running(settings) as app:
+            chat = await alice.create_room(
+                preset="trusted_private_chat", is_direct=True, invite=[ghost("carl"), BOT]
+            )
+            await alice.wait_until_joined(chat, ghost("carl"))
+            await alice.wait_until_joined(chat, BOT)
+            await wait_until(lambda: app.parts.portals.in_room(RoomId(chat)) != [])
+            await wait_until(lambda: watch_name(RoomId(chat)) not in app.parts.router.lanes)
+            await alice.say(chat, "help")
+            await carl.expect("PRIVMSG carl :help")
+        async with running(settings):
+            await alice.say(chat, "status")
+            await carl.expect("PRIVMSG carl :status")
+            await alice.say(chat, "!trestle nonsense")
+            await alice.wait_for_text(chat, "I do not know 'nonsense'")
+            # An answer to what was said to carl would have come before that.
+            assert len(alice.heard(chat, BOT)) == 1
 
 
 async def test_who_must_read_first_has_no_chat_and_no_connection_before(

@@ -216,8 +216,9 @@ async def test_who_reads_a_table_for_long_holds_up_forgetting_and_nobody_behind_
 STUCK = """
 CREATE FUNCTION stuck() RETURNS event_trigger LANGUAGE plpgsql AS
 $$BEGIN PERFORM pg_sleep(600); END$$;
-CREATE EVENT TRIGGER stuck ON ddl_command_start EXECUTE FUNCTION stuck()
+CREATE EVENT TRIGGER stuck ON ddl_command_start WHEN TAG IN ('{}') EXECUTE FUNCTION stuck()
 """
+UNSTUCK = "DROP EVENT TRIGGER stuck; DROP FUNCTION stuck"
 SLEEPERS = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
     "WHERE wait_event = 'PgSleep' AND datname = current_database()"
@@ -232,7 +233,7 @@ async def refused(asked: Awaitable[object]) -> None:
 async def test_a_server_that_says_no_more_amid_the_tables_of_a_day_holds_nobody_up_for_ever(
     database: Database, clock: TurnedClock, admin: Connection, journal: Journal
 ) -> None:
-    await admin.execute(STUCK)
+    await admin.execute(STUCK.format("CREATE TABLE"))
     clock.ahead, database.cover_limit = timedelta(days=40), 0.5
     try:
         async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
@@ -240,9 +241,30 @@ async def test_a_server_that_says_no_more_amid_the_tables_of_a_day_holds_nobody_
             group.create_task(refused(land(journal)))
     finally:
         await admin.execute(SLEEPERS)
-        await admin.execute("DROP EVENT TRIGGER stuck; DROP FUNCTION stuck")
+        await admin.execute(UNSTUCK)
     database.cover_limit = PATIENCE
     assert (await land(journal)).day == clock.today()
+
+
+async def test_a_server_that_says_no_more_amid_a_drop_ends_that_run_and_not_all_of_them(
+    database: Database,
+    day_keys: DayKeys,
+    clock: TurnedClock,
+    admin: Connection,
+    journal: Journal,
+) -> None:
+    row = await land(journal)
+    clock.ahead = timedelta(days=40)
+    await database.cover(clock.today())
+    await admin.execute(STUCK.format("DROP TABLE"))
+    database.owner_limit = 0.5
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await refused(forget(database, day_keys))
+    finally:
+        await admin.execute(SLEEPERS)
+        await admin.execute(UNSTUCK)
+    assert row.day in await forget(database, day_keys)
 
 
 async def test_whoever_comes_first_after_a_long_way_ahead_makes_the_tables_and_nobody_fails(
@@ -250,8 +272,9 @@ async def test_whoever_comes_first_after_a_long_way_ahead_makes_the_tables_and_n
 ) -> None:
     (queued,), row = await outbox.add([entry()]), await land(journal)
     link = MessageLink(
-        portal=7, event_id=EventId("$said"), remote_id="one", part=0, sender=UserId("@a:b")
-    )
+        portal=7, event_id=EventId("$said"), remote_id="one", part=0, sender=UserId("@a:b"),
+        room=RoomId("!said:in"),
+    )  # fmt: skip
     clock.ahead = timedelta(days=40)
     async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
         group.create_task(journal.mark([Mark(row, b"\1", True, (0, 1, 0))], [link]))

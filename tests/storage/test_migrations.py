@@ -260,3 +260,35 @@ async def test_the_migration_of_people_builds_on_the_first_alone(
     assert await migrate(admin, [first, people]) == 3
     assert {"token", "link", "openid_used", "instance_key"} <= await tables(admin)
     await admin.close()
+
+
+async def test_of_messages_that_were_there_before_the_room_is_known_as_far_as_the_outbox_knows(
+    database_settings: DatabaseSettings,
+) -> None:
+    admin = await asyncpg.connect(database_settings.url)
+    await admin.execute(roles_sql(login="postgres"))
+    await admin.execute(f"SET ROLE {OWNER}")
+    await migrate(admin, [one for one in migrations() if one[0] < 28])
+    await admin.execute("""
+        CREATE TABLE some_messages PARTITION OF message DEFAULT;
+        CREATE TABLE some_entries PARTITION OF outbox DEFAULT;
+        RESET ROLE;  -- Forced policies hold for the owner, too.
+        INSERT INTO portal (id, instance, chat, chat_name, room, paused, made_at)
+            OVERRIDING SYSTEM VALUE VALUES (1, 'near', '#x', '#x', '!new', false, now());
+        INSERT INTO outbox (day, seq, received_at, room, sender, kind, transaction_id, content,
+            part, portal, state, event_id, epoch)
+            VALUES ('2026-01-01', 1, now(), '!old', '@carl:x', 'event', 't', '', 0, 1, 'sent',
+            '$ours', 1);
+        INSERT INTO message (day, portal, event_id, part, sender, kind) VALUES
+            ('2026-01-01', 1, '$ours', 0, '@carl:x', 'message'),
+            ('2026-01-01', 1, '$theirs', 0, '@alice:x', 'message'),
+            ('2026-01-01', 2, '$of a chat that is gone', 0, '@alice:x', 'message')
+    """)
+    await admin.execute(f"SET ROLE {OWNER}")
+    await migrate(admin)
+    await admin.execute("RESET ROLE")
+    rows = await admin.fetch("SELECT event_id, room FROM message ORDER BY event_id")
+    assert [tuple(row) for row in rows] == [("$ours", "!old"), ("$theirs", "!new")]
+    forced = "SELECT bool_and(relforcerowsecurity) FROM pg_class WHERE relname = ANY($1)"
+    assert await admin.fetchval(forced, ["message", "outbox", "portal"])
+    await admin.close()

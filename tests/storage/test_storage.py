@@ -59,7 +59,7 @@ async def test_a_mark_and_what_crossed_are_one_commit_that_no_predecessor_makes(
     )
     link = MessageLink(
         portal=7, event_id=EventId("$said"), remote_id="one", part=0, sender=UserId("@a:b"),
-        received_at=database.clock.now(),
+        room=RoomId("!said:in"), received_at=database.clock.now(),
     )  # fmt: skip
     mark = Mark(row, b"\1", True, (0, 1, 0))
     await admin.execute("UPDATE lease SET epoch = epoch + 1")
@@ -84,8 +84,9 @@ async def test_no_mark_is_durable_before_the_link_of_what_it_marks(
     await admin.execute("UPDATE journal SET day = day + 1 WHERE seq = $1", later.seq)
     await admin.execute("ALTER TABLE journal ADD CONSTRAINT few CHECK (delivered < 5)")
     link = MessageLink(
-        portal=7, event_id=EventId("$midnight"), remote_id="one", part=0, sender=UserId("@a:b")
-    )
+        portal=7, event_id=EventId("$midnight"), remote_id="one", part=0, sender=UserId("@a:b"),
+        room=RoomId("!said:in"),
+    )  # fmt: skip
     marks = [
         Mark(today, b"\1", True, (0, 1, 0)),
         Mark(RowId(later.day + timedelta(days=1), later.seq), b"\1", True, (0, 9, 0)),

@@ -184,6 +184,8 @@ class Watcher:
             )
             return
         self._intents.evictions.forgive(room, user)
+        # Beside somebody of a network: that is their chat, in which the bot only hears orders.
+        direct = direct and not self.direct_chats.is_in(room)
         direct_with = inviter if direct else None
         if not await self._come_in(user, room, direct_with):
             return

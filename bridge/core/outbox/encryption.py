@@ -4,9 +4,13 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from bridge.matrix.client import MatrixError
 from bridge.matrix.intents import Intents
-from bridge.model import Outgoing
+from bridge.model import Outgoing, SendKind
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import RoomId, UserId
+
+
+class RoomEncrypted(PermanentFailure):
+    """It must not be said in clear there."""
 
 
 class Encryption:
@@ -92,6 +96,14 @@ class Encryption:
             elif seen is False:
                 self._known.setdefault(room, False)
         return self.is_known(room)
+
+    async def refuse_in_clear(self, outgoing: Outgoing) -> None:
+        """Raise :class:`RoomEncrypted` for what must not be said in an encrypted room; and as
+        :meth:`ask` does."""
+        if outgoing.kind is SendKind.EVENT:
+            is_secret = self.of(outgoing.room)
+            if is_secret or (is_secret is None and await self.ask(outgoing)):
+                raise RoomEncrypted("the room is encrypted")
 
     async def ask(self, outgoing: Outgoing) -> bool:
         """Ask before the first thing is said in a room.

@@ -14,7 +14,7 @@ from bridge.sdk.ids import RoomId, UserId
 _CHANGES = frozenset({LinkKind.EDIT, LinkKind.REACTION})
 
 IsThere = Callable[[str], Awaitable[bool]]
-"""Says whether a remote message is in the old room, or a part of it."""
+"""Says whether a remote message is in a room that is left, or a part of it."""
 
 
 @dataclass(slots=True)
@@ -40,10 +40,9 @@ class Plan:
 async def make_plan(waiting: Sequence[QueuedOutgoing], room: RoomId, is_there: IsThere) -> Plan:
     """Decide what goes along into a room.
 
-    No event there can be about one of the old room: an answer to one and a change of one are said
-    by themselves, as always where that is not known, and a reaction is left out. What is taken
-    back before it was said is not said at all, nor what changes it. What takes back something of
-    the old room stays there, as all else does.
+    What is about an event of another room goes as :func:`aim` says; a reaction to one is left out.
+    What is taken back before it was said is not said at all, nor what changes it. What takes back
+    something of the old room stays there, as all else does.
     """
     plan, named = Plan(), defaultdict[str, list[int]](list)
     for queued in waiting:
@@ -58,9 +57,7 @@ async def make_plan(waiting: Sequence[QueuedOutgoing], room: RoomId, is_there: I
                 if one.link is LinkKind.REACTION:
                     plan.left_out.append(queued)
                     continue
-                # By itself it is found by what it changed, too: who takes that back means both.
-                alias = one.alias or (one.about if one.link is LinkKind.EDIT else "")
-                one = replace(aim(one, (), ())[0], about="", alias=alias)
+                one = replace(aim(one, (), ())[0], about="")
             plan.going[queued.seq] = replace(queued, outgoing=replace(one, room=room))
             for name in _names(queued.outgoing):
                 named[name].append(queued.seq)
@@ -91,7 +88,7 @@ class Move:
         self._staying: set[int] = set()
         """Entries that are in the old room."""
         self._there: dict[str, bool] = {}
-        """Remote messages, and whether they are there."""
+        """Remote messages, and whether they are there, or in a room left before."""
 
     @asynccontextmanager
     async def standstill(self) -> AsyncIterator[None]:
@@ -168,5 +165,6 @@ class Move:
 
     async def _is_there(self, about: str) -> bool:
         if about not in self._there:
-            self._there[about] = bool(await self._sender.links_of(self._portal, about))
+            links = await self._sender.links_of(self._portal, about)
+            self._there[about] = any(link.room != self._room for link in links)
         return self._there[about]

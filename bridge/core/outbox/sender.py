@@ -5,12 +5,13 @@ import logging
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence, Set
+from dataclasses import replace
 from datetime import date, datetime
 
 from bridge.core.lanes.patience import persistently
 from bridge.core.lanes.putaside import tell_forgotten
 from bridge.core.outbox.along import Along
-from bridge.core.outbox.encryption import Encryption
+from bridge.core.outbox.encryption import Encryption, RoomEncrypted
 from bridge.core.outbox.listings import Listings
 from bridge.core.outbox.readback import FindOurs, ReadBack
 from bridge.core.outbox.roomlane import Pause, RoomLane
@@ -66,10 +67,6 @@ _DONE = frozenset({SendKind.LEAVE, SendKind.REDACT, SendKind.KICK, SendKind.BAN,
 
 async def _always(outgoing: Outgoing) -> bool:
     return True
-
-
-class _Encrypted(PermanentFailure):
-    """It must not be said in clear there."""
 
 
 class Sender:
@@ -346,7 +343,7 @@ class Sender:
                 await self._drop(queued)
                 return None
             async with self._again if tries else self._slots:
-                await self._refuse_in_clear(outgoing)
+                await self._encryption.refuse_in_clear(outgoing)
                 await self.read_back.look(lane, queued)
                 event_id = lane.find_there(outgoing)
                 if event_id is None:
@@ -362,6 +359,8 @@ class Sender:
                     lane.tried = True
                     for one in aimed:
                         event_id = await self._intents.send(one)
+                        if one.alias != outgoing.alias:
+                            queued = replace(queued, outgoing=replace(outgoing, alias=one.alias))
         except TemporaryFailure as error:
             lane.trouble = str(error)
             self._note_up(error)
@@ -390,13 +389,6 @@ class Sender:
         await self._park_for(queued, error)
         return None
 
-    async def _refuse_in_clear(self, outgoing: Outgoing) -> None:
-        """Raise ``PermanentFailure`` for what must not be said in an encrypted room."""
-        if outgoing.kind is SendKind.EVENT:
-            is_secret = self._encryption.of(outgoing.room)
-            if is_secret or (is_secret is None and await self._encryption.ask(outgoing)):
-                raise _Encrypted("the room is encrypted")
-
     async def _list(self, queued: QueuedOutgoing, tries: int) -> Pause | None:
         """Put the room into a list, or take it out. That fails alone, so it tells of nothing."""
         try:
@@ -411,12 +403,17 @@ class Sender:
         return None
 
     async def _aim(self, outgoing: Outgoing) -> Sequence[Outgoing]:
-        """What is to be done for the entry, now that what was put before it is sent."""
+        """What is to be done for the entry, now that what was put before it is sent.
+
+        Of another room that room's lane does it: nothing waits here for what is refused there.
+        """
         if not outgoing.about or outgoing.portal is None:
             return (outgoing,)
         links = await self.links_of(outgoing.portal, outgoing.about)
         ours = [link.sender for link in links if self._is_ours(link.sender)]
-        return aim(outgoing, links, ours)
+        aimed = aim(outgoing, links, ours)
+        await self.put([one for one in aimed if one.room != outgoing.room])
+        return [one for one in aimed if one.room == outgoing.room]
 
     async def links_of(self, portal: int, about: str) -> Sequence[MessageLink]:
         """Which events a remote message is, the oldest first."""
@@ -451,7 +448,7 @@ class Sender:
     async def _park_for(self, queued: QueuedOutgoing, error: Exception) -> None:
         """Put an entry aside that the error has kept from being sent."""
         reason, detail = ParkReason.REFUSED, str(error)
-        if isinstance(error, _Encrypted):
+        if isinstance(error, RoomEncrypted):
             reason = ParkReason.NO_KEY
         elif not isinstance(error, PermanentFailure):
             # What nobody foresaw is this entry's trouble, and no other's.

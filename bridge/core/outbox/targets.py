@@ -22,10 +22,11 @@ def aim(
     """What is to be done in the room, in order; nothing if what it is about is not known.
 
     ``links`` are what the remote message is, the oldest first, ``ours`` those of their senders
-    whom we may act as. An answer or a change whose message is not known, or is in another room
-    that the portal has left, is said by itself; what takes it back is done there.
+    whom we may act as. No event is about one of another room: of a message that is not known, or
+    in a room that the portal has left, an answer and a change are said by themselves, and
+    nothing becomes of a reaction. What takes it back is done there.
     """
-    here = [link for link in links if link.room in {None, outgoing.room}]
+    here = [link for link in links if link.room == outgoing.room]
     said = [link for kind in _SAID for link in here if link.kind is kind]
     if outgoing.kind is SendKind.REDACT:
         return _redactions(outgoing, links, ours)
@@ -36,7 +37,14 @@ def aim(
         return [_related(outgoing, relation | outgoing.content["m.relates_to"])]
     if not said:
         content = {name: value for name, value in outgoing.content.items() if name != NEW}
-        return [replace(outgoing, content=content | outgoing.content.get(NEW, {}))]
+        # By itself it is found by what it changed, too: who takes that back means both.
+        changed = outgoing.about if outgoing.link is LinkKind.EDIT else ""
+        return [
+            replace(
+                outgoing, content=content | outgoing.content.get(NEW, {}),
+                alias=outgoing.alias or changed,
+            )
+        ]  # fmt: skip
     if outgoing.link is LinkKind.EDIT:
         relation = {"rel_type": "m.replace", "event_id": said[0].event_id}
         return [_related(outgoing, relation)]
@@ -58,9 +66,10 @@ def _redactions(
 ) -> list[Outgoing]:
     """Whoever said it takes it back, which needs no power; else the bot tries.
 
-    Of reactions that go by one name the newest is there, and those before it were taken back. Out
-    of a room that the portal has left the ghosts are gone, and who reads there is not asked any
-    more.
+    Of reactions that go by one name the newest is there, and those before it were taken back. In
+    a room that the portal has left the bot does it: the ghosts are gone, and may not even take
+    back there what they said, since a replaced room is closed to all without power. That is the
+    portal's no more, and who reads there is not asked.
     """
     reactions = [link for link in links if link.kind is LinkKind.REACTION]
     found: dict[str, MessageLink] = {}
@@ -69,11 +78,12 @@ def _redactions(
             found.setdefault(link.event_id, link)
     return [
         replace(
-            one if (is_here := link.room in {None, one.room}) else wordless(one),
-            room=link.room or one.room,
+            one if link.room == one.room else replace(wordless(one), portal=None),
+            room=link.room,
             target=link.event_id,
-            user=link.sender if is_here and link.sender in ours else one.user,
+            user=link.sender if link.room == one.room and link.sender in ours else one.user,
             name="",
+            about="",
             transaction_id=f"{one.transaction_id}.{number}",
         )
         for number, link in enumerate(found.values())

@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from bridge.core.lanes.unforeseen import Unforeseen
 from bridge.failpoint import failpoint
 from bridge.model import MessageLink, SendKind, Sent
 from bridge.sdk.errors import TemporaryFailure
@@ -14,6 +15,10 @@ _GATHER_SECONDS = 0.1
 """A commit costs the same for what was sent in that time as for one entry of it."""
 
 
+class _NotNoted(Exception):
+    """Nobody foresaw what keeps an entry from being noted."""
+
+
 class Unwritten:
     """Entries that are sent. Cut off before they are noted, they are sent again, as the same."""
 
@@ -21,6 +26,7 @@ class Unwritten:
         self._outbox = outbox
         self._sent: list[Sent] = []
         self._wanted = asyncio.Event()
+        self._unforeseen = Unforeseen("noting what was sent", longest=60.0)
 
     def __iter__(self) -> Iterator[Sent]:
         return iter(self._sent)
@@ -59,22 +65,43 @@ class Unwritten:
             while True:
                 await self._wanted.wait()
                 await asyncio.sleep(_GATHER_SECONDS)
-                await self._write()
+                try:
+                    with self._unforeseen.outlived():
+                        await self._write()
+                except TemporaryFailure:
+                    await asyncio.sleep(0.5)
+                await self._unforeseen.rest()
         finally:
-            with contextlib.suppress(TimeoutError):
+            with contextlib.suppress(TimeoutError, TemporaryFailure):
                 async with asyncio.timeout(3):
-                    await self._write()
+                    with self._unforeseen.outlived():
+                        await self._write()
 
     async def _write(self) -> None:
         self._wanted.clear()
-        batch = list(self._sent)
-        if not batch:
-            return
+        try:
+            if self._sent:
+                await self._note(list(self._sent))
+        finally:
+            if self._sent:
+                self._wanted.set()
+
+    async def _note(self, batch: Sequence[Sent]) -> None:
+        """Raises ``TemporaryFailure``, and :class:`_NotNoted` for one that comes last the next
+        time, so that it keeps no other from being noted."""
         try:
             await self._outbox.finish(batch)
         except TemporaryFailure:
-            self._wanted.set()
-            await asyncio.sleep(0.5)
+            raise
+        except Exception as error:
+            if len(batch) == 1:
+                self._sent.remove(batch[0])
+                self._sent.append(batch[0])
+                raise _NotNoted from error
+            middle = len(batch) // 2
+            await self._note(batch[:middle])
+            await self._note(batch[middle:])
         else:
-            del self._sent[: len(batch)]
+            noted = {one.queued.seq for one in batch}
+            self._sent = [one for one in self._sent if one.queued.seq not in noted]
             failpoint("settled")

@@ -133,6 +133,10 @@ class DirectChats:
             raise failure_of(error, refusal) from error
         return f"You are invited to your direct chat with {user.name}: {door.portal.room}"
 
+    def is_in(self, room: RoomId) -> bool:
+        """Whether the room is somebody's direct chat with a person of a network."""
+        return any(door.portal.receiver is not None for door in self._portals.in_room(room))
+
     async def invited(
         self, ghost: UserId, inviter: UserId, room: RoomId, *, direct: bool, encrypted: bool,
         event: Mapping[str, Any],

@@ -348,7 +348,8 @@ class Doorway:
         house.crossings.note([
             MessageLink(
                 portal=self.portal.id, event_id=event_id, remote_id=remote_id,
-                part=part, sender=UserId(event["sender"]), kind=kind,
+                part=part, sender=UserId(event["sender"]), room=RoomId(event["room_id"]),
+                kind=kind,
                 received_at=now - timedelta(seconds=seconds),
                 laned_at=now - timedelta(seconds=monotonic() - item.laned_at),
                 sent_at=receipt.sent_at or began, confirmed_at=now,
