@@ -128,9 +128,10 @@ class Database:
         """Open a connection of the core's beside the pool."""
         return await self._access.connect(CORE)
 
-    async def owner(self) -> Connection:
-        """Open a connection as the owner of the tables, for partitions."""
-        return await self._access.connect(OWNER)
+    async def owner(self, limit: float | None = None) -> Connection:
+        """Open a connection as the owner of the tables, for partitions; ``limit``: seconds for
+        each of its statements."""
+        return await self._access.connect(OWNER, limit)
 
     @asynccontextmanager
     async def as_subject(self, subject: str) -> AsyncIterator[Connection]:

@@ -111,11 +111,13 @@ class Retention:
             )  # fmt: skip
             return []
         with at_the_door():
-            owner = await self._database.owner()
+            limit = self._database.cover_limit
+            owner = await self._database.owner(limit)
             try:
                 await self._drop_days(owner, today)
+                await owner.close(timeout=limit)
             finally:
-                await owner.close()
+                owner.terminate()  # Of a server that says nothing no leave can be taken.
             for table, keep in tables_by_moment().items():
                 await self._drop_rows(table, keep)
             self._soon = await self._database.core.fetchval(

@@ -34,15 +34,16 @@ class Access:
     name: str = APPLICATION
     """What the sessions call themselves."""
 
-    async def log_in(self, role: str) -> Connection:
+    async def log_in(self, role: str, limit: float | None = None) -> Connection:
         """Open a connection, and stay who the URL says."""
         return await asyncpg.connect(
-            **self.parameters[role], server_settings=self._session, timeout=_CONNECT_LIMIT
-        )
+            **self.parameters[role], server_settings=self._session, timeout=_CONNECT_LIMIT,
+            command_timeout=limit,
+        )  # fmt: skip
 
-    async def connect(self, role: str) -> Connection:
-        """Open a connection as the role."""
-        connection = await self.log_in(role)
+    async def connect(self, role: str, limit: float | None = None) -> Connection:
+        """Open a connection as the role; ``limit``: seconds for each of its statements."""
+        connection = await self.log_in(role, limit)
         try:
             await self.become(role)(connection)
         except BaseException:

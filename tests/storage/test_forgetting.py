@@ -263,6 +263,32 @@ async def test_a_server_that_says_no_more_amid_the_tables_of_a_day_holds_nobody_
     await journal.close()
 
 
+async def test_a_server_that_says_no_more_as_a_day_is_dropped_holds_up_that_run_alone(
+    database: Database, day_keys: DayKeys, clock: TurnedClock, admin: Connection
+) -> None:
+    journal = Journal(database, day_keys)
+    await journal.open()
+    row = await land(journal)
+    clock.ahead = MONTH
+    await database.cover(clock.today())
+    elapsed = [0.0]
+    retention = Retention(database, day_keys, elapsed=lambda: elapsed[0])
+    await retention.run_once()
+    elapsed[0] = 3600.0
+    clock.ahead += timedelta(hours=1)
+    await admin.execute(STUCK)
+    database.cover_limit = 0.5
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await refused(retention.run_or_complain())
+    finally:
+        await admin.execute(SLEEPERS)
+        await admin.execute("DROP EVENT TRIGGER stuck; DROP FUNCTION stuck")
+    database.cover_limit = PATIENCE
+    assert row.day in await retention.run_or_complain()
+    await journal.close()
+
+
 async def test_whoever_comes_first_after_a_long_way_ahead_makes_the_tables_and_nobody_fails(
     database: Database, day_keys: DayKeys, clock: TurnedClock
 ) -> None:
