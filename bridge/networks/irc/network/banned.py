@@ -52,12 +52,16 @@ class Banned:
         self._outdated: set[str] = set()
         """Keys in the store that hold a mask as it is, as they all did once."""
         self._has_changed = asyncio.Event()
+        self._writing = asyncio.Lock()
 
     async def load(self, store: Store, now: Callable[[], datetime]) -> None:
         """Read what is kept, once. Raises ``TemporaryFailure`` when the database is away."""
         if self._store is not None:
             return
-        for key, value in (await store.find(STORE_PREFIX)).items():
+        kept = await store.find(STORE_PREFIX)
+        if self._store is not None:
+            return  # Another has read it meanwhile, and what changed since may be written.
+        for key, value in kept.items():
             name, _, mask = key.removeprefix(STORE_PREFIX).partition(" ")
             chat, said = RemoteChatId(name), value.decode("utf-8", "replace")
             if _DIGEST.match(mask):
@@ -140,7 +144,8 @@ class Banned:
             await self._has_changed.wait()
             self._has_changed.clear()
             try:
-                await self._write()
+                async with self._writing:  # Each client comes by here.
+                    await self._write()
             except DeliveryError:
                 await asyncio.sleep(AGAIN_SECONDS)
                 self._has_changed.set()
