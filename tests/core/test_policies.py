@@ -250,11 +250,8 @@ async def test_what_changes_while_a_list_is_read_is_in_force_all_the_same(is_kno
         await ground.policies.read(LIST)
     async with asyncio.TaskGroup() as group:
         run = group.create_task(ground.policies.run())
-        for number in (1, 2, 3):
-            await wait_until(
-                lambda: "worse" in str(ground.house.policies.of(number)),
-                20,  # noqa: B023
-            )
+        in_force = ground.house.policies.of
+        await wait_until(lambda: all("worse" in str(in_force(one)) for one in (1, 2, 3)), 20)
         run.cancel()
 
 
