@@ -361,6 +361,24 @@ async def test_what_nobody_knows_to_be_clear_is_asked_once_before_anything_is_sa
         assert len(homeserver.of("GET", "rooms", secret, "state", "m.room.encryption")) == 1
 
 
+async def test_nothing_is_said_in_clear_in_a_room_that_is_encrypted_while_it_is_asked_who_reads(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async with play(database_settings, folder) as stage:
+        parts = stage.app.parts
+
+        async def may_go(outgoing: Outgoing) -> bool:
+            await parts.encryption.note(outgoing.room)
+            return True
+
+        parts.sender.may_go = may_go
+        await parts.sender.put([say("not in clear")])
+        await wait_until(lambda: parts.sender.waiting == 0)
+        assert not stage.homeserver.texts(ROOM)
+        reasons = await parts.database.core.fetch("SELECT reason FROM outbox")
+        assert [one["reason"] for one in reasons] == [ParkReason.NO_KEY.value]
+
+
 async def test_a_room_that_becomes_encrypted_while_a_wrong_mark_is_removed_stays_marked(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:

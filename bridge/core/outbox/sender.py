@@ -358,6 +358,7 @@ class Sender:
                             await self._drop(queued)
                             return None
                         aimed = [wordless(one) for one in aimed]
+                    self._refuse_news(outgoing)
                     failpoint("sending")
                     lane.tried = True
                     for one in aimed:
@@ -396,6 +397,11 @@ class Sender:
             is_secret = self._encryption.of(outgoing.room)
             if is_secret or (is_secret is None and await self._encryption.ask(outgoing)):
                 raise _Encrypted("the room is encrypted")
+
+    def _refuse_news(self, outgoing: Outgoing) -> None:
+        """Raise ``TemporaryFailure`` if a room that was clear may be encrypted by now."""
+        if outgoing.kind is SendKind.EVENT and self._encryption.of(outgoing.room) is not False:
+            raise TemporaryFailure("it may be encrypted by now", retry_after=0)
 
     async def _list(self, queued: QueuedOutgoing, tries: int) -> Pause | None:
         """Put the room into a list, or take it out. That fails alone, so it tells of nothing."""
