@@ -251,6 +251,13 @@ class OwnData:
                 "I could not finish it; whoever runs this bridge finds why in the log. It is "
                 "taken up when Trestle starts again, or when you say forget me once more."
             )
+        # That may have taken long, and somebody else have come in meanwhile.
+        place = partial(self._stage.private_chats.room_for, self._bot, person, room, direct=True)
+        try:
+            room, _ = await persistently(place, LONGEST_PAUSE)
+        except TrestleError as error:
+            log.warning("nobody told of an erasure: %s", error, extra={"event": "not_told"})
+            return
         await self._say(room, text, "erased")
 
     async def _make(
