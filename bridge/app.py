@@ -83,6 +83,7 @@ class App:
             crew, watchdog = Crew(group), self._watchdog()
             background = [
                 group.create_task(parts.database.guard(), name="database"),
+                group.create_task(self._tell_how_it_is(), name="gauges"),
                 group.create_task(self._keep_house(), name="housekeeping"),
                 group.create_task(self._greet(), name="homeserver"),
                 group.create_task(watchdog.run(), name="watchdog"),
@@ -337,21 +338,27 @@ class App:
         if self._reached:  # Else nobody knows.
             self.parts.telemetry.reached_by_homeserver.set(not cut)
 
+    async def _tell_how_it_is(self) -> None:
+        """Set gauges and have the service manager hear of us each second, whatever the database
+        lets us wait for."""
+        loop = asyncio.get_running_loop()
+        while True:
+            self._set_gauges()
+            before = loop.time()
+            await asyncio.sleep(1)
+            tell("WATCHDOG=1")
+            self.parts.telemetry.loop_lag_seconds.observe(max(0.0, loop.time() - before - 1))
+
     async def _keep_house(self) -> None:
-        """Gauges every second or minute; retention every hour and when a day has begun."""
+        """What changes seldom every minute; retention every hour and when a day has begun."""
         loop, clock = asyncio.get_running_loop(), self.parts.database.clock
         hours, minute = Hours(loop.time(), clock.today()), loop.time()
-        self._set_gauges()
         while True:
             if loop.time() >= minute:
                 minute = loop.time() + 60
                 with self._unforeseen.outlived("each minute"):
                     await self._each_minute()
-            before = loop.time()  # Of the sleep alone: what is waited for besides is no lag.
             await asyncio.sleep(1)
-            tell("WATCHDOG=1")
-            self.parts.telemetry.loop_lag_seconds.observe(max(0.0, loop.time() - before - 1))
-            self._set_gauges()
             if loop.time() >= self._unforeseen.rests_until("long ids"):
                 with contextlib.suppress(TemporaryFailure), self._unforeseen.outlived("long ids"):
                     await self.parts.note_long_ids()
@@ -391,7 +398,7 @@ class App:
             telemetry.disk_bytes.set(usage.total)
             telemetry.disk_free_bytes.set(usage.free)
         with contextlib.suppress(TemporaryFailure, TimeoutError):
-            async with asyncio.timeout(_COUNT_LIMIT):  # The watchdog hears of us in between.
+            async with asyncio.timeout(_COUNT_LIMIT):
                 await self.parts.count_parked()
 
 

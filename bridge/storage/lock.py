@@ -24,6 +24,7 @@ _MISSED = 11
 """Seconds after which the lock of a dead machine is free."""
 
 _BEAT = 3.0
+_AGAIN_LIMIT = 15.0
 _OLDEST_SERVER = 15
 
 _BROKEN_BY_POOLING = (
@@ -43,6 +44,8 @@ class InstanceLock:
         """Every write of state carries it; one more each time that the lock is taken."""
         self.generation = 0
         """One more each time that the database is restored from a backup."""
+        self.limit = _AGAIN_LIMIT
+        """Seconds for which a try to take it again may last."""
 
     async def take(self, *, alone: bool = False) -> None:
         """Take the lock. Raises ``ConfigError`` if another has it or it would mean nothing.
@@ -96,13 +99,16 @@ class InstanceLock:
         Raises ``ConfigError`` if another had it in the meantime.
         """
         try:
-            connection = await self._log_in()
+            async with asyncio.timeout(self.limit):
+                connection = await self._log_in()
         except (*AWAY, *BUSY):
             return False
         try:
-            held = await self._try(connection)
-            await self._access.become(CORE)(connection)
-            self._check(await connection.fetchval("SELECT epoch FROM lease WHERE shard = 0"))
+            async with asyncio.timeout(self.limit):
+                held = await self._try(connection)
+                await self._access.become(CORE)(connection)
+                epoch = await connection.fetchval("SELECT epoch FROM lease WHERE shard = 0")
+            self._check(epoch)
         except AWAY:
             connection.terminate()
             return False

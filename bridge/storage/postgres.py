@@ -128,6 +128,14 @@ class EmbeddedPostgres:
         is not there is made, or with ``make`` false missed: somebody must have taken it away.
         Raises ``ConfigError`` with the reason.
         """
+        try:
+            await self._start(tries, make=make)
+        except OSError as error:  # A disk that is full or read-only, say; that passes.
+            raise NotNow(
+                f"the embedded database cannot be started: {error}", path="database.url"
+            ) from error
+
+    async def _start(self, tries: int, *, make: bool) -> None:
         if not make:
             self._refuse_lost()
         self._adopt_owner()

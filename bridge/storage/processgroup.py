@@ -29,9 +29,10 @@ async def run_group(starting: Coroutine[Any, Any, Process]) -> tuple[int, bytes]
     try:
         output, _ = await process.communicate()
         return await process.wait(), output
-    finally:
-        if process.returncode is None:
-            await _end(process)
+    except BaseException:
+        # The program itself may be gone, and what it has run be at work yet.
+        await _end(process)
+        raise
 
 
 async def _end(process: Process) -> None:

@@ -88,12 +88,14 @@ class Retention:
         ``TemporaryFailure`` when the database is away or today's key cannot be made.
         """
         try:
-            return await self._forget()
+            await self._forget()
         finally:
             # Whether anything may be dropped or not; after it, which makes room.
             self._day_keys.prepare()
+        dropped, self._dropped = sorted(self._dropped), set()
+        return dropped
 
-    async def _forget(self) -> list[date]:
+    async def _forget(self) -> None:
         today = self._database.clock.today()
         difference = await self._database.time_difference()
         await self._database.cover(today)
@@ -109,7 +111,7 @@ class Retention:
                 "set this machine's clock before", len(days), today,
                 extra={"event": "days_held"},
             )  # fmt: skip
-            return []
+            return
         with at_the_door():
             async with self._database.as_owner() as owner:
                 await self._drop_days(owner, today)
@@ -118,8 +120,6 @@ class Retention:
             self._soon = await self._database.core.fetchval(
                 _SOON, today - timedelta(days=_LATE_DAYS)
             )
-        dropped, self._dropped = sorted(self._dropped), set()
-        return dropped
 
     def _running(self) -> float:
         """Seconds since the first run. Raises ``ConfigError`` if the clock was moved since."""

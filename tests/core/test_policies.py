@@ -132,6 +132,7 @@ class Lists(Ground):
             self.nonsense -= 1
             return cast(Mapping[tuple[str, str], Mapping[str, Any]], ["nonsense"])
         spam = {"entity": self.entity, "recommendation": "m.ban"}
+        await self._call("states")  # The answer is on its way.
         return {("m.policy.rule.user", "spam"): spam}
 
     async def state(self, room: RoomId, kind: str, key: str = "") -> Mapping[str, Any]:
@@ -228,6 +229,30 @@ async def test_a_list_that_nobody_follows_any_more_may_change_just_then() -> Non
     rule = changed(0.0, "m.policy.rule.user", {}, room_id=LIST, state_key="spam")
     await ground.policies.handle(rule)
     assert not ground.policies.of_list(LIST)
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+async def test_what_changes_while_a_list_is_read_is_in_force_all_the_same(is_known: bool) -> None:
+    ground = Lists()
+    ground.near.answers.set()
+    ground.far.answers.set()
+    await ground.policies.load()
+    if is_known:
+        await ground.policies.read(LIST)
+
+    async def change() -> None:
+        ground.entity = "@_trestle_*_worse:test.example"
+        rule = changed(0.0, "m.policy.rule.user", {}, room_id=LIST, state_key="spam")
+        await ground.policies.handle(rule)
+
+    ground.meanwhile["states"] = change
+    if is_known:  # For another room that is to follow it, say.
+        await ground.policies.read(LIST)
+    async with asyncio.TaskGroup() as group:
+        run = group.create_task(ground.policies.run())
+        in_force = ground.house.policies.of
+        await wait_until(lambda: all("worse" in str(in_force(one)) for one in (1, 2, 3)), 20)
+        run.cancel()
 
 
 async def test_a_room_that_follows_as_many_lists_as_it_may_still_looks_at_those() -> None:

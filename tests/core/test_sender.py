@@ -6,16 +6,13 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-import orjson
 import pytest
 
-from bridge.core.intake.reconciler import Pace
-from bridge.demo.matrix_user import PATIENCE
 from bridge.model import LinkKind, Outgoing, ParkReason, SendKind
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import RoomId, UserId
 from bridge.settings.records import DatabaseSettings
-from tests.conformance.stage import ALICE, DICE, ROOM, ask, play, settings_for
+from tests.conformance.stage import ALICE, DICE, ROOM, play, settings_for
 from tests.core.outgoing import LostAnswer, away, say
 from tests.rigs.scripted_homeserver import Answer, Asked, refuse, scripted_homeserver
 from tests.rigs.trestle import running, wait_until
@@ -295,106 +292,6 @@ async def test_what_an_event_is_on_the_network_is_known_before_it_is_written(
         assert not any(known(7, event) for event in events)
         rows = await core.fetch("SELECT event_id, remote_id FROM message ORDER BY remote_id")
         assert [row["event_id"] for row in rows] == events
-
-
-SECRET = {"algorithm": "m.megolm.v1.aes-sha2"}
-
-
-async def test_what_nobody_knows_to_be_clear_is_asked_once_before_anything_is_said_there(
-    database_settings: DatabaseSettings, folder: Path
-) -> None:
-    # The event that made the room encrypted never came: the homeserver lost it.
-    secret, hidden = RoomId("!secret"), RoomId("!hidden")
-
-    def rule(asked: Asked) -> Answer | None:
-        if asked.parts[2:] == ("state", "m.room.encryption", ""):
-            if asked.parts[1] == hidden:
-                return refuse(403, "M_FORBIDDEN")
-            return Answer(content=SECRET) if asked.parts[1] == secret else None
-        return None
-
-    async with play(database_settings, folder, rules=[rule]) as stage:
-        parts, homeserver = stage.app.parts, stage.homeserver
-        await parts.sender.put([say(f"{n}", room) for n in range(3) for room in (ROOM, secret)])
-        await parts.sender.put([say("unseen", hidden)])
-        await wait_until(lambda: parts.sender.waiting == 0)
-        assert homeserver.texts(ROOM) == ["0", "1", "2"]
-        assert [said.room for said in homeserver.said] == [ROOM] * 3
-        for room in (ROOM, secret, hidden):
-            assert len(homeserver.of("GET", "rooms", room, "state", "m.room.encryption")) == 1
-        parked = await parts.items.count_parked()
-        assert parked == {ParkReason.NO_KEY: 3, ParkReason.REFUSED: 1}
-        assert await parts.bot_rooms.encrypted_rooms() == {secret}
-        # What nobody of us may have seen is asked anew.
-        invitation = {
-            "type": "m.room.member", "state_key": DICE, "event_id": "$again", "room_id": ROOM,
-            "sender": ALICE, "content": {"membership": "invite"},
-        }  # fmt: skip
-        assert await stage.put(invitation) == 200
-        await homeserver.wait_until(
-            lambda: len(homeserver.of("GET", "rooms", ROOM, "state", "m.room.encryption")) == 2
-        )
-        await wait_until(lambda: parts.encryption.of(RoomId(ROOM)) is False)
-        # And everywhere after a restart of the homeserver, which may have lost it.
-        parts.intake.on_restart()
-        await parts.sender.put([say("3"), say("not in clear", secret)])
-        await homeserver.wait_until(lambda: "3" in homeserver.texts(ROOM))
-        assert len(homeserver.of("GET", "rooms", ROOM, "state", "m.room.encryption")) == 3
-        assert len(homeserver.of("GET", "rooms", secret, "state", "m.room.encryption")) == 1
-
-
-async def test_a_room_that_becomes_encrypted_while_a_wrong_mark_is_removed_stays_marked(
-    database_settings: DatabaseSettings, folder: Path
-) -> None:
-    room = RoomId("!said:elsewhere.example")
-    async with play(database_settings, folder) as stage:
-        parts = stage.app.parts
-        await parts.encryption.note(room)
-        async with (
-            asyncio.TaskGroup() as group,
-            parts.database.core.acquire() as other,
-            other.transaction(),
-        ):
-            await other.execute("LOCK TABLE room IN SHARE MODE")
-            checking = group.create_task(parts.encryption.check(room))
-            async with asyncio.timeout(PATIENCE):
-                while not await other.fetchval(
-                    "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted "
-                    "AND relation = 'room'::regclass)"
-                ):
-                    await asyncio.sleep(0.01)
-            await parts.encryption.note(room)
-        assert checking.result()
-        assert await parts.bot_rooms.encrypted_rooms() == {room}
-        assert not await parts.encryption.check(room)
-        assert not await parts.bot_rooms.encrypted_rooms()
-
-
-async def test_a_room_whose_becoming_encrypted_was_lost_is_known_after_a_look_at_it(
-    database_settings: DatabaseSettings, folder: Path
-) -> None:
-    lost = {
-        "type": "m.room.encryption", "state_key": "", "event_id": "$lost", "sender": ALICE,
-        "room_id": ROOM, "content": SECRET,
-    }  # fmt: skip
-    first, last = ask("first"), ask("second")
-
-    def rule(asked: Asked) -> Answer | None:
-        if asked.parts[2:] != ("messages",):
-            return None
-        types = orjson.loads(asked.query["filter"])["types"]
-        return Answer(content={"chunk": [e for e in (last, lost, first) if e["type"] in types]})
-
-    async with play(database_settings, folder, rules=[rule]) as stage:
-        parts = stage.app.parts
-        parts.reconciler._pace = Pace(grace=0.0)
-        assert await stage.put(first, last) == 200
-        await stage.homeserver.wait_until(lambda: len(stage.homeserver.texts(ROOM)) == 2)
-        await parts.reconciler.run_once()
-        await wait_until(lambda: parts.encryption.is_known(RoomId(ROOM)))
-        await parts.sender.put([say("not in clear")])
-        await wait_until(lambda: parts.sender.waiting == 0)
-        assert "not in clear" not in stage.homeserver.texts(ROOM)
 
 
 async def test_what_the_homeserver_always_fails_at_is_seen_and_put_aside_by_hand(

@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from bridge.app import App
-from bridge.demo.matrix_user import MatrixUser
+from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from bridge.model import SystemClock
 from bridge.networks.irc.connector import IrcConnector
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
@@ -287,6 +287,34 @@ async def test_a_module_that_does_not_forget_holds_nothing_up(
         done = await erase(await Chat.begun_by(found.alice))
         assert "near may remember you until Trestle is started again." in done
         assert await is_erased(app, found.alice)
+
+
+async def test_who_comes_into_the_chat_while_somebody_is_erased_is_not_told_of_it(
+    town: Town, irc: IrcServer, settings: Settings
+) -> None:
+    is_asked, may_end = asyncio.Event(), asyncio.Event()
+
+    async def hold(person: UserId) -> None:
+        is_asked.set()
+        await may_end.wait()
+
+    async with running(settings) as app:
+        alice, bea = await town.person("alice"), await town.person("bea")
+        connector: Any = app.parts.instances[NEAR].connector
+        connector.forget = hold
+        app.parts.erasure.forget_limit = PATIENCE
+        chat = await Chat.begun_by(alice)
+        await chat.say("forget me")
+        await chat.expect("say forget me yes within ten minutes")
+        await chat.say("forget me yes")
+        await wait_until(is_asked.is_set)
+        await alice.invite(chat.room, bea.id)
+        await bea.join(chat.room)
+        may_end.set()
+        other = await Chat.accepted_by(alice)
+        await other.expect("It is done.")
+        said = [str(event["content"].get("body")) for event in alice.heard(chat.room)]
+        assert not [one for one in said if "It is done." in one]
 
 
 async def test_what_stays_is_not_counted_in_time_and_it_is_done_nevertheless(

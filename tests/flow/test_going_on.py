@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,11 @@ from bridge.settings.records import DatabaseSettings
 from bridge.storage.pool import Database
 from tests.conformance.stage import ROOM, play
 from tests.core.outgoing import say
+from tests.rigs.cluster import until_one_waits
 from tests.rigs.scripted_homeserver import SERVER, Answer, Asked, refuse
+from tests.rigs.service_manager import told_to
 from tests.rigs.trestle import wait_until
+from tests.storage.conftest import TurnedClock
 
 
 @asynccontextmanager
@@ -98,3 +103,30 @@ async def test_an_id_that_nothing_can_have_is_no_answer(
         await wait_until(lambda: not answers and not stage.app.parts.sender.waiting, 20)
         await wait_until(lambda: not list(stage.app.parts.sender.unwritten))
         assert stage.homeserver.texts(ROOM) == ["hello"]
+
+
+async def test_while_the_work_of_an_hour_waits_the_service_manager_hears_of_us(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    clock, name = TurnedClock(), str(folder / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener, told_to(name):
+        listener.bind(name)
+        listener.setblocking(False)
+
+        def hears() -> bool:
+            with suppress(BlockingIOError):
+                return listener.recv(4096) == b"WATCHDOG=1"
+            return False
+
+        async with play(database_settings, folder, clock=clock) as stage:
+            owner = await stage.app.parts.database.owner()
+            try:
+                await owner.execute("BEGIN; LOCK TABLE tally")
+                clock.ahead = timedelta(days=1)
+                await until_one_waits(owner)
+                while hears():
+                    pass
+                for _ in range(2):
+                    await wait_until(hears, 10)
+            finally:
+                owner.terminate()

@@ -185,6 +185,22 @@ async def test_who_waits_for_a_copy_behind_others_is_answered_meanwhile(
     assert len(files(alice, chat.room)) == 1
 
 
+async def test_who_comes_into_the_chat_while_a_copy_waits_is_not_given_it(
+    town: Town, app: App
+) -> None:
+    alice, bea = await town.person("alice"), await town.person("bea")
+    chat = await Chat.begun_by(alice)
+    async with app.parts.main_bot.own_data._copying:
+        await chat.say("data")
+        await chat.expect("I am making it.")
+        await alice.invite(chat.room, bea.id)
+        await bea.join(chat.room)
+    other = await Chat.accepted_by(alice)
+    await other.expect("What I keep about you")
+    assert len(files(alice, other.room)) == 1
+    assert not files(alice, chat.room)
+
+
 async def test_what_could_not_be_done_for_the_moment_may_be_asked_for_again_at_once(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -19,7 +20,7 @@ from bridge.networks.irc.wire import Source
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import Rank, RemoteChat, RemoteRemoval, Removal
 from bridge.sdk.ids import RemoteChatId, RemoteUserId
-from tests.irc.stage import NOW, Network, listening, refusal, speaking, synced, user_id
+from tests.irc.stage import NOW, Network, listening, refusal, speaking, synced, until, user_id
 from tests.irc.stores import MemoryStore
 from tests.rigs.scripted_irc import Peer, scripted_server
 
@@ -401,3 +402,65 @@ async def test_what_is_noted_as_the_connection_breaks_is_written_over_the_next()
         while not store.rows:
             await asyncio.sleep(0)
         writing.cancel()
+
+
+class LateStore(MemoryStore):
+    """One that reads and writes at once, or when it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[asyncio.Event] = []
+
+    async def _wait(self) -> None:
+        may = asyncio.Event()
+        self.asked.append(may)
+        await may.wait()
+
+    async def find(self, prefix: str) -> Mapping[str, bytes]:
+        found = await super().find(prefix)
+        await self._wait()
+        return found
+
+    async def put(self, key: str, value: bytes, **kept: Any) -> None:
+        await self._wait()
+        await super().put(key, value, **kept)
+
+
+async def let_run() -> None:
+    """Let others go on until they wait."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_a_ban_that_is_lifted_while_one_of_two_clients_writes_it_is_not_kept() -> None:
+    store, banned = LateStore(), Banned()
+    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+        loading = tasks.create_task(banned.load(store, lambda: NOW))
+        await until(lambda: len(store.asked) == 1)
+        store.asked[0].set()
+        await loading
+        writing = [tasks.create_task(banned.behind.keep_writing()) for _ in range(2)]
+        banned.note(ROOM.id, "*!*@h", user_id("Alice"))
+        await until(lambda: len(store.asked) == 2)
+        banned.forget_person(user_id("Alice"))
+        await let_run()
+        store.asked[1].set()
+        await let_run()
+        assert not banned.behind._changed
+        for one in writing:
+            one.cancel()
+    assert not store.rows
+
+
+async def test_a_ban_that_is_lifted_while_the_second_client_reads_them_stays_lifted() -> None:
+    store, banned = LateStore(), Banned()
+    store.rows = {f"banned:#room {'0' * 32}": f"{NOW.isoformat()} @alice:test.example".encode()}
+    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+        loads = [tasks.create_task(banned.load(store, lambda: NOW)) for _ in range(2)]
+        await until(lambda: len(store.asked) == 2)
+        store.asked[0].set()
+        await loads[0]
+        assert len(banned.noted(ROOM.id)) == 1
+        banned.forget_chat(ROOM.id)
+        store.asked[1].set()
+    assert not banned.noted(ROOM.id)

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from bridge.networks.irc.network.renamed import Renamed
+from bridge.networks.irc.network.renamed import MOST, Renamed
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteMembers, RemoteMessage, RemoteShutOut
+from bridge.sdk.ids import RemoteChatId
 from tests.irc.stage import (
     WAIT_SECONDS,
     Host,
@@ -121,6 +122,16 @@ async def test_a_new_name_is_known_over_a_restart_until_the_room_is_unbridged() 
         await client.leave(ROOM, "unbridged")
         assert "renamed:#room" not in network.store.rows
         assert again.connector._network.renamed.find(ROOM.id) is None
+
+
+def test_of_a_server_that_renames_without_end_no_more_is_kept_than_a_network_has() -> None:
+    renamed = Renamed()
+    for number in range(MOST + 10):
+        renamed.note(RemoteChatId(f"#n{number}"), "#better")
+    assert renamed.find(RemoteChatId("#n0")) == "#better"
+    assert renamed.find(RemoteChatId(f"#n{MOST}")) is None
+    renamed.note(RemoteChatId("#n0"), "#best")
+    assert renamed.find(RemoteChatId("#n0")) == "#best"
 
 
 class Failing(MemoryStore):

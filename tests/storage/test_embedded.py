@@ -163,6 +163,21 @@ async def test_a_server_that_cannot_start_again_is_tried_until_it_can(
             assert await unfinished(journal) == rows
 
 
+async def test_a_server_whose_files_cannot_be_opened_just_now_is_tried_until_they_can(
+    state_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(state_dir) as (_, journal):
+        words = state_dir / "postgres/postgres.log"
+        words.unlink()
+        words.symlink_to("nowhere")  # It is not followed: no more than a full disk lets it open.
+        os.kill(postmaster(state_dir), signal.SIGKILL)
+        async with asyncio.timeout(PATIENCE):
+            while "postgres.log" not in caplog.text:
+                await asyncio.sleep(0.01)
+        words.unlink()
+        await land(journal)
+
+
 async def test_a_look_at_the_server_that_no_file_is_left_for_is_put_off(state_dir: Path) -> None:
     server = EmbeddedPostgres(state_dir)
     await server.start()

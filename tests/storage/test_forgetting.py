@@ -148,6 +148,27 @@ async def test_of_days_that_are_dropped_by_a_run_that_fails_the_next_one_tells(
     assert await retention.run_once() == []
 
 
+async def test_of_days_that_are_dropped_when_todays_key_cannot_be_made_the_next_run_tells(
+    database: Database, day_keys: DayKeys, clock: TurnedClock, folder: Path
+) -> None:
+    day_keys.prepare()
+    gone, elapsed = clock.today(), [0.0]
+    retention = Retention(database, day_keys, elapsed=lambda: elapsed[0])
+    clock.ahead = MONTH
+    assert await retention.run_once() == []
+    elapsed[0] = 48 * 3600.0
+    clock.ahead += timedelta(days=2)
+    (key,) = folder.rglob(f"day/{gone}")
+    unmade = key.with_name(str(clock.today()))
+    unmade.mkdir()
+    with pytest.raises(TemporaryFailure, match="cannot be kept"):
+        await retention.run_once()
+    assert gone not in day_keys.days()
+    unmade.rmdir()
+    assert gone in await retention.run_once()
+    assert await retention.run_once() == []
+
+
 async def test_after_a_start_several_days_are_dropped_an_hour_later_and_not_in_silence(
     database: Database, day_keys: DayKeys, clock: TurnedClock, folder: Path, journal: Journal,
     caplog: pytest.LogCaptureFixture,

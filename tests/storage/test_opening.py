@@ -17,6 +17,7 @@ from bridge.storage.keys import DayKeys
 from bridge.storage.outbox import Outbox
 from bridge.storage.pool import Database
 from bridge.storage.retention import Retention
+from bridge.storage.schema import Connection
 from tests.rigs.cluster import Cluster
 from tests.rigs.pgbouncer import pooled
 from tests.rigs.program import TrestleProgram
@@ -103,6 +104,15 @@ async def test_one_that_lets_nobody_write_for_a_while_keeps_its_lock(database: D
     await connection.execute("SET default_transaction_read_only = on")
     await database._lock._beat()
     assert database._lock.is_held
+
+
+async def test_a_server_that_says_no_more_as_the_lock_is_taken_again_is_asked_anew(
+    database: Database, admin: Connection
+) -> None:
+    database._lock.limit = 2.0
+    async with asyncio.timeout(20), admin.transaction():
+        await admin.execute("LOCK TABLE lease")
+        assert not await database._lock.take_again()
 
 
 # --- other instances ---

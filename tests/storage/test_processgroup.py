@@ -89,3 +89,24 @@ async def test_who_is_cancelled_while_it_runs_however_often_has_seen_its_end() -
         assert starting.process.returncode == -signal.SIGKILL
     assert running.cancelled()
     await wait_until(lambda: not is_there(pid))
+
+
+async def test_who_is_cancelled_once_the_program_is_gone_leaves_none_of_what_it_had_run() -> None:
+    starting = Starting("sleep 1000 & exit 0")
+    starting.may_begin.set()
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(run_group(starting.begin()))
+        await wait_until(
+            lambda: starting.process is not None and starting.process.returncode is not None
+        )
+        assert starting.process is not None
+        assert is_there(starting.process.pid)
+        running.cancel()
+        await asyncio.wait([running])
+    assert running.cancelled()
+    pid = starting.process.pid
+    try:
+        await wait_until(lambda: not is_there(pid), 5)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)

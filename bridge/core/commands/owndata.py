@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from math import ceil, inf
+from typing import Any
 
 from bridge.core.commands.privateanswers import refusal, show_privately
 from bridge.core.consent.erasure import Erased, Erasure
@@ -250,6 +251,13 @@ class OwnData:
                 "I could not finish it; whoever runs this bridge finds why in the log. It is "
                 "taken up when Trestle starts again, or when you say forget me once more."
             )
+        # That may have taken long, and somebody else have come in meanwhile.
+        place = partial(self._stage.private_chats.room_for, self._bot, person, room, direct=True)
+        try:
+            room, _ = await persistently(place, LONGEST_PAUSE)
+        except TrestleError as error:
+            log.warning("nobody told of an erasure: %s", error, extra={"event": "not_told"})
+            return
         await self._say(room, text, "erased")
 
     async def _make(
@@ -299,12 +307,20 @@ class OwnData:
     async def _give(self, person: UserId, room: RoomId, item: str) -> None:
         async with self._copying:
             summary = await self._personal.summary(person)
-            await self._give_file(room, await self._personal.copy(person), item)
+            content = await self._upload(await self._personal.copy(person))
+        # That may have taken long, and somebody else have come in meanwhile.
+        room, _ = await self._stage.private_chats.room_for(self._bot, person, room, direct=True)
+        await self._stage.sender.put([Outgoing(
+            room=room, user=self._bot, kind=SendKind.EVENT, type="m.room.message",
+            content=content,
+            transaction_id=transaction_id(self._stage.key_of, "copy of own data", item),
+        )])  # fmt: skip
         await say(
             self._stage, self._bot, room, in_words(summary), MessageKind.NOTICE, "own data", item
         )
 
-    async def _give_file(self, room: RoomId, data: bytes, item: str) -> None:
+    async def _upload(self, data: bytes) -> dict[str, Any]:
+        """Give the homeserver a copy; what a message has of it."""
         name = f"my-data-{self._clock.today()}.zip"
         try:
             media = await self._media.put(data, "application/zip", name, what="your copy")
@@ -312,15 +328,10 @@ class OwnData:
             raise PermanentFailure(
                 f"{error}. Whoever runs this bridge can make it for you: trestle export"
             ) from error
-        content = {
+        return {
             "msgtype": "m.file", "body": name, "filename": name, "url": media.mxc,
             "info": {"mimetype": "application/zip", "size": len(data)}, "m.mentions": {},
         }  # fmt: skip
-        await self._stage.sender.put([Outgoing(
-            room=room, user=self._bot, kind=SendKind.EVENT, type="m.room.message",
-            content=content,
-            transaction_id=transaction_id(self._stage.key_of, "copy of own data", item),
-        )])  # fmt: skip
 
 
 def in_words(summary: Sequence[KeptRows]) -> str:

@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from bridge.core.lanes.cancellation import outliving_module
+from bridge.core.consent.chatbans import change_bans, find_bans
 from bridge.core.lanes.lane import Item, Lane
 from bridge.core.lanes.patience import asked_for
 from bridge.core.lanes.unforeseen import Unforeseen
@@ -22,7 +23,7 @@ from bridge.model import AuditAction, ParkReason, Subscription
 from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import InstanceId, RoomId, UserId
-from bridge.sdk.module import BansChats, SeesPeople
+from bridge.sdk.module import BansChats
 from bridge.storage.policies import PolicyStore
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,8 @@ class Policies:
         self._store = store
         self._followed: dict[tuple[int, RoomId], Subscription] = {}
         self._rules: dict[RoomId, Rules] = {}
+        self._heard: Counter[RoomId] = Counter()
+        """By list: how many changes of it came."""
         self._bans: dict[int, set[str]] = {}
         self._late: dict[int, float] = {}
         """Portals with something left to do, and when it is tried again (loop time)."""
@@ -138,6 +141,7 @@ class Policies:
         event = item.event
         item.drop()
         room = RoomId(event["room_id"])
+        self._heard[room] += 1
         if room not in self._rules:
             return  # It is read as a whole when its turn comes.
         known = dict(self._rules[room])
@@ -148,6 +152,9 @@ class Policies:
         if self._rules.get(room, known) == known:
             return
         # A list may change by the hundred: what comes of it is seen to beside the lane, at once.
+        self._have_due(room)
+
+    def _have_due(self, room: RoomId) -> None:
         self._due |= {one.portal for one in self.of_list(room) if one.applied}
         self._changed.set()
 
@@ -177,12 +184,16 @@ class Policies:
 
     async def read(self, room: RoomId) -> Rules:
         """A list's rules as they are now. Raises a ``DeliveryError``."""
+        heard = self._heard[room]
         try:
             found = await self._house.intents.states(room, KINDS)
         except MatrixError as error:
             raise failure_of(error, f"the list cannot be read: {error.message}") from error
         read = {place: read_rule(place[0], content) for place, content in found.items()}
         rules = self._rules[room] = {place: rule for place, rule in read.items() if rule}
+        if self._heard[room] != heard:  # The answer may be older than that.
+            del self._rules[room]
+            self._have_due(room)
         return rules
 
     async def weigh(self, door: Doorway, rules: Sequence[Rule], by: UserId) -> Weighed:
@@ -391,16 +402,14 @@ class Policies:
         try:
             async with asyncio.timeout(_BAN_SECONDS):
                 if is_new:  # Of what was noted before a crash it is not known whether it was done.
-                    held.intersection_update(await _find_bans(door, client, sorted(held)))
+                    held.intersection_update(await find_bans(door, client, sorted(held)))
                     self._looked.add(portal.id)
                     add = sorted(set(wanted) - held)
                 # What others banned before is theirs, and stays when the list changes.
-                there = await _find_bans(door, client, add)
+                there = await find_bans(door, client, add)
                 add = [pattern for pattern in add if pattern not in there]
                 await self._note_bans(door, add, lift)
-                _refuse_to_come_back(door, client)
-                with outliving_module("change bans"):
-                    await client.change_bans(door.chat, add, lift)
+                await change_bans(door, client, add, lift)
         except PermanentFailure as error:
             await self._undo(door, client, add)
             await self._tell(
@@ -437,7 +446,7 @@ class Policies:
             return
         try:
             async with asyncio.timeout(_BAN_SECONDS):
-                there = await _find_bans(door, client, add)
+                there = await find_bans(door, client, add)
         except (DeliveryError, TimeoutError):
             there = set()
         missing = [pattern for pattern in add if pattern not in there]
@@ -474,20 +483,3 @@ class Policies:
         await self._house.audit.record(
             actor=by, action=action, subject=by, target=f"{portal.instance} {portal.chat} {room}"
         )
-
-
-async def _find_bans(door: Doorway, client: BansChats, patterns: Sequence[str]) -> set[str]:
-    """Those of the patterns that the chat bans. Raises a ``DeliveryError``."""
-    _refuse_to_come_back(door, client)
-    with outliving_module("find bans"):
-        return set(await client.find_bans(door.chat, patterns))
-
-
-def _refuse_to_come_back(door: Doorway, client: BansChats) -> None:
-    """Raise ``TemporaryFailure`` where those who run the chat have ended its bridge, and the
-    relay is not seen to be there still: to ask for bans, or to change them, it would come in."""
-    if not door.facts.is_ended:
-        return
-    with outliving_module("say who is in a chat"):
-        if not isinstance(client, SeesPeople) or client.seen(door.portal.chat) is None:
-            raise TemporaryFailure(f"the bridge of {door.portal.chat_name} was ended")

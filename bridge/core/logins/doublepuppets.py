@@ -148,25 +148,27 @@ class DoublePuppets:
         if way is None or person in self._refused:
             return None
         leave = self._leaves.get(person)
-        if leave is None:
-            leave = Leave()
-            if way is Way.TOKEN:
-                leave = await self._open(person)
-            self._leaves[person] = leave
+        if leave is None and way is Way.TOKEN:
+            token, trouble = await self._open(person)
+            if self._ways.get(person) is not way or person in self._leaves:
+                return await self.leave_of(person)  # It was taken back meanwhile, or given anew.
+            if trouble:
+                self._note_refused(person, trouble)
+            leave = Leave(token)
+        leave = self._leaves[person] = leave or Leave()
         return leave if way is Way.APPSERVICE or leave.token else None
 
-    async def _open(self, person: UserId) -> Leave:
+    async def _open(self, person: UserId) -> tuple[Secret | None, str]:
+        """The person's token; or why there is none."""
         try:
             found = await self._safe.find(person, _OURS, _RECORD)
         except PermanentFailure as error:
-            self._note_refused(person, f"the token cannot be read ({error}); give a new one")
-            return Leave()
+            return None, f"the token cannot be read ({error}); give a new one"
         if not found:
-            self._note_refused(person, "the token is not there any more; give a new one")
-            return Leave()
+            return None, "the token is not there any more; give a new one"
         token = Secret(found.decode())
         hide(token)
-        return Leave(token)
+        return token, ""
 
     def _note_refused(self, person: UserId, reason: str) -> None:
         log.warning("a double puppet is silent: %s", reason, extra={"event": "double_silent"})

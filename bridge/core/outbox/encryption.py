@@ -105,6 +105,11 @@ class Encryption:
             if is_secret or (is_secret is None and await self.ask(outgoing)):
                 raise RoomEncrypted("the room is encrypted")
 
+    def refuse_news(self, outgoing: Outgoing) -> None:
+        """Raise ``TemporaryFailure`` if a room that was clear may be encrypted by now."""
+        if outgoing.kind is SendKind.EVENT and self.of(outgoing.room) is not False:
+            raise TemporaryFailure("it may be encrypted by now", retry_after=0)
+
     async def ask(self, outgoing: Outgoing) -> bool:
         """Ask before the first thing is said in a room.
 

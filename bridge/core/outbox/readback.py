@@ -15,6 +15,9 @@ log = logging.getLogger(__name__)
 _REMEMBERED = timedelta(hours=20)
 """How long a homeserver surely knows a transaction id: Synapse keeps it for a day."""
 
+_ASTRAY = timedelta(days=1)
+"""By how much our clock may have been ahead without anybody knowing it by now. As a rule it costs
+nothing: a room is read no further than to what was answered before."""
 _LONG_AGO = datetime(1970, 1, 2, tzinfo=UTC)
 
 FindOurs = Callable[
@@ -67,10 +70,12 @@ class ReadBack:
         # The bot comes last: as a rule it has been there all the time.
         users = list(dict.fromkeys(one.outgoing.user for one in waiting))
         since = min(one.received_at for one in waiting)
-        # Of what came while our clock was ahead, the homeserver's time is earlier than ours.
+        # Of what came while our clock was ahead, the homeserver's time is earlier than ours. Once
+        # our clock has come as far as it was then, nothing tells.
         was_ahead = max(one.received_at for one in waiting) > self._clock.now()
+        earliest = _LONG_AGO if was_ahead else since - _ASTRAY
         found = await self._find_ours(
-            room, [*users[:3], self._bot], senders, _LONG_AGO if was_ahead else since,
+            room, [*users[:3], self._bot], senders, earliest,
             lambda ids: self._outbox.have_sent(ids, before=since),
         )  # fmt: skip
         log.info("a room was read back before sending", extra={"event": "read_back"})

@@ -7,6 +7,8 @@ from bridge.sdk.ids import RemoteChatId
 from bridge.sdk.module import Store
 
 STORE_PREFIX = "renamed:"
+MOST = 5000
+"""Channels of one network that are noted. A server that renames more of them means no good."""
 
 
 class Renamed:
@@ -33,6 +35,8 @@ class Renamed:
     def note(self, chat: RemoteChatId, new: str) -> None:
         """Take note of a channel's new name; empty: the server does not tell it."""
         before = self._new.get(chat)
+        if before is None and len(self._new) >= MOST:
+            return
         self._new[chat] = new or before or ""
         if self._new[chat] != before:
             self.behind.change(chat)
