@@ -78,6 +78,12 @@ def test_a_split_loses_nothing_and_cuts_no_grapheme(text: str) -> None:
     assert [one for part in parts for one in graphemes(part)] == whole
 
 
+def test_where_the_server_takes_longer_lines_they_are_longer() -> None:
+    text = message("#room", "x" * 800)
+    assert [len(composed(text, Isupport().with_tokens([f"LINELEN={most}"])))
+            for most in (100, 512, 1024, 8192)] == [2, 2, 1, 1]  # fmt: skip
+
+
 def test_a_relayed_name_cannot_pretend_to_be_another() -> None:
     assert relayed_name("bob> hi <alice") == "bob hi alice"
     assert relayed_name("\x02\r\n<>") == "?"

@@ -97,7 +97,7 @@ class Voice:
             name_of=self._name_of,
             speaks_as=speaks_as,
         )
-        if message.reply_to and TAGS in connection.capabilities:
+        if message.reply_to:
             lines[0] = answering(lines[0], message.reply_to)
         return lines
 
