@@ -294,6 +294,8 @@ class Handshake:
             raise LoginRequired(f"{self._server} refused the server password: {said}")
         if command == "465":
             raise endings.refused(self._server, said, personal=self._identity.personal)
+        if command == "FAIL" and message.param(1).upper() == "ACCOUNT_REQUIRED":
+            raise endings.account_missing(self._server, said, personal=self._identity.personal)
         if not self.welcomed and command in replies.NICK_TAKEN | replies.NICK_REFUSED:
             self._on_nick_refused(is_taken=command in replies.NICK_TAKEN)
             return [self._next_nick(said)]
