@@ -44,6 +44,13 @@ def styled(style: Style, text: str) -> Styled:
         ("\x1es\x1e\x11m", rich(styled(Style.STRIKE, "s"), styled(Style.MONO, "m"))),
         ("\x0304red\x03 x", rich(Colour("#ff0000", None, (Text("red"),)), Text(" x"))),
         ("\x034,1x", rich(Colour("#ff0000", "#000000", (Text("x"),)))),
+        (
+            "\x0304,01a\x0305b",
+            rich(
+                Colour("#ff0000", "#000000", (Text("a"),)),
+                Colour("#7f0000", "#000000", (Text("b"),)),
+            ),
+        ),
         ("\x0304,a", rich(Colour("#ff0000", None, (Text(",a"),)))),
         ("\x030412", rich(Colour("#ff0000", None, (Text("12"),)))),
         ("\x0399x", rich(Text("x"))),

@@ -10,6 +10,7 @@ from bridge.networks.irc.connections.flood import Flood
 from bridge.networks.irc.format import from_irc, strip_codes
 from bridge.networks.irc.messages.speech import compose, read_relayed, read_text, relayed_name
 from bridge.networks.irc.protocol.isupport import Isupport
+from bridge.networks.irc.protocol.multiline import separate
 from bridge.networks.irc.protocol.times import read_time
 from bridge.networks.irc.settings import IrcSettings
 from bridge.networks.irc.wire import Line, Source, parse
@@ -65,6 +66,15 @@ def test_every_line_fits_once_the_server_has_named_us(
             start = "* " if kind is MessageKind.EMOTE else "<"
             assert each.params[1].startswith(start + relayed_name(name or "@:example.org"))
         assert ("\x01" in each.params[1]) == (kind is MessageKind.EMOTE and not relayed)
+
+
+def test_a_line_fits_by_whatever_user_and_host_the_server_will_name_us() -> None:
+    limits = Isupport().with_tokens(["USERLEN=20", "HOSTLEN=70", "NICKLEN=30"])
+    one = message("#room", "x" * 2000)
+    made = compose(one, "#room", own=Source("Alice"), limits=limits, settings=SETTINGS)
+    longest = Source("A" * 30, f"~{'a' * 20}", "h" * 70)
+    seen = f":{longest.nick}!{longest.user}@{longest.host} ".encode()
+    assert all(506 < len(seen + each.encode()) <= 512 for each in separate(made)[:-1])
 
 
 @examples(100)
