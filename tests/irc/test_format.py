@@ -197,6 +197,13 @@ def test_a_colour_that_is_in_no_list_crosses_as_it_is_where_that_is_set() -> Non
     assert from_irc(written) == tree
 
 
+def test_a_spoiler_is_hidden_by_codes_that_all_clients_know() -> None:
+    hidden = (styled(Style.SPOILER, "x"), Colour("#123456", "#123456", (Text("x"),)))
+    for colours in (16, 99, ANY_COLOUR):
+        assert to_irc(rich(hidden[0]), colours=colours) == "\x0301,01x\x0f"
+        assert to_irc(rich(hidden[1]), colours=colours)[0] == "\x03"
+
+
 @examples(100)
 @given(st.lists(NODES, max_size=4))
 def test_with_sixteen_colours_the_styles_and_the_nearest_colours_stay(nodes: list[Node]) -> None:
