@@ -59,6 +59,7 @@ def marked(rich: Rich) -> str:
         ("Alice@example.org", "Alice@example.org", ""),
         ("Alice-like #Alice x/Alice", "Alice-like #Alice x/Alice", ""),
         ("see https://Alice/Alice now", "see https://Alice/Alice now", ""),
+        ("https://x.example/?q=Alice&b", "https://x.example/?q=Alice&b", ""),
         ("Alicelle Alice9 Aliceö", "Alicelle Alice9 Aliceö", ""),
         ("Alice.", "<Alice>.", "Alice."),
         ("zoë: hello", "<Zoë>: hello", "<Zoë>: hello"),
