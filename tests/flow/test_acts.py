@@ -284,12 +284,15 @@ async def test_pictures_and_long_texts_cross_as_links_that_lead_nowhere_else(
         await alice.send(room, {"msgtype": "m.file", "body": "x.html", "url": page})
         await alice.send(room, {"body": "hi", "url": picture, "info": {}}, "m.sticker")
         await alice.say(room, "too long " * 100 + "\nsecond")
-        await vivid.wait_until(lambda network: len(network.done) == 5)
+        hidden = "<span data-mx-spoiler>the butler</span> " + "too long " * 100
+        await alice.say(room, "the butler " + "too long " * 100, hidden)
+        await vivid.wait_until(lambda network: len(network.done) == 6)
         links = [link_in(one) for one in vivid.done]
         assert vivid.texts()[0] == f"cat.png ({links[0]})"
         assert vivid.texts()[1] == f"my *cat* c a/t.png ({links[1]})"
         assert vivid.texts()[4].startswith("too long too long")
         assert vivid.texts()[4].endswith(f"… all 2 lines ({links[4]})")
+        assert vivid.texts()[5].startswith("[spoiler] too long too long")
 
         answers = [await fetch(town, web, link) for link in links]
         assert answers[0][:2] == (200, PICTURE)

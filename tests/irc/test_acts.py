@@ -233,6 +233,11 @@ async def test_a_message_is_taken_back_where_the_server_has_a_way_to() -> None:
             assert said in await refused
         capabilities = network.connector.capabilities(chat("#room").id)
         assert capabilities.redactions is Level.PARTIAL
+        # Of a message that was split, each line.
+        tasks.create_task(alice.send_redaction(redaction("125", "0123456789abcdef-1", "126")))
+        for one in ("125", "126"):
+            label = await labelled(peer, f"REDACT #room {one}")
+            peer.say(f"@label={label} :{{nick}}!a@client.test REDACT #room {one}")
 
 
 async def test_a_deletion_that_is_refused_says_nothing_of_a_message_on_its_way() -> None:
@@ -392,6 +397,15 @@ async def test_showing_that_somebody_writes_confirms_nothing_and_connects_nobody
         assert not sent.done()
         peer.say("@msgid=1 :{nick}!alice@client.test PRIVMSG #room :hi")
         assert (await sent).remote_ids == ("1",)
+        reacted = tasks.create_task(alice.send_reaction(reaction("abc")))
+        await peer.expect("@+draft/re")
+        peer.say("@msgid=2;+typing=done :{nick}!alice@client.test TAGMSG #room")
+        await synced(peer)
+        assert not reacted.done()
+        peer.say("@msgid=3;+draft/react=👍 :{nick}!alice@client.test TAGMSG #room")
+        receipt = await reacted
+        assert receipt is not None
+        assert receipt.remote_ids == ("3",)
     async with scripted_server() as server:
         network = Network(server.port, connects_at_once=1)
         alice, host = network.puppet("Alice")

@@ -164,6 +164,17 @@ async def test_echoes_confirm_in_order_for_each_target() -> None:
         assert receipt.remote_ids == ("m1", "m2")
 
 
+async def test_what_was_swallowed_is_not_confirmed_by_what_comes_back_after_it() -> None:
+    async with entered(ECHO) as (alice, peer, _, _), asyncio.TaskGroup() as tasks:
+        swallowed = tasks.create_task(outcome(alice, "#room", "swallowed"))
+        await peer.expect("PRIVMSG #room :swallowed")
+        heard = tasks.create_task(outcome(alice, "#room", "heard"))
+        await peer.expect("PRIVMSG #room :heard")
+        peer.say(f"@msgid=m2 {ME} PRIVMSG #room :heard")
+        assert await heard == Receipt(remote_ids=(RemoteMessageId("m2"),), sent_at=NOW)
+        assert "did not pass it on" in str(await swallowed)
+
+
 async def test_nobody_is_taken_for_us_by_a_nick_that_reads_as_ours_in_another_charset() -> None:
     async with entered(ECHO) as (alice, peer, _, _), asyncio.TaskGroup() as tasks:
         peer.say(f"{ME} NICK Élan")

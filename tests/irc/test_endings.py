@@ -35,6 +35,7 @@ from bridge.sdk.errors import LoginRequired
         ("Closing Link: ghost[banned.example] (Ping timeout: 120 seconds)", Cause.TIMEOUT),
         ("Closing Link: h (SASL access only)", Cause.ACCOUNT),
         ("You need to identify via SASL to use this server", Cause.ACCOUNT),
+        ("You must log in with SASL to join this server", Cause.ACCOUNT),
         ("Closing Link: bob by irc.test (No Authorization -- use another server)", Cause.FULL),
         ("Access denied: Bad password?", Cause.PASSWORD),
         ("Closing Link: h (Password mismatch)", Cause.PASSWORD),

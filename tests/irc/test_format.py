@@ -44,6 +44,13 @@ def styled(style: Style, text: str) -> Styled:
         ("\x1es\x1e\x11m", rich(styled(Style.STRIKE, "s"), styled(Style.MONO, "m"))),
         ("\x0304red\x03 x", rich(Colour("#ff0000", None, (Text("red"),)), Text(" x"))),
         ("\x034,1x", rich(Colour("#ff0000", "#000000", (Text("x"),)))),
+        (
+            "\x0304,01a\x0305b",
+            rich(
+                Colour("#ff0000", "#000000", (Text("a"),)),
+                Colour("#7f0000", "#000000", (Text("b"),)),
+            ),
+        ),
         ("\x0304,a", rich(Colour("#ff0000", None, (Text(",a"),)))),
         ("\x030412", rich(Colour("#ff0000", None, (Text("12"),)))),
         ("\x0399x", rich(Text("x"))),
@@ -188,6 +195,13 @@ def test_a_colour_that_is_in_no_list_crosses_as_it_is_where_that_is_set() -> Non
     written = to_irc(tree, colours=ANY_COLOUR)
     assert written == "\x04123456\x02\x02,1\x04123456,abcdef\x02\x022\x0f"
     assert from_irc(written) == tree
+
+
+def test_a_spoiler_is_hidden_by_codes_that_all_clients_know() -> None:
+    hidden = (styled(Style.SPOILER, "x"), Colour("#123456", "#123456", (Text("x"),)))
+    for colours in (16, 99, ANY_COLOUR):
+        assert to_irc(rich(hidden[0]), colours=colours) == "\x0301,01x\x0f"
+        assert to_irc(rich(hidden[1]), colours=colours)[0] == "\x03"
 
 
 @examples(100)

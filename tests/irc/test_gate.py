@@ -8,6 +8,8 @@ from bridge.networks.irc.connections.dial import Rotation
 from bridge.networks.irc.connections.gate import Gate, Urgency
 from bridge.networks.irc.network.crowd import Crowd
 from bridge.networks.irc.settings import ServerSettings
+from tests.irc.stage import Network, running
+from tests.rigs.scripted_irc import scripted_server
 
 
 async def test_no_more_than_so_many_connect_at_once_and_at_the_rate() -> None:
@@ -95,6 +97,25 @@ def test_after_a_failure_the_next_server_is_first_and_stays_so() -> None:
     rotation.failed(b)
     rotation.failed(c)
     assert hosts(rotation) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("last", ["ERROR :Closing Link: client.test (Server shuts down)", ""])
+async def test_after_one_that_does_not_let_us_in_the_next_server_is_tried(last: str) -> None:
+    async with scripted_server() as first, scripted_server() as second:
+        one, two = ({"host": "127.0.0.1", "port": at.port, "tls": False} for at in (first, second))
+        network = Network(0, servers=[one, two])
+        relay, _ = network.relay()
+        async with running(relay) as run:
+            peer = await first.accept()
+            await peer.expect("USER")
+            if last:
+                peer.say(last)
+            peer.close()
+            await run.wait_for_error()
+        relay, host = network.relay()
+        async with running(relay):
+            await (await second.accept()).welcome()
+            await host.wait_until_connected()
 
 
 @pytest.mark.parametrize("busy", [0, 1])

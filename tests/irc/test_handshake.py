@@ -156,3 +156,14 @@ def test_candidates_are_asked_for_one_at_a_time() -> None:
     assert asked == ["bob"]
     feed(handshake, ":s 433 * bob :In use")
     assert asked == ["bob", "bob_"]
+
+
+@pytest.mark.parametrize(("personal", "way"), [(True, "Sign in"), (False, "Set sasl_account")])
+def test_a_server_that_says_by_a_code_that_it_wants_an_account_is_understood_in_any_words(
+    personal: bool, way: str
+) -> None:
+    """As Ergo does, whose admins choose the words of the ``ERROR`` that follows."""
+    handshake, _ = begin(identity(personal=personal))
+    feed(handshake, ":s CAP * LS :")
+    with pytest.raises(LoginRequired, match=f"Members only, friend. {way}"):
+        feed(handshake, ":s FAIL * ACCOUNT_REQUIRED :Members only, friend")

@@ -11,6 +11,7 @@ from bridge.networks.irc.network.history import MOST_PAGES, Heard, History, Mark
 from bridge.networks.irc.protocol.isupport import Isupport
 from bridge.networks.irc.wire import parse
 from bridge.sdk.events import (
+    RemoteLeave,
     RemoteMembers,
     RemoteMessage,
     RemoteRanks,
@@ -20,7 +21,7 @@ from bridge.sdk.events import (
 )
 from bridge.sdk.ids import RemoteChatId
 from tests.irc.histories import CAPABILITIES, ISUPPORT, at
-from tests.irc.stage import NOW, Host, Network, chat, listening, message, running, synced
+from tests.irc.stage import NOW, Host, Network, chat, listening, message, running, synced, until
 from tests.rigs.scripted_irc import Peer, ScriptedServer, scripted_server
 
 
@@ -343,6 +344,29 @@ async def test_what_waits_for_a_silent_server_is_told_though_nobody_says_more() 
             peer.say(*page(live(11, "missed")))
             await host.wait_for(RemoteMessage, 3)
             assert host.texts[2:] == ["bob: missed"]
+
+
+async def test_whom_a_split_takes_while_a_gap_is_filled_is_not_put_back_by_an_older_list() -> None:
+    mark = Mark(datetime(2026, 11, 25, 10, tzinfo=UTC), "m10")
+    async with scripted_server() as server:
+        network = Network(server.port, netsplit_seconds=0.05)
+        network.store.rows["heard:#room"] = mark.encode()
+        relay, host = network.relay()
+        async with running(relay), asyncio.TaskGroup() as tasks:
+            peer = await server.accept()
+            await peer.welcome(ISUPPORT, CAPABILITIES)
+            tasks.create_task(relay.join(chat("#room")))
+            await peer.admit("bob")
+            await peer.expect("CHATHISTORY")
+            peer.say(":bob!b@h QUIT :one.example two.example")
+            await synced(peer)
+            ears = relay._ears
+            assert ears is not None
+            await until(lambda: not ears.splits._held)
+            peer.say(*page(live(11, "missed")))
+            await host.wait_for(RemoteLeave)
+            kinds = [type(one) for one in host.events]
+            assert kinds.index(RemoteMembers) < kinds.index(RemoteLeave)
 
 
 async def test_what_was_missed_is_asked_for_before_the_modes_of_all_channels() -> None:

@@ -17,12 +17,13 @@ from bridge.networks.irc.protocol.multiline import (
     Assembler,
     Limits,
     group,
+    pack,
     separate,
 )
 from bridge.networks.irc.wire import Incoming, Line, Source, line, parse
 from bridge.sdk.errors import PermanentFailure
-from bridge.sdk.events import Receipt, RemoteMessage
-from bridge.sdk.rich import LineBreak, Rich, Style, Styled, Text
+from bridge.sdk.events import MessageKind, Receipt, RemoteMessage
+from bridge.sdk.rich import Code, LineBreak, Rich, Style, Styled, Text
 from tests.irc.echoes import ME, entered, outcome
 from tests.irc.lines import incoming
 from tests.irc.stage import Network, listening, message
@@ -132,12 +133,15 @@ def test_a_group_of_notices_is_one_notice() -> None:
 LONG = "word " * 150 + "end"
 
 
-def composed(body: str | Rich, *, relayed: bool = False) -> list[Line]:
+def composed(
+    body: str | Rich, *, relayed: bool = False, kind: MessageKind = MessageKind.TEXT
+) -> list[Line]:
     settings = Network(1).connector._settings
     own = Source("Alice", "~alice", "host.test")
     return compose(
-        message("#c", body, relayed=relayed), "#c", own=own, limits=Isupport(), settings=settings
-    )
+        message("#c", body, relayed=relayed, kind=kind),
+        "#c", own=own, limits=Isupport(), settings=settings,
+    )  # fmt: skip
 
 
 def test_a_line_that_is_cut_for_its_length_is_one_line_again() -> None:
@@ -214,6 +218,27 @@ async def test_a_message_of_several_lines_is_confirmed_as_one(capabilities: str)
         assert isinstance(receipt, Receipt)
         assert len(receipt.remote_ids) == 1
         assert (receipt.remote_ids == ("xxx",)) == (capabilities != OFFER)
+
+
+CODE = Rich((Text("so:"), Code("one\n\n\ntwo\n")))
+
+
+def test_empty_lines_stand_only_within_a_group() -> None:
+    lines = composed(CODE)
+    texts = ["so:", "\x11one\x0f", "", "", "\x11two\x0f"]
+    (grouped,) = pack(lines, Limits(100, 10), 10)
+    assert [one.params[-1] for one in grouped[1:-1]] == texts
+    assert {one.command for one in grouped[1:-1]} == {"PRIVMSG"}
+    # Where they do not fit, it goes as one without them; and line by line there are none.
+    said = [one for one in texts if one]
+    for limits, burst in ((Limits(100, 4), 10), (Limits(100, 10), 6)):
+        (grouped,) = pack(lines, limits, burst)
+        assert [one.params[-1] for one in grouped[1:-1]] == said
+    assert [one.params[-1] for (one,) in pack(lines, None, 10)] == said
+    for kind in (MessageKind.EMOTE, MessageKind.NOTICE):
+        assert all(one.params[-1] for one in composed(CODE, kind=kind))
+    assert all(one.params[-1] for one in composed(CODE, relayed=True))
+    assert [one.params[-1] for one in composed("\n\none\n\n \n")] == ["one"]
 
 
 @pytest.mark.parametrize("capabilities", [OFFER, "message-tags"])

@@ -1,6 +1,7 @@
 """What a server offers: asked for as it comes, given up as it goes."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -10,10 +11,11 @@ from bridge.networks.irc.protocol.offers import WANTED, Offers
 from bridge.networks.irc.wire import Source
 from bridge.sdk.errors import DeliveryError
 from bridge.sdk.events import RemoteJoin, RemoteLeave, RemoteRemark
+from bridge.sdk.ids import RemoteMessageId
 from tests.irc.echoes import LABELS, entered, labelled, outcome
 from tests.irc.handshakes import begin, feed, identity, sasl
 from tests.irc.lines import incoming
-from tests.irc.stage import Network, chat, listening, synced
+from tests.irc.stage import Network, chat, listening, message, synced
 from tests.rigs.scripted_irc import scripted_server
 
 
@@ -169,6 +171,40 @@ async def test_when_labels_go_what_is_on_its_way_is_confirmed_by_a_pong() -> Non
         label = await labelled(peer, "PRIVMSG #room :hello again")
         peer.say(f"@label={label} :Alice!a@h PRIVMSG #room :hello again")
         assert not isinstance(await again, DeliveryError)
+
+
+@pytest.mark.parametrize(
+    ("gone", "text", "said"),
+    [
+        ("draft/multiline", "one\ntwo", ["PRIVMSG #room :one", "PRIVMSG #room :two"]),
+        ("message-tags", "yes", ["PRIVMSG #room :yes"]),
+        (
+            "message-tags",
+            "a\nb",
+            ["draft/multiline #room", "PRIVMSG #room :a", "PRIVMSG #room :b"],
+        ),
+    ],
+)
+async def test_what_is_taken_away_while_a_message_waits_is_not_used_for_it(
+    gone: str, text: str, said: list[str]
+) -> None:
+    capabilities = "batch message-tags draft/multiline=max-bytes=400"
+    async with (
+        entered(capabilities, flood_burst=4, flood_rate=2) as (alice, peer, _, _),
+        asyncio.TaskGroup() as tasks,
+    ):
+        tasks.create_task(alice.send(message("#room", "1\n2\n3\n4")))
+        await peer.expect("PRIVMSG #room :4")
+        answer = replace(message("#room", text), reply_to=RemoteMessageId("abc"))
+        tasks.create_task(alice.send(answer))
+        peer.say(f":irc.test CAP {{nick}} DEL :{gone}")
+        await synced(peer)
+        heard = [await peer.read() for _ in said]
+        assert all(one.endswith(text) for one, text in zip(heard, said, strict=True))
+        # What holds a group together is no client's tag.
+        is_group = heard[0].startswith("BATCH")
+        assert [one.startswith("@batch=") for one in heard] == [False, *[is_group] * len(said[1:])]
+        assert any("+draft/reply" in one for one in heard) == (gone != "message-tags")
 
 
 def people(*texts: str) -> People:

@@ -12,7 +12,7 @@ from bridge.networks.irc.wire import line
 from bridge.sdk.events import MessageKind, RemoteMessage
 from bridge.sdk.ids import EventId
 from bridge.sdk.rich import Rich
-from tests.irc.echoes import entered
+from tests.irc.echoes import LABELS, ME, entered
 from tests.irc.stage import Network, listening, message, running, synced
 from tests.rigs.scale import examples
 from tests.rigs.scripted_irc import scripted_server
@@ -102,15 +102,24 @@ async def test_where_the_settings_want_no_names_of_others_the_relay_names_who_wr
             await peer.expect("PRIVMSG #room :<Alice> one")
 
 
-async def test_a_paste_is_stopped_after_the_lines_that_are_out() -> None:
-    async with entered("", flood_burst=2, flood_rate=1) as (alice, peer, _, _):
+@pytest.mark.parametrize("capabilities", ["", LABELS, f"{LABELS} draft/multiline=max-bytes=4000"])
+async def test_a_paste_is_stopped_after_the_lines_that_are_out(capabilities: str) -> None:
+    async with entered(capabilities, flood_burst=3, flood_rate=1) as (alice, peer, _, _):
         lines = Rich.plain("\n".join(f"line {number}" for number in range(20)))
         async with asyncio.TaskGroup() as tasks:
             sent = tasks.create_task(alice.send(message("#room", lines)))
-            await peer.expect("PRIVMSG #room :line 0")
+            await peer.expect("@label" if capabilities else "PRIVMSG")
             assert alice.stop_sending(EventId("$event"))
             assert not alice.stop_sending(EventId("$event"))
-            await sent
-        assert not alice.stop_sending(EventId("$event"))
-        said = [one for one in peer.heard if "line" in one]
-        assert 1 <= len(said) < 5
+            await synced(peer)
+            out = [one for one in peer.heard if " :line " in one]
+            assert [one[-6:] for one in out] == [f"line {number}" for number in range(len(out))]
+            assert len(out) < 4
+            for one in out if capabilities else ():
+                tags, _, said = one.partition(" ")
+                peer.say(f"{tags} {ME} {said}")
+            assert len((await sent).remote_ids) in {1, len(out)}
+            assert not alice.stop_sending(EventId("$event"))
+            again = tasks.create_task(alice.send(message("#room", "well")))
+            assert (await peer.expect("@label" if capabilities else "PRIVMSG")).endswith(":well")
+            again.cancel()

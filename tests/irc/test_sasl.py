@@ -183,6 +183,14 @@ def test_a_server_that_skips_its_proof_is_not_believed() -> None:
         feed(handshake, ":s 903 * :Done")
 
 
+@pytest.mark.parametrize("rounds", ["i=200001", "i=999999999999", "i=x", ""])
+def test_no_server_has_us_work_for_it_as_long_as_it_likes(rounds: str) -> None:
+    way = sasl.ScramSha256("acc", Secret("xxxxxx"), nonce="nonce")
+    way.answer(b"")
+    with pytest.raises(ModuleNotReady, match="more than 200000 rounds"):
+        way.answer(f"r=noncemore,s=c2FsdA==,{rounds}".encode())
+
+
 def test_what_one_way_refuses_the_next_may_take() -> None:
     handshake, said = scram_exchange(with_account(), "another")
     assert said == ["AUTHENTICATE PLAIN"]

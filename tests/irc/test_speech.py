@@ -10,6 +10,7 @@ from bridge.networks.irc.connections.flood import Flood
 from bridge.networks.irc.format import from_irc, strip_codes
 from bridge.networks.irc.messages.speech import compose, read_relayed, read_text, relayed_name
 from bridge.networks.irc.protocol.isupport import Isupport
+from bridge.networks.irc.protocol.multiline import separate
 from bridge.networks.irc.protocol.times import read_time
 from bridge.networks.irc.settings import IrcSettings
 from bridge.networks.irc.wire import Line, Source, parse
@@ -67,6 +68,15 @@ def test_every_line_fits_once_the_server_has_named_us(
         assert ("\x01" in each.params[1]) == (kind is MessageKind.EMOTE and not relayed)
 
 
+def test_a_line_fits_by_whatever_user_and_host_the_server_will_name_us() -> None:
+    limits = Isupport().with_tokens(["USERLEN=20", "HOSTLEN=70", "NICKLEN=30"])
+    one = message("#room", "x" * 2000)
+    made = compose(one, "#room", own=Source("Alice"), limits=limits, settings=SETTINGS)
+    longest = Source("A" * 30, f"~{'a' * 20}", "h" * 70)
+    seen = f":{longest.nick}!{longest.user}@{longest.host} ".encode()
+    assert all(506 < len(seen + each.encode()) <= 512 for each in separate(made)[:-1])
+
+
 @examples(100)
 @given(st.text(st.characters(exclude_categories=("Cc", "Cs", "Zs")), max_size=60))
 def test_a_split_loses_nothing_and_cuts_no_grapheme(text: str) -> None:
@@ -76,6 +86,12 @@ def test_a_split_loses_nothing_and_cuts_no_grapheme(text: str) -> None:
     assert "".join(parts) == long
     whole = list(graphemes(long))
     assert [one for part in parts for one in graphemes(part)] == whole
+
+
+def test_where_the_server_takes_longer_lines_they_are_longer() -> None:
+    text = message("#room", "x" * 800)
+    assert [len(composed(text, Isupport().with_tokens([f"LINELEN={most}"])))
+            for most in (100, 512, 1024, 8192)] == [2, 2, 1, 1]  # fmt: skip
 
 
 def test_a_relayed_name_cannot_pretend_to_be_another() -> None:

@@ -9,7 +9,7 @@ from bridge.core.lanes.deletions import redacted_by
 from bridge.core.lanes.landing import Stored, now_stored
 from bridge.core.rooms.house import House
 from bridge.core.traffic.rings import Rings
-from bridge.core.traffic.words import difference, excerpt
+from bridge.core.traffic.words import difference, excerpt, open_text
 from bridge.matrix.cache import Recent
 from bridge.matrix.client import MatrixError
 from bridge.matrix.html import parse
@@ -98,7 +98,7 @@ class Departures:
         reply_to, prefix = await self._answered(event, relates.get("m.in_reply_to"), capabilities)
         if not body.nodes:
             return None
-        self._remember(event["event_id"], to_plain(body))
+        self._remember(event["event_id"], open_text(body))
         return Message(
             chat=self._portal.chat,
             event_id=EventId(event["event_id"]),
@@ -146,7 +146,8 @@ class Departures:
         number = text.count("\n") + 1
         whole = f"all {number} lines" if number > 1 else "all of it"
         link = Link(links.make(media, "message.txt", self._mark(event)), (Text(whole),))
-        return replace(message, body=Rich((Text(f"{excerpt(text, _PREVIEW)} "), link)))
+        beginning = excerpt(open_text(message.body), _PREVIEW)
+        return replace(message, body=Rich((Text(f"{beginning} "), link)))
 
     def _mark(self, event: dict[str, Any]) -> str:
         """Mark a link with the message that has to go for it to end.
@@ -298,9 +299,10 @@ class Departures:
         )
 
     async def _changed(self, event: dict[str, Any], edit: Edit) -> tuple[MessageKind, Rich]:
-        new = to_plain(edit.body)
+        new = open_text(edit.body)
         told = difference(await self._text_of(_annotated(event)), new)
-        if told == difference("", new):
+        # What has changed within a spoiler shows only where all of it is said again.
+        if told == difference("", new) or new != to_plain(edit.body):
             return edit.kind, Rich((Text("* "), *edit.body.nodes))
         return MessageKind.TEXT, Rich.plain(told)
 
@@ -370,7 +372,7 @@ class Departures:
             return ""
         if not {said.visibility, read_visibility(today)} <= _SEEN_BY_ALL:
             return ""
-        return excerpt(to_plain(parse(said.content)))
+        return excerpt(open_text(parse(said.content)))
 
     async def _text_of(self, event_id: str) -> str:
         """What a message said before, as far as we can see it; empty if we cannot."""
@@ -378,7 +380,7 @@ class Departures:
         if text is not None:
             return text
         content = await self._house.intents.find_content(self._portal.room, EventId(event_id))
-        return to_plain(parse(content))[:_REMEMBERED] if content else ""
+        return open_text(parse(content))[:_REMEMBERED] if content else ""
 
     def note_last(self, said_as: str) -> None:
         """Take note of what was said last, by its event id or its id on the network."""
@@ -396,7 +398,7 @@ class Departures:
                 target = EventId(_annotated(event))
                 if not self._is_taken_back(own):
                     self._edited.put(own, target)
-                    self._remember(target, to_plain(said.body))
+                    self._remember(target, open_text(said.body))
                 corrects = [(target, LinkKind.CORRECTION)] if words else []
                 return [*corrects, (own, LinkKind.EDIT)]
             case Reaction():

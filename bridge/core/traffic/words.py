@@ -1,10 +1,13 @@
 """In plain text, what a network has no other means for: edits, reactions, answers, redactions."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 
 from bridge.sdk.graphemes import graphemes
+from bridge.sdk.rich import Colour, Items, Link, Node, Quote, Rich, Style, Styled, Text, refill
+from bridge.sdk.text import to_plain
 
 _EXCERPT = 40
 """Graphemes of a message that are quoted."""
@@ -13,6 +16,28 @@ _SMALL = 60
 _LONGEST = 2000
 """Characters of a line that is compared word by word."""
 _WORD = re.compile(r"\s+|[^\s]+")
+_HIDDEN = Text("[spoiler]")
+
+
+def open_text(rich: Rich) -> str:
+    """Say in plain text what everybody is to see at once: spoilers, which it cannot hide, are
+    left out."""
+    return to_plain(Rich(_without_spoilers(rich.nodes)))
+
+
+def _without_spoilers(nodes: Sequence[Node]) -> tuple[Node, ...]:
+    made: list[Node] = []
+    for node in nodes:
+        match node:
+            case Styled(Style.SPOILER, _):
+                made.append(_HIDDEN)
+            case Styled() | Colour() | Link() | Quote():
+                made.append(refill(node, _without_spoilers(node.children)))
+            case Items(items, _, _):
+                made.append(replace(node, items=tuple(map(_without_spoilers, items))))
+            case _:
+                made.append(node)
+    return tuple(made)
 
 
 def excerpt(text: str, most: int = _EXCERPT) -> str:

@@ -124,7 +124,8 @@ def _codes(now: _Look, wanted: _Look, colours: int) -> str:
 
 
 def _colour_code(look: _Look, colours: int) -> str:
-    if colours >= ANY_COLOUR and look.foreground:
+    is_hidden = look.foreground == look.background  # To be so for clients of few colours, too.
+    if colours >= ANY_COLOUR and look.foreground and not is_hidden:
         back = f",{look.background[1:]}" if look.background else ""
         return f"{HEX}{look.foreground[1:]}{back}"
     front = nearest(look.foreground, colours) if look.foreground else DEFAULT

@@ -158,7 +158,7 @@ class IrcClient(Presence):
         return self._voice.stop(event_id)
 
     async def _enter(self, chat_id: RemoteChatId) -> tuple[Connection, RemoteChat]:
-        chat = self._memberships.find(chat_id) or RemoteChat(id=chat_id, name=chat_id)
+        chat = self._memberships.find(chat_id) or self._network.chat(chat_id)
         return await self._come_in(chat), chat
 
     async def send_reaction(self, reaction: Reaction) -> Receipt | None:
@@ -185,6 +185,7 @@ class IrcClient(Presence):
 
         ``returns``: whoever wants it does not ask again if it is refused for now."""
         self._memberships.check_name(chat)
+        self._network.note_chat(chat)
         self._want()
         with self._memberships.way_into(chat) as way:
             _, channels = await self.link.get(self._settings.connect_seconds * 2)

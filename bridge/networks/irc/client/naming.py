@@ -1,6 +1,6 @@
 """What one login is called on the network."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from ipaddress import IPv6Address
 from itertools import chain
@@ -105,10 +105,10 @@ class Naming:
         await self.usernames.load()  # The relay, too, knows its own by them.
         username = await self.username()
         await self._nicks.load()
-        alike = candidates(base, length) if owner is None else self._nicks.candidates(base, length)
-        others = (nick for nick in alike if nick not in first)
+        others = (nick for nick in self._alike(base, length) if nick not in first)
         return Identity(
             nicks=filter(self._is_free, chain(first, others)),
+            short_nicks=filter(self._is_free, self._alike(base, SHORTEST_LIMIT)),
             username=username,
             realname=realname_of(settings, owner),
             password=kept.get(SERVER_PASSWORD) or settings.password,
@@ -119,6 +119,10 @@ class Naming:
             gateway=gateway_of(settings, owner),
             personal=owner is not None,
         )
+
+    def _alike(self, base: str, length: int) -> Iterator[str]:
+        is_relay = self._login.owner is None
+        return candidates(base, length) if is_relay else self._nicks.candidates(base, length)
 
     def _is_free(self, nick: str) -> bool:
         """Whether no other user owns it: no stand-in may be somebody's."""

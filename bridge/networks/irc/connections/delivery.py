@@ -148,22 +148,19 @@ class Deliveries:
         self._close_if_settled(sending)
 
     def _hear_echo(self, echo: Incoming, target: str) -> None:
-        if echo.is_replayed:
+        # What we say besides messages comes back, too: answers to CTCP are a NOTICE, say.
+        waiting = [
+            (sending, one) for sending in self._open
+            if sending.means is Means.ECHO and sending.target == target
+            for one in sending.lines if not one.is_settled and one.is_meant_by({echo.command})
+        ]  # fmt: skip
+        if not waiting:
             return
         text = echo.param(-1)
-        for sending in self._open:
-            # What we say besides messages comes back, too: answers to CTCP are a NOTICE, say.
-            waiting = [
-                one for one in sending.lines
-                if not one.is_settled and one.is_meant_by({echo.command})
-            ]  # fmt: skip
-            if sending.means is not Means.ECHO or sending.target != target or not waiting:
-                continue
-            # In order; but an equal text tells that those before it were swallowed.
-            spoken = next((one for one in waiting if one.text == text), waiting[0])
-            spoken.hear(text, echo.tags.get("msgid", ""))
-            self._close_if_settled(sending)
-            return
+        # In order; but an equal text tells that those before it were swallowed.
+        sending, spoken = next((one for one in waiting if one[1].text == text), waiting[0])
+        spoken.hear(text, echo.tags.get("msgid", ""))
+        self._close_if_settled(sending)
 
     def _close_if_settled(self, sending: Sending) -> None:
         # A PONG closes what is confirmed by nothing else.

@@ -1,7 +1,7 @@
 """What the listening connection hears, as events for the rooms."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -102,12 +102,13 @@ class Ears:
         """Hand over what waits for missed history for too long. Runs until cancelled."""
         await self._history.keep_releasing(put, lambda: self._connection.waited)
 
-    async def end_splits(self, put: Callable[[Heard], Awaitable[None]]) -> None:
+    async def end_splits(self, put: Put) -> None:
         """Hand over those who did not come back after a netsplit. Runs until cancelled."""
         while True:
             await self.splits.wait_until_due()
             for event in self.splits.due():
-                await put(Heard(event, event.chat))
+                # Not before a list of names that waits, in which they are still.
+                await put(*self._history.take(Heard(event, event.chat), replayed=False))
 
     def _come_in(self, message: Incoming) -> list[Heard]:
         """See whether we come into a channel by a line: then what was missed is asked for."""

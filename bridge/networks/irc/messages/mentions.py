@@ -28,15 +28,15 @@ Among = Callable[[Sequence[str]], bool]
 MOST = 5
 """A message that names more people calls only the first."""
 _SHORTEST = 3
-"""Within a text, shorter nicks are words as a rule."""
+"""Shorter nicks are words as a rule."""
 _WORD = re.compile(r"\S+")
 _NICK = re.compile(r"[\w\[\]\\`^{|}-]+")
 _SERVER = re.compile(r"[:@]\w")
-_CALLED = re.compile(r"[:,]?(?=\s|\Z)")
 
 
 def with_mentions(rich: Rich, find: Find, where: Where, is_among: Among) -> Rich:
-    """Make the nicks in a text mentions: at its start in any case, elsewhere spelled exactly.
+    """Make the nicks in a text mentions: in any case where somebody is spoken to at its start by
+    `nick:`, `nick,` or `@nick`, else spelled exactly.
 
     Links and code are left alone. ``is_among`` spares looking at each word where none is a nick,
     as in most of what is said.
@@ -96,16 +96,17 @@ class _Reader:
 
     def _is_meant(self, match: re.Match[str], mention: Mention, word: re.Match[str]) -> bool:
         lead, rest = match.string[: match.start()], match.string[match.end() :]
-        if lead.endswith("@"):
+        if has_at := lead.endswith("@"):
             # Some write it so; an address (of mail, of Matrix) is another's name.
             lead, is_address = lead[:-1], _SERVER.match(rest) is not None
         else:
             is_address = rest[:1] == "@"
-        is_first = self._at_start and not lead
-        if is_first and _CALLED.match(word.string, word.start() + match.end()):
-            return True
+        is_exact = match[0] == mention.name and len(match[0]) >= _SHORTEST
+        if self._at_start and not lead:
+            # Before more words, what is not spelled like the nick may be a mere word, too.
+            is_alone = not rest and word.end() == len(word.string)
+            if rest in {":", ","} or is_alone or (not rest and (has_at or is_exact)):
+                return True
         before, after = lead[-1:], rest[:1]
         is_whole = not before.isalnum() and not after.isalnum() and before not in {"#", "@", "/"}
-        is_whole = is_whole and not is_address
-        is_exact = match[0] == mention.name and len(match[0]) >= _SHORTEST
-        return self._where == "anywhere" and is_whole and is_exact
+        return self._where == "anywhere" and is_whole and not is_address and is_exact

@@ -56,8 +56,9 @@ def compose(
     Raises ``PermanentFailure`` if it is empty or too long.
 
     The budget is what is left of a line once the server has put our full name in front of it
-    for the others. Empty lines are dropped, since IRC has none. The rest of a line that was cut
-    for its length is marked as such (:mod:`bridge.networks.irc.protocol.multiline`).
+    for the others. Between others there may be empty lines, which go nowhere but in a group; the
+    rest of a line that was cut for its length is marked as such
+    (:mod:`bridge.networks.irc.protocol.multiline`).
     """
     _refuse_far_too_long(message, limits, settings)
     command = "NOTICE" if message.kind is MessageKind.NOTICE else "PRIVMSG"
@@ -86,14 +87,18 @@ def compose(
             for text in texts
             if strip_codes(text).strip()
         ]
+        if not pieces and made and command == "PRIVMSG" and not before:
+            pieces = [line(command, *to, "")]
         # A name that stands before each piece would stand in the middle.
         is_whole = len(pieces) > 1 and strip_codes("".join(texts)) == strip_codes(write(one))
         made += pieces[:1]
         made += map(going_on, pieces[1:]) if is_whole and not before else pieces[1:]
+    while made and not made[-1].params[-1]:
+        made.pop()
     if not made:
         raise PermanentFailure("The message has no text that IRC could show.")
-    if len(made) > settings.most_lines:
-        raise TooLong(_too_long(str(len(made)), settings))
+    if (number := sum(one.params[-1] != "" for one in made)) > settings.most_lines:
+        raise TooLong(_too_long(str(number), settings))
     return made
 
 

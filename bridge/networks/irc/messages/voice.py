@@ -37,17 +37,13 @@ class _Basis(NamedTuple):
     speaks_as: str
     own: Source
     limits: Isupport
-    has_tags: bool
 
     @classmethod
     def of(
         cls, message: Message, chat: RemoteChat, connection: Connection, speaks_as: str
     ) -> "_Basis":
         """What they are made of now."""
-        return cls(
-            message, chat.name, speaks_as, connection.own, connection.isupport,
-            TAGS in connection.capabilities,
-        )  # fmt: skip
+        return cls(message, chat.name, speaks_as, connection.own, connection.isupport)
 
 
 class Voice:
@@ -135,7 +131,7 @@ class Voice:
             name_of=self._name_of,
             speaks_as=basis.speaks_as,
         )
-        if basis.message.reply_to and basis.has_tags:
+        if basis.message.reply_to:
             lines[0] = answering(lines[0], basis.message.reply_to)
         return lines
 

@@ -40,7 +40,7 @@ from bridge.networks.irc.protocol.isupport import Isupport
 from bridge.networks.irc.settings import IrcSettings
 from bridge.networks.irc.wire import Incoming, Source
 from bridge.sdk.errors import ModuleError, PermanentFailure
-from bridge.sdk.events import RemoteRemark, RemoteUser
+from bridge.sdk.events import RemoteChat, RemoteRemark, RemoteUser
 from bridge.sdk.ids import RemoteChatId, RemoteMessageId, UserId
 from bridge.sdk.module import Store
 from bridge.sdk.secret import Secret
@@ -71,6 +71,8 @@ class Network:
         """The same, and those that were held, by the folded nick; None until it is asked for."""
         self._owners: dict[int, UserId] = {}
         """Whose a login is."""
+        self._chats: dict[RemoteChatId, RemoteChat] = {}
+        """The bridged channels, by the names that they were bridged by."""
         self._is_in: dict[int, Callable[[str], bool]] = {}
         self._last: dict[UserId, Source] = {}
         """How those whose connections ended were seen last."""
@@ -180,8 +182,18 @@ class Network:
         """The nicks of other relays in the channels, folded."""
         return frozenset(map(self.fold, self.settings.relays))
 
+    def note_chat(self, chat: RemoteChat) -> None:
+        """Take note of a bridged channel."""
+        self._chats[chat.id] = chat
+
+    def chat(self, chat: RemoteChatId) -> RemoteChat:
+        """The channel or person of an id, which is the name as it was folded once: the network may
+        do that otherwise by now."""
+        return self._chats.get(chat) or RemoteChat(id=chat, name=chat)
+
     def forget_chat(self, chat: RemoteChatId) -> None:
         """Forget a channel that is bridged no more."""
+        self._chats.pop(chat, None)
         self.ranks.pop(chat, None)
         self.topics.forget(chat)
         self.renamed.forget(chat)

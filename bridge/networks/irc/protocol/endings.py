@@ -52,7 +52,7 @@ _WORDS: tuple[tuple[Cause, str], ...] = (
     (Cause.PASSWORD, r"bad password|password (?:incorrect|mismatch|required)|access denied"
                      r"|invalid password"),
     (Cause.ACCOUNT, r"\bsasl access only\b|\bsasl (?:is )?required\b"
-                    r"|to (?:identify|log ?in|be logged in|authenticate) "
+                    r"|\b(?:to|must) (?:identify|log ?in|be logged in|authenticate) "
                     r"(?:via|with|using) (?:sasl|an account)"),
     (Cause.THROTTLED, r"throttl|(?:re)?connecting too fast|trying to reconnect"
                       r"|connect too many times|too many (?:recent )?connection attempts"
@@ -124,10 +124,7 @@ def ended(server: str, error: str, *, personal: bool = False) -> ModuleError:
         case Cause.BANNED:
             return BannedError(server, said)
         case Cause.ACCOUNT:
-            return LoginRequired(
-                f"{server} lets nobody in from here without an account: {said}. "
-                + ("Sign in with yours." if personal else "Set sasl_account, or a certificate.")
-            )
+            return account_missing(server, said, personal=personal)
         case Cause.PASSWORD:
             return LoginRequired(f"{server} does not take the password: {said}")
         case Cause.FULL if personal:
@@ -137,6 +134,14 @@ def ended(server: str, error: str, *, personal: bool = False) -> ModuleError:
             )
         case cause:
             return ClosedError(cause, _SENTENCES.get(cause, _CLOSED).format(server, said))
+
+
+def account_missing(server: str, said: str, *, personal: bool = False) -> LoginRequired:
+    """Explain that a server takes only people with an account."""
+    return LoginRequired(
+        f"{server} lets nobody in from here without an account: {strip_codes(said)}. "
+        + ("Sign in with yours." if personal else "Set sasl_account, or a certificate.")
+    )
 
 
 def refused(server: str, said: str, *, personal: bool = False) -> ModuleError:

@@ -14,6 +14,8 @@ from bridge.sdk.errors import LoginRequired, ModuleNotReady
 from bridge.sdk.secret import Secret
 
 MOST_NICKS = 20
+MOST_REFUSED = 2
+"""So many nicks are not to a server's liking before they may be too long for it."""
 MOST_UNHEARD, MOST_UNHEARD_CHARS = 20_000, 4 * 1024 * 1024
 MOST_REALNAME_BYTES = 400
 """Of what the line has room for; servers cut it far shorter."""
@@ -49,6 +51,8 @@ class Identity:
 
     nicks: Iterator[str] = field(repr=False)
     """Candidates, best first."""
+    short_nicks: Iterator[str] = field(default_factory=lambda: iter(()), repr=False)
+    """The same for a server that refuses them: no longer than any server takes them."""
     username: str
     realname: str
     password: Secret | None = None
@@ -72,7 +76,9 @@ class Handshake:
         self._server = server
         self.offers = Offers()
         self._requests = 0
+        self._nicks = identity.nicks
         self._tried: list[str] = []
+        self._refused = 0
         self._any_taken = False
         self._sasl = identity.account is not None or identity.certificate
         self._ways: Iterator[sasl.Mechanism] = iter(())
@@ -288,16 +294,25 @@ class Handshake:
             raise LoginRequired(f"{self._server} refused the server password: {said}")
         if command == "465":
             raise endings.refused(self._server, said, personal=self._identity.personal)
+        if command == "FAIL" and message.param(1).upper() == "ACCOUNT_REQUIRED":
+            raise endings.account_missing(self._server, said, personal=self._identity.personal)
         if not self.welcomed and command in replies.NICK_TAKEN | replies.NICK_REFUSED:
-            self._any_taken |= command in replies.NICK_TAKEN
+            self._on_nick_refused(is_taken=command in replies.NICK_TAKEN)
             return [self._next_nick(said)]
         knows_no_cap = command == "421" and message.param(1).upper() == "CAP"
         if knows_no_cap and self._sasl and not self._goes_without():
             raise ModuleNotReady(f"{self._server} does not know SASL.")
         return []
 
+    def _on_nick_refused(self, *, is_taken: bool) -> None:
+        self._any_taken |= is_taken
+        self._refused += not is_taken
+        if self._refused == MOST_REFUSED:
+            # It tells its limit only to those whom it has let in.
+            self._nicks = (one for one in self._identity.short_nicks if one not in self._tried)
+
     def _next_nick(self, said: str = "") -> Line:
-        nick = next(self._identity.nicks, None)
+        nick = next(self._nicks, None)
         if nick is None or len(self._tried) >= MOST_NICKS:
             # One that is taken can be free in a minute; one that is not allowed stays so.
             final = self._identity.personal and not self._any_taken

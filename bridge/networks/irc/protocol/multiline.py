@@ -58,15 +58,18 @@ def group(lines: Sequence[Line]) -> list[Line]:
 
 
 def pack(lines: Sequence[Line], limits: Limits | None, burst: int) -> list[list[Line]]:
-    """Return a message's lines as what is confirmed together: all, or each by itself.
+    """Return a message's lines as what is confirmed together: all, or each by itself. Empty ones
+    stand only among others.
 
     ``limits``: None where the server takes no groups; ``burst``: the most that go out at once.
     """
-    # Nothing may come between the lines of a group, so it must fit into one burst.
-    fits = len(lines) + FRAME_LINES <= burst
-    if limits is not None and fits and limits.allow(lines):
-        return [group(lines)]
-    return [[one] for one in separate(lines)]
+    said = [one for one in lines if one.params[-1]]
+    for together in (lines, said):
+        # Nothing may come between the lines of a group, so it must fit into one burst.
+        fits = len(together) + FRAME_LINES <= burst
+        if limits is not None and fits and limits.allow(together):
+            return [group(together)]
+    return [[one] for one in separate(said)]
 
 
 def going_on(one: Line) -> Line:
