@@ -170,7 +170,7 @@ class Ground:
                  "m.room.power_levels": self.levels}  # fmt: skip
         return there.get(kind)
 
-    async def can(self, room: RoomId, user: UserId, kind: str) -> bool:
+    async def can(self, room: RoomId, user: UserId, kind: str, at: str | None = None) -> bool:
         """Give our bot all power, unless it was taken."""
         self._refuse("can")
         await self._call("can")
