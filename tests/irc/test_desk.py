@@ -98,6 +98,21 @@ async def test_who_stands_below_an_operator_ends_nothing_and_who_stands_above_do
     assert len(host.wishes) == may
 
 
+async def test_an_operators_nick_that_is_spelled_otherwise_is_anothers_by_what_the_server_says() -> (
+    None
+):
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port), "@ol{a") as (_, host, peer, _),
+    ):
+        # By the server's own rule both may be there: ours, which it told, takes them for one.
+        peer.say(":ol[a!o@h PRIVMSG {nick} :leave #room")
+        await peer.expect("NAMES #room")
+        list_names(peer, "@ol{a", **{"ol[a": "o@h"})
+        await peer.expect("NOTICE ol[a :That cannot be done: the server does not say that you are")
+    assert host.wishes == []
+
+
 async def test_an_operator_who_ends_it_does_not_wait_for_what_others_look_at() -> None:
     async with (
         scripted_server() as server,
