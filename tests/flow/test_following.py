@@ -337,6 +337,7 @@ async def test_a_bridge_goes_along_where_both_rooms_say_so_and_into_no_strangers
         strange = await alice.create_room(preset="public_chat")
         await alice.set_state(room, "m.room.tombstone", {"replacement_room": strange})
         await alice.wait_for_text(room, "stays here: the new room does not say that it replaces")
+        await _who_has_no_power_in_the_new_room_leads_nobody_there(town, alice, room)
         (door,) = app.parts.portals.all
         attendance = door.arrivals.attendance
         await alice.wait_until(lambda: attendance.waiting == 0)
@@ -357,6 +358,19 @@ async def test_a_bridge_goes_along_where_both_rooms_say_so_and_into_no_strangers
         await alice.say(new, "!trestle status")
         await alice.wait_for_text(new, "#pier on near: running.")
     assert [door.portal.room for door in app.parts.portals.all] == [new]
+
+
+async def _who_has_no_power_in_the_new_room_leads_nobody_there(
+    town: Town, alice: MatrixUser, room: str
+) -> None:
+    bea = await town.person("bea")
+    await bea.join(room)
+    await give_power(alice, room, {bea.id: 100})
+    succeeds = {"predecessor": {"room_id": room, "event_id": "$last"}}
+    new = await alice.create_room(preset="public_chat", creation_content=succeeds)
+    await bea.set_state(room, "m.room.tombstone", {"replacement_room": new})
+    no = f"stays here: {bea.id} has no power over the settings of the new room"
+    await alice.wait_for_text(room, no)
 
 
 async def kick(person: MatrixUser, room: str, how: str, whom: str, **more: str) -> None:
