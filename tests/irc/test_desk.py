@@ -98,9 +98,7 @@ async def test_who_stands_below_an_operator_ends_nothing_and_who_stands_above_do
     assert len(host.wishes) == may
 
 
-async def test_an_operators_nick_that_is_spelled_otherwise_is_anothers_by_what_the_server_says() -> (
-    None
-):
+async def test_a_nick_that_is_like_an_operators_by_our_rule_alone_is_somebody_elses() -> None:
     async with (
         scripted_server() as server,
         listening(server, Network(server.port), "@ol{a") as (_, host, peer, _),
