@@ -204,6 +204,10 @@ class Ground:
         await self._call("joined_members")
         return there
 
+    async def ensure_joined(self, room: RoomId, user: UserId, name: str = "") -> None:
+        """Let everybody of ours in."""
+        await self._call("ensure_joined")
+
     # --- the database ---
 
     async def record(self, **act: Any) -> int:
