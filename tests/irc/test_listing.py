@@ -10,7 +10,7 @@ from bridge.networks.irc.wire import Source
 from tests.irc import commands
 from tests.irc.commands import refused, say
 from tests.irc.lines import incoming
-from tests.irc.questions import settled
+from tests.irc.questions import pong, settled
 from tests.irc.stage import Network, chat, listening, running
 from tests.rigs.inspircd import run_inspircd
 from tests.rigs.irc_user import irc_user
@@ -74,6 +74,22 @@ async def test_a_server_that_lists_too_much_just_now_says_so() -> None:
             await told
             == "LIST: the server is too busy (the server: This command was used recently)"
         )
+
+
+async def test_of_a_channels_modes_the_key_is_shown_to_nobody() -> None:
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port)) as (relay, _, peer, _),
+        asyncio.TaskGroup() as tasks,
+    ):
+        await settled(peer)
+        told = tasks.create_task(say("modes", relay, channel="#room"))
+        await peer.expect("MODE #room")
+        peer.say(":irc.test 324 {nick} #room +knt sesame")
+        await pong(peer)
+        await peer.expect("MODE #room b")
+        peer.say(":irc.test 368 {nick} #room :End of bans")
+        assert await told == "#room has the modes +knt. Nobody is banned."
 
 
 def list_in_lines(peer: Peer, nicks: list[str], each: int) -> None:
