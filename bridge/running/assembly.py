@@ -402,6 +402,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         main_bot.network_commands.direct_chats = direct_chats
         logins.on_end, direct_chats.is_ending = portals.end_login, logins.is_ending
         portals.on_tombstone = Upgrades(house, portals, plumbing, parts.move_in).follow
+        portals.on_empowered = plumbing.publish_late
         routes.watcher = Watcher(
             bot_rooms, intents, namespaces, permissions, private_chats, invitations,
             on_join=parts.seat, on_leave=routes.remove_seat,

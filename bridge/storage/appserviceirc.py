@@ -97,7 +97,7 @@ async def _read(connection: "asyncpg.Connection[Any]") -> Rows:
         )
     rooms = await connection.fetch(
         "SELECT room_id, origin, type, irc_domain, irc_channel FROM rooms "
-        "ORDER BY irc_domain, irc_channel, origin IN ('alias', 'join'), room_id"
+        "ORDER BY irc_domain, lower(irc_channel), origin IN ('alias', 'join'), room_id"
     )
     configs = await connection.fetch(
         "SELECT user_id, domain, config, password FROM client_config "

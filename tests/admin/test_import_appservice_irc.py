@@ -23,6 +23,7 @@ from tests.admin.importing import (
     state_of,
 )
 from tests.rigs.cluster import Cluster
+from tests.rigs.scripted_homeserver import Answer, Asked, refuse
 
 ALICE, BOB, GONE = "@alice:test.example", "@bob:test.example", "@gone:test.example"
 ODD = "@odd:test.example"
@@ -201,6 +202,34 @@ def test_what_its_database_says_comes_over_once_and_what_does_not_is_named(
         assert (told["rooms"], told["people"], len(told["there"])) == ([], [], 5)
         assert state_of(database_settings, folder / "state") == state
         check_ended(words, database_settings, folder / "state", state)
+
+
+def test_a_channel_in_several_spellings_is_one_and_a_room_that_is_gone_is_named(
+    folder: Path, database_settings: DatabaseSettings, former: str
+) -> None:
+    async def add() -> None:
+        connection = await asyncpg.connect(former)
+        await connection.executemany("INSERT INTO rooms VALUES ($1, $2, $3, $4, $5, $6, $7)", [
+            room("alias", "caps", DOMAIN, "#PARK"), room("provision", "park", DOMAIN, "#park"),
+            room("provision", "park", DOMAIN, "#Park"), room("provision", "void", DOMAIN, "#void"),
+        ])  # fmt: skip
+        await connection.close()
+
+    def is_gone(asked: Asked) -> Answer | None:
+        return refuse(404, "M_NOT_FOUND") if "!void:test.example" in asked.parts else None
+
+    asyncio.run(add())
+    with homeserver_beside() as homeserver:
+        homeserver.rules.append(is_gone)
+        config = config_in(folder, database_settings, homeserver.url)
+        words = ["import", "appservice-irc", "--database", former, "-c", config, "--json"]
+        done = json.loads(trestle(*words, "--network", f"{DOMAIN}=own").output)
+        there = state_of(database_settings, folder / "state")
+    assert there["own #park"] == ("!park:test.example", None)
+    assert "own #void" not in there
+    left = "\n".join(done["left"])
+    assert "(!caps:test.example): the chat is bridged to !park:test.example already" in left
+    assert "(!void:test.example): @trestle:test.example is not let in (" in left
 
 
 def test_who_is_deactivated_there_is_not_bridged_here_until_they_say_otherwise(

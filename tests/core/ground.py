@@ -170,7 +170,7 @@ class Ground:
                  "m.room.power_levels": self.levels}  # fmt: skip
         return there.get(kind)
 
-    async def can(self, room: RoomId, user: UserId, kind: str) -> bool:
+    async def can(self, room: RoomId, user: UserId, kind: str, at: str | None = None) -> bool:
         """Give our bot all power, unless it was taken."""
         self._refuse("can")
         await self._call("can")
@@ -203,6 +203,10 @@ class Ground:
         there = {} if self.is_bot_out else dict.fromkeys([self.namespaces.bot, *self.members], "")
         await self._call("joined_members")
         return there
+
+    async def ensure_joined(self, room: RoomId, user: UserId, name: str = "") -> None:
+        """Let everybody of ours in."""
+        await self._call("ensure_joined")
 
     # --- the database ---
 

@@ -2,14 +2,19 @@
 
 from pathlib import Path
 
+import pytest
+
 from bridge.core.permissions.blocks import Blocks
+from bridge.core.portals.portals import Portals
 from bridge.model import SystemClock
-from bridge.sdk.ids import InstanceId, RemoteChatId, UserId
+from bridge.sdk.errors import TemporaryFailure
+from bridge.sdk.ids import RemoteChatId, UserId
 from bridge.settings.records import DatabaseSettings
 from bridge.storage.consents import BlockStore
 from bridge.storage.pool import Database
+from tests.core.ground import ALICE, CHAT, NEAR, Ground
 
-NEAR, TEA = InstanceId("near"), RemoteChatId("#tea")
+TEA = RemoteChatId("#tea")
 
 
 async def test_a_homeservers_block_holds_in_whatever_letters_and_a_persons_as_it_is_written(
@@ -23,6 +28,19 @@ async def test_a_homeservers_block_holds_in_whatever_letters_and_a_persons_as_it
             assert blocks.cover(NEAR, TEA, UserId(one)), one
         for one in ("@bad:ok.example", "@x:ok.example", "@x:evil.example:80"):
             assert not blocks.cover(NEAR, TEA, UserId(one)), one
+
+
+async def test_what_was_on_its_way_when_somebody_was_blocked_is_not_said(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    ground = Ground()
+    door = Portals(ground.house)._open(ground.portal)
+    async with Database.open(database_settings, folder, SystemClock()) as database:
+        ground.house.blocks = Blocks(BlockStore(database))
+        door.voices.check(ALICE)
+        await ground.house.blocks.add(NEAR, CHAT, "test.example")
+        with pytest.raises(TemporaryFailure, match="ended meanwhile"):
+            door.voices.check(ALICE)
 
 
 async def test_a_block_outlasts_a_restart_until_it_is_lifted(

@@ -16,7 +16,7 @@ from bridge.matrix.client import HomeserverAway
 from bridge.model import Asked, AskedState, SystemClock
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import ConsentRequest, RemoteChat, RemoteUser
-from bridge.sdk.ids import RemoteChatId, RoomId, UserId
+from bridge.sdk.ids import RemoteChatId, RemoteUserId, RoomId, UserId
 from bridge.sdk.module import Directory
 from bridge.settings.records import DatabaseSettings
 from bridge.storage.consents import ConsentStore
@@ -47,9 +47,12 @@ class Unanswered:
     def __init__(self) -> None:
         self.asked: list[ConsentRequest] = []
         self.left: list[RemoteChatId] = []
+        self.shut = ""
+        """Why nobody gets into a chat."""
 
     async def join(self, chat: RemoteChat) -> None:
-        """Come in."""
+        if self.shut:
+            raise PermanentFailure(f"{chat.name} cannot be joined: {self.shut}")
 
     async def leave(self, chat: RemoteChat, reason: str) -> None:
         self.left.append(chat.id)
@@ -108,6 +111,40 @@ async def test_a_request_whose_command_was_cut_off_is_settled_when_its_time_is_o
             run.cancel()
     (said,) = others.waiting
     assert "nobody who runs it has answered in time" in said.content["body"]
+
+
+async def test_a_yes_counts_in_its_time_alone_and_what_kept_it_from_being_done_is_told(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    others = Others()
+    others.members.add(ALICE)
+    olga = RemoteUser(id=RemoteUserId("olga"), name="olga")
+    tea, den = (RemoteChat(id=RemoteChatId(name), name=name) for name in ("#tea", "#den"))
+    async with Database.open(database_settings, folder, SystemClock()) as database:
+        consents = others.consents(database)
+        async with asyncio.TaskGroup() as group:
+            asking = [
+                group.create_task(consents.bridge(others.near, chat.id, ROOM, ALICE))
+                for chat in (tea, den)
+            ]
+            await wait_until(lambda: len(others.relay.asked) == 2)
+            for one in asking:
+                one.cancel()
+        others.relay.shut = "it is for invited people only"
+        with pytest.raises(PermanentFailure, match="cannot be joined"):
+            await consents.agree(NEAR, tea, olga)
+        past = database.clock.now() - timedelta(seconds=1)
+        await database.core.execute("UPDATE consent SET answer_by = $1", past)
+        others.relay.shut = ""
+        for chat in (tea, den):
+            with pytest.raises(PermanentFailure, match="nobody asks to bridge"):
+                await consents.agree(NEAR, chat, olga)
+        assert not await consents.look()
+    assert sorted(said.content["body"] for said in others.waiting) == [
+        "#den on near is not bridged: nobody who runs it has answered in time.",
+        "#tea on near is not bridged: olga, who runs it, agreed, but #tea cannot be joined: it is "
+        "for invited people only.",
+    ]
 
 
 async def test_a_homeserver_that_asks_for_patience_is_not_asked_to_untie_a_room_before_that(

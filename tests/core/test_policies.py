@@ -45,7 +45,9 @@ class Channel:
     async def change_bans(self, chat: RemoteChat, add: Sequence[str], lift: Sequence[str]) -> None:
         if self.failure is not None:
             raise self.failure
-        self.banned.setdefault(chat.id, set()).update(add)
+        there = self.banned.setdefault(chat.id, set())
+        there.update(add)
+        there.difference_update(lift)
 
 
 class Puppet:
@@ -212,6 +214,22 @@ async def test_a_network_that_asks_for_patience_is_asked_for_bans_no_sooner() ->
     await ground.policies.load()
     await ground.policies.enforce(ground.doors[0])
     assert ground.policies._late[1] - loop.time() > 50
+
+
+async def test_a_ban_that_others_had_set_before_a_rule_stays_when_that_is_taken_back() -> None:
+    ground, door = Lists(), Lists().doors[0]
+    ground.near.answers.set()
+    ground.near.banned[door.portal.chat] = {"spam"}
+    ground.entity = "@_trestle_near_spam:test.example"
+    await ground.policies.load()
+    for one in ground.doors[:2]:
+        await ground.policies.enforce(one)
+    assert ground.near.banned == {"#1": {"spam"}, "#2": {"spam"}}
+    ground.entity = "@_trestle_near_other:test.example"
+    ground.policies._rules.clear()
+    for one in ground.doors[:2]:
+        await ground.policies.enforce(one)
+    assert ground.near.banned == {"#1": {"spam", "other"}, "#2": {"other"}}
 
 
 async def test_a_list_that_nobody_follows_any_more_may_change_just_then() -> None:

@@ -142,6 +142,31 @@ async def test_what_is_done_in_a_room_is_done_in_the_channel_and_the_other_way_r
         assert (await alice.members(room)).keys() >= {bea.id}  # She stands as high as olga.
 
 
+async def test_a_bot_that_gets_its_power_later_does_then_what_it_could_not_before(
+    town: Town, irc: IrcServer, app: App
+) -> None:
+    alice = await town.person("alice")
+    async with irc_user(irc.port, "olga") as olga:
+        await olga.join("#grant")
+        room = await bridge(alice, "#grant")
+        await alice.say(room, "!trestle set follow all")
+        await alice.wait_for_text(room, "follow is all for #grant on near now.")
+        olga.say("MODE #grant +k sesame")
+        await olga.sync()
+        assert not is_told_of_bridge(alice, room)
+        await give_power(alice, room, {BOT: 100})
+        await wait_for_state(alice, room, "m.room.power_levels", power(ghost("olga"), 50))
+        await wait_for_state(
+            alice, room, "m.room.join_rules", lambda c: c.get("join_rule") == "invite"
+        )
+        await alice.wait_until(lambda: is_told_of_bridge(alice, room))
+
+
+def is_told_of_bridge(person: MatrixUser, room: str) -> bool:
+    """Whether the room's state tells clients of a bridge, as the person has seen it."""
+    return any(event["room_id"] == room and event["type"] == "m.bridge" for event in person.events)
+
+
 async def test_bans_that_are_set_or_lifted_while_the_relay_is_away_are_carried_when_it_is_back(
     town: Town, irc: IrcServer, app: App
 ) -> None:
@@ -312,6 +337,7 @@ async def test_a_bridge_goes_along_where_both_rooms_say_so_and_into_no_strangers
         strange = await alice.create_room(preset="public_chat")
         await alice.set_state(room, "m.room.tombstone", {"replacement_room": strange})
         await alice.wait_for_text(room, "stays here: the new room does not say that it replaces")
+        await _who_has_no_power_in_the_new_room_leads_nobody_there(town, alice, room)
         (door,) = app.parts.portals.all
         attendance = door.arrivals.attendance
         await alice.wait_until(lambda: attendance.waiting == 0)
@@ -332,6 +358,19 @@ async def test_a_bridge_goes_along_where_both_rooms_say_so_and_into_no_strangers
         await alice.say(new, "!trestle status")
         await alice.wait_for_text(new, "#pier on near: running.")
     assert [door.portal.room for door in app.parts.portals.all] == [new]
+
+
+async def _who_has_no_power_in_the_new_room_leads_nobody_there(
+    town: Town, alice: MatrixUser, room: str
+) -> None:
+    bea = await town.person("bea")
+    await bea.join(room)
+    await give_power(alice, room, {bea.id: 100})
+    succeeds = {"predecessor": {"room_id": room, "event_id": "$last"}}
+    new = await alice.create_room(preset="public_chat", creation_content=succeeds)
+    await bea.set_state(room, "m.room.tombstone", {"replacement_room": new})
+    no = f"stays here: {bea.id} has no power over the settings of the new room"
+    await alice.wait_for_text(room, no)
 
 
 async def kick(person: MatrixUser, room: str, how: str, whom: str, **more: str) -> None:

@@ -87,6 +87,13 @@ async def check_that_a_nick_is_blocked_all_the_same(parts: Parts, chat: RemoteCh
     assert (await moderators.obey(relay.row, wish)).startswith(f"{carl} is blocked")
 
 
+async def check_that_operators_see_and_limit_it_all_the_same(olga: IrcUser) -> None:
+    """The same, of those who ask how it is, and of a whole homeserver."""
+    await tell(olga, "block worse.example", "worse.example is blocked in #ended")
+    await tell(olga, "status", f"#ended is bridged to a Matrix room; {ALICE} asked for it.")
+    await olga.expect("NOTICE olga", "Blocked: ", "worse.example")
+
+
 async def check_that_it_stays_ended(parts: Parts, door: Doorway) -> None:
     """A repeat is told to nobody, and a new process knows of it."""
     assert not await parts.consents.withdraw(door, BOT, "again")
@@ -187,6 +194,7 @@ async def test_what_operators_say_waits_for_no_homeserver_and_no_other_chat(
         await follow_a_list(parts, door, olga)
         away.set()
         await check_that_a_nick_is_blocked_all_the_same(parts, chat)
+        await check_that_operators_see_and_limit_it_all_the_same(olga)
         await tell(olga, "leave #ended", "#ended is no longer bridged")
         await carl.expect("NOTICE #ended", "no longer bridged to Matrix, as olga wishes")
         await carl.expect("MODE #ended -b", "spam*!*@*")

@@ -247,13 +247,15 @@ def message(
 
 @asynccontextmanager
 async def listening(
-    server: ScriptedServer, network: Network, names: str = "bob", capabilities: str = ""
-) -> AsyncIterator[tuple[IrcClient, Host, Peer, Run]]:
+    server: ScriptedServer, network: Network, names: str = "bob", capabilities: str = "",
+    prefix: str = "(ov)@+",
+) -> AsyncIterator[tuple[IrcClient, Host, Peer, Run]]:  # fmt: skip
     """Have the relay connected and in #room."""
     relay, host = network.relay()
     async with running(relay) as run, asyncio.TaskGroup() as tasks:
         peer = await server.accept()
-        await peer.welcome(capabilities=capabilities)
+        limits = f"NICKLEN=30 CASEMAPPING=rfc1459 PREFIX={prefix}"
+        await peer.welcome(limits, capabilities=capabilities)
         joined = tasks.create_task(relay.join(chat("#room")))
         await peer.admit(names)
         await joined

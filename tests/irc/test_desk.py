@@ -80,6 +80,37 @@ async def test_whom_the_relay_saw_as_operator_and_the_server_does_not_is_told_ju
         assert host.wishes == []
 
 
+@pytest.mark.parametrize(("sign", "may"), [("%", False), ("+", False), ("&", True), ("~", True)])
+async def test_who_stands_below_an_operator_ends_nothing_and_who_stands_above_does(
+    sign: str, may: bool
+) -> None:
+    async with (
+        scripted_server() as server,
+        listening(
+            server, Network(server.port), f"{sign}hana", prefix="(qaohv)~&@%+"
+        ) as (_, host, peer, _),
+    ):  # fmt: skip
+        peer.say(":hana!h@h PRIVMSG {nick} :leave #room")
+        await peer.expect("NAMES #room")
+        list_names(peer, f"{sign}hana", hana="h@h")
+        no = "That cannot be done: the server does not say that you are an operator of #room"
+        await peer.expect(f"NOTICE hana :{'leave is done' if may else no}")
+    assert len(host.wishes) == may
+
+
+async def test_a_nick_that_is_like_an_operators_by_our_rule_alone_is_somebody_elses() -> None:
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port), "@ol{a") as (_, host, peer, _),
+    ):
+        # By the server's own rule both may be there: ours, which it told, takes them for one.
+        peer.say(":ol[a!o@h PRIVMSG {nick} :leave #room")
+        await peer.expect("NAMES #room")
+        list_names(peer, "@ol{a", **{"ol[a": "o@h"})
+        await peer.expect("NOTICE ol[a :That cannot be done: the server does not say that you are")
+    assert host.wishes == []
+
+
 async def test_an_operator_who_ends_it_does_not_wait_for_what_others_look_at() -> None:
     async with (
         scripted_server() as server,

@@ -7,10 +7,13 @@ from bridge.networks.irc.connections.inquiry import MOST_LISTED
 from bridge.networks.irc.network.people import Person
 from bridge.networks.irc.protocol.isupport import Isupport
 from bridge.networks.irc.wire import Source
+from tests.irc import commands
 from tests.irc.commands import refused, say
 from tests.irc.lines import incoming
-from tests.irc.questions import settled
-from tests.irc.stage import Network, chat, listening
+from tests.irc.questions import pong, settled
+from tests.irc.stage import Network, chat, listening, running
+from tests.rigs.inspircd import run_inspircd
+from tests.rigs.irc_user import irc_user
 from tests.rigs.scripted_irc import Peer, scripted_server
 
 KNOWN = {
@@ -42,6 +45,51 @@ def test_of_many_channels_the_twenty_largest_are_said_and_how_many_more_there_ar
     *shown, last = listing.show().splitlines()
     assert shown == [f"#c{size} ({size}): about {size}" for size in range(25, 5, -1)]
     assert last == "and 5 smaller ones; a pattern finds them"
+
+
+async def test_who_is_not_shown_the_list_yet_reads_why_and_not_that_there_is_nothing() -> None:
+    async with run_inspircd(lists_late=True) as server, irc_user(server.port, "carl") as carl:
+        await carl.join("#trees")
+        network = Network(server.port)
+        relay, host = network.relay()
+        ann = commands.Person(network, "Ann", relay)
+        async with running(relay, ann.client):
+            await host.wait_until_connected()
+            told = await ann.say("list *trees*")
+    assert "no such channel" not in told
+    assert told.startswith("No such channel was listed. The server says: *** You cannot")
+
+
+async def test_a_server_that_lists_too_much_just_now_says_so() -> None:
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port)) as (relay, _, peer, _),
+        asyncio.TaskGroup() as tasks,
+    ):
+        await settled(peer)
+        told = tasks.create_task(refused("list", relay, "", relay))
+        await peer.expect("LIST")
+        peer.say(":irc.test 263 {nick} LIST :This command was used recently")
+        assert (
+            await told
+            == "LIST: the server is too busy (the server: This command was used recently)"
+        )
+
+
+async def test_of_a_channels_modes_the_key_is_shown_to_nobody() -> None:
+    async with (
+        scripted_server() as server,
+        listening(server, Network(server.port)) as (relay, _, peer, _),
+        asyncio.TaskGroup() as tasks,
+    ):
+        await settled(peer)
+        told = tasks.create_task(say("modes", relay, channel="#room"))
+        await peer.expect("MODE #room")
+        peer.say(":irc.test 324 {nick} #room +knt sesame")
+        await pong(peer)
+        await peer.expect("MODE #room b")
+        peer.say(":irc.test 368 {nick} #room :End of bans")
+        assert await told == "#room has the modes +knt. Nobody is banned."
 
 
 def list_in_lines(peer: Peer, nicks: list[str], each: int) -> None:

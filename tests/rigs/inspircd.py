@@ -32,6 +32,8 @@ def _configure(plan: Plan) -> Sequence[str]:
             + f' port="{plan.link_port}" sendpass="{plan.link_password}"'
             + f' recvpass="{plan.link_password}"><uline server="services.test" silent="yes">'
         )
+    if plan.lists_late:
+        modules += '\n<module name="securelist"><securelist waittime="60">'
     lines, rate = plan.pace or (10_000, 100_000.0)
     config = f"""
 <config format="xml">
@@ -67,15 +69,16 @@ async def run_inspircd(
     link_password: str | None = None,
     sasl: bool = False,
     pace: tuple[int, float] | None = None,
+    lists_late: bool = False,
 ) -> AsyncIterator[IrcServer]:
     """Run an InspIRCd.
 
     It asks everybody for ``password``, a gateway for ``webirc`` and services for
     ``link_password``; with ``sasl`` people sign in to those by SASL. It throws out anyone who
-    writes faster than ``pace``.
+    writes faster than ``pace``, and with ``lists_late`` refuses to list channels to newcomers.
     """
     async with run_ircd(
         "inspircd", _configure, password, webirc=webirc, link_password=link_password, sasl=sasl,
-        pace=pace,
+        pace=pace, lists_late=lists_late,
     ) as server:  # fmt: skip
         yield server

@@ -52,6 +52,8 @@ class Plan:
     """Whether people sign in to them by SASL."""
     pace: tuple[int, float] | None = None
     """Flood protection: how many lines at once, and how many a second after that."""
+    lists_late: bool = False
+    """Nobody has the channels listed in the first minute."""
 
 
 @contextmanager
@@ -95,6 +97,7 @@ async def run_ircd(
     link_password: str | None = None,
     sasl: bool = False,
     pace: tuple[int, float] | None = None,
+    lists_late: bool = False,
 ) -> AsyncIterator[IrcServer]:
     """Start a server, wait until it answers, and end it."""
     with _folder() as folder:
@@ -102,7 +105,7 @@ async def run_ircd(
         port, tls_port, link_port = free_port(), free_port(), free_port()
         plan = Plan(
             folder, port, tls_port, certificates.certificate, certificates.key, password,
-            webirc, link_password, link_port, sasl, pace,
+            webirc, link_password, link_port, sasl, pace, lists_late,
         )  # fmt: skip
         command = configure(plan)
         if os.getuid() == 0:

@@ -72,6 +72,8 @@ class Consents:
         self._ended: dict[int, _Ended] = {}
         self._keys: dict[tuple[InstanceId, RemoteChatId], Secret] = {}
         """Of chats whose people are asked. In memory alone: an answer takes some minutes."""
+        self._undone: dict[tuple[InstanceId, RemoteChatId], str] = {}
+        """Who agreed to what is asked, and what kept it from being done; in memory, too."""
         self._changed = asyncio.Event()
         self._unforeseen = Unforeseen("requests to those who run a chat", longest=60.0)
         self._not_before: Recent[Hashable, float] = Recent(_MOST_RESTING)
@@ -111,7 +113,7 @@ class Consents:
             return await self._plumbing.tie_unasked(instance, chat, room, by, key, lifts=lifts)
         async with self._one_at_a_time(instance.name, chat.id):
             found = await self._ask(instance, chat, room, by)
-            self._keys.pop((instance.name, chat.id), None)
+            self._let_go(instance.name, chat.id)
             if key is not None:
                 self._keys[instance.name, chat.id] = key
             return found
@@ -122,22 +124,16 @@ class Consents:
         async with self._one_at_a_time(instance, chat.id):
             asked = await self._get_open(instance, chat, said_at)
             await self._record(AuditAction.AGREE, asked, moderator)
-            # Between question and answer the room may have become another's, or encrypted.
-            if not await self._may_still(asked):
-                raise PermanentFailure(
-                    f"{asked.by}, who asked for it, may not bridge that room any more"
-                )
             network = self._plumbing.find_instance(instance)
-            door = await self._plumbing.check(network, chat, asked.room)
-            if door is None:
-                key = self._keys.get((instance, chat.id))
-                door = await self._plumbing.tie(
-                    network, _chat_of(asked), asked.room, asked.by, key
+            try:
+                door = await self._tie(network, asked)
+            except DeliveryError as error:
+                self._undone[instance, chat.id] = (
+                    f"{moderator.name}, who runs it, agreed, but {error}"
                 )
-            else:
-                await self._plumbing.complete(door)
+                raise
             await self._store.forget(instance, chat.id)
-            self._keys.pop((instance, chat.id), None)
+            self._let_go(instance, chat.id)
         await say_on_both_sides(
             self._house, door,
             there=f"This channel is bridged to the Matrix room {asked.room_name} now: {asked.by} "
@@ -159,7 +155,7 @@ class Consents:
                 "runs it, does not want it.",
             )  # fmt: skip
             await self._store.settle(asked, AskedState.REFUSED, again_at)
-            self._keys.pop((instance, chat.id), None)
+            self._let_go(instance, chat.id)
         return f"{asked.chat_name} is not bridged, and you are not asked again for a day."
 
     async def withdraw(self, door: Doorway, by: UserId, reason: str) -> bool:
@@ -261,15 +257,34 @@ class Consents:
     async def _give_up(self, asked: Asked) -> None:
         if await self._store.find(asked.instance, asked.chat) != asked:
             return  # It was answered meanwhile.
-        self._keys.pop((asked.instance, asked.chat), None)
+        undone = self._undone.get((asked.instance, asked.chat))
         if self._plumbing.find_door(asked.instance, asked.chat) is not None:
             await self._store.forget(asked.instance, asked.chat)
+            self._let_go(asked.instance, asked.chat)
             return
-        await self._tell(
-            asked, f"{asked.chat_name} on {asked.instance} is not bridged: nobody who runs it "
-            "has answered in time.",
-        )  # fmt: skip
+        why = (undone or "nobody who runs it has answered in time").rstrip(".")
+        await self._tell(asked, f"{asked.chat_name} on {asked.instance} is not bridged: {why}.")
         await self._store.settle(asked, AskedState.UNANSWERED)
+        self._let_go(asked.instance, asked.chat)
+
+    async def _tie(self, network: Instance, asked: Asked) -> Doorway:
+        # Between question and answer the room may have become another's, or encrypted.
+        if not await self._may_still(asked):
+            raise PermanentFailure(
+                f"{asked.by}, who asked for it, may not bridge that room any more"
+            )
+        chat = RemoteChat(id=asked.chat, name=asked.chat_name)
+        door = await self._plumbing.check(network, chat, asked.room)
+        if door is None:
+            key = self._keys.get((network.name, chat.id))
+            return await self._plumbing.tie(network, chat, asked.room, asked.by, key)
+        await self._plumbing.complete(door)
+        return door
+
+    def _let_go(self, instance: InstanceId, chat: RemoteChatId) -> None:
+        """Know nothing more of a request, as it is settled."""
+        self._keys.pop((instance, chat), None)
+        self._undone.pop((instance, chat), None)
 
     async def _try_to_untie(self, ended: _Ended) -> None:
         """Untie the room of a bridge that was ended; one that fails holds up no other."""
@@ -392,10 +407,6 @@ def in_words(found: Doorway | tuple[Asked, Sequence[RemoteUser]]) -> str:
         f"who are there ({names}); if one of them agrees before {asked.until:%H:%M} UTC, this "
         "room is bridged. I say here what comes of it."
     )
-
-
-def _chat_of(asked: Asked) -> RemoteChat:
-    return RemoteChat(id=asked.chat, name=asked.chat_name)
 
 
 def _way_out(network: Instance) -> str:

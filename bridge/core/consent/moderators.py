@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 
 from bridge.core.consent.consents import Consents
+from bridge.core.lanes.patience import promptly
 from bridge.core.permissions.blocks import server_of
 from bridge.core.portals.plumbing import Plumbing
 from bridge.core.rooms.house import House
@@ -14,7 +15,7 @@ from bridge.matrix.client import MatrixError
 from bridge.model import AuditAction, LoginRow
 from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import ModeratorWish, RemoteUser, Wish
-from bridge.sdk.ids import UserId
+from bridge.sdk.ids import RoomId, UserId
 
 log = logging.getLogger(__name__)
 
@@ -56,18 +57,25 @@ class Moderators:
 
     async def _status(self, door: Doorway) -> str:
         house, portal = self._house, door.portal
-        members = await house.intents.joined_members(portal.room)
-        count = sum(not house.namespaces.is_ours(one) for one in members)
-        people = "1 person" if count == 1 else f"{count} people"
+        try:
+            room = await promptly(self._describe(portal.room))
+        except (MatrixError, TemporaryFailure):
+            room = "a Matrix room"  # The rest is said without the homeserver, too.
         blocked = ", ".join(house.blocks.of(portal.instance, portal.chat)) or "nobody"
         paused = " Nothing crosses just now: it is paused." if portal.paused else ""
         return "\n".join((
-            f"{portal.chat_name} is bridged to the Matrix room "
-            f"{await house.intents.room_name(portal.room)}, {people} in it; "
+            f"{portal.chat_name} is bridged to {room}; "
             f"{portal.created_by or house.namespaces.bot} asked for it.{paused}",
             f"Blocked: {blocked}.",
             "You can say: status, leave, block <nick or homeserver>, unblock <the same>.",
         ))  # fmt: skip
+
+    async def _describe(self, room: RoomId) -> str:
+        house = self._house
+        members = await house.intents.joined_members(room)
+        count = sum(not house.namespaces.is_ours(one) for one in members)
+        people = "1 person" if count == 1 else f"{count} people"
+        return f"the Matrix room {await house.intents.room_name(room)}, {people} in it"
 
     async def _leave(self, door: Doorway, moderator: RemoteUser) -> str:
         portal, by = door.portal, self._ghost(door, moderator)
@@ -133,11 +141,14 @@ class Moderators:
         if about.startswith("@") and ":" in about:
             return about, ()
         try:
-            members = await self._house.intents.joined_members(door.portal.room)
+            members = await promptly(self._house.intents.joined_members(door.portal.room))
         except (MatrixError, TemporaryFailure):
-            if wish.person is None:
-                raise
-            return wish.person, ()  # The chat knows them: no homeserver is needed.
+            # For neither of these is ours needed: it may be away, and what is to be kept out not.
+            if _SERVER.match(about):
+                return about.lower(), ()
+            if wish.person is not None:
+                return wish.person, ()
+            raise
         key = about.casefold()
         named = [
             user for user, name in members.items()

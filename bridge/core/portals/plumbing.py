@@ -17,6 +17,7 @@ from bridge.core.portals.roomlimits import RoomLimits
 from bridge.core.rooms.admission import Admission, read_admission
 from bridge.core.rooms.house import House
 from bridge.core.traffic.doorway import Doorway
+from bridge.matrix.client import MatrixError, heed_token
 from bridge.model import Outgoing, Portal, SendKind
 from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
@@ -391,6 +392,20 @@ class Plumbing:
         """Tell clients of the bridge (MSC2346), where the bot has the power to."""
         if await self._may_publish(door.portal.room):
             await self._put_states(door, by)
+
+    async def publish_late(self, door: Doorway) -> None:
+        """Tell clients of a bridge of which they were not told, as the bot might not.
+
+        Raises ``TemporaryFailure``.
+        """
+        if door.portal.receiver is not None:
+            return
+        async with self.holding(door) as is_there:
+            try:
+                if is_there and not await self.is_published(door, door.portal.room):
+                    await self.publish(door, door.portal.created_by or self._house.namespaces.bot)
+            except MatrixError as error:
+                heed_token(error)
 
     async def is_published(self, door: Doorway, room: RoomId) -> bool:
         """Whether a room tells clients of the bridge.

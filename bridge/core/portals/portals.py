@@ -57,6 +57,8 @@ class Portals:
         self._early: dict[tuple[InstanceId, RemoteChatId], _Early] = {}
         self.on_tombstone: Callable[[Doorway, Item], Awaitable[None]]
         """Called when a room of ours was replaced."""
+        self.on_empowered: Callable[[Doorway], Awaitable[None]]
+        """Called when people have let our bot do more in a room."""
         self.on_room: Callable[[RoomId, UserId], Awaitable[None]]
         """Called before a room that one of ours can read is tied: what was said there till then
         is not for the chat."""
@@ -440,6 +442,7 @@ class Portals:
     def _open(self, portal: Portal) -> Doorway:
         door = Doorway(portal, self._house)
         door.on_tombstone = lambda item: self.on_tombstone(door, item)
+        door.acts.on_empowered = lambda: self.on_empowered(door)
         door.comings.on_owner_left = lambda: self.direct_chats.end(door)
         door.facts.beside = lambda: [
             one.facts for one in self.in_room(door.portal.room) if one is not door

@@ -93,6 +93,10 @@ class ChatFacts(ShownRoom):
             self._is_behind = True
             raise
 
+    def note_behind(self) -> None:
+        """Know that the room may lack what our bot might not put there before."""
+        self._is_behind = True
+
     async def review(self) -> None:
         """Bring into the room what was missed, and have those speak there who may.
 

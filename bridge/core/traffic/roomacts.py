@@ -13,6 +13,7 @@ from bridge.core.rooms.ranks import POWERS
 from bridge.core.traffic.telling import tell
 from bridge.matrix.client import MatrixError, heed_token
 from bridge.matrix.htmltree import clean
+from bridge.matrix.standing import Standing
 from bridge.model import Follow, Permission, Portal
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.events import Rank, RemoteChat, Removal
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 
 KINDS = frozenset({"m.room.topic", "m.room.power_levels", "m.room.tombstone"})
 """State whose changes are brought to the chat, beside memberships."""
+_OURS = ("m.room.power_levels", "m.room.join_rules", "m.bridge")
+"""What our bot puts into a room of what its chat is, and that it is bridged."""
 _REASON = "as decided in Matrix"
 _LONGEST_REASON = 120
 """Characters: networks cut it, and who did it stands at its end."""
@@ -45,6 +48,8 @@ class RoomActs:
     def __init__(self, portal: Portal, house: House, facts: ChatFacts) -> None:
         self._house = house
         self._facts = facts
+        self.on_empowered: Callable[[], Awaitable[None]]
+        """Called when people have let our bot do more in the room."""
         self._chat = RemoteChat(id=portal.chat, name=portal.chat_name)
 
     @property
@@ -58,10 +63,16 @@ class RoomActs:
         if event["type"] == "m.room.topic":
             await self._set_topic(item)
         elif event["type"] == "m.room.power_levels":
-            if self._portal.quieted:
+            before = await self._content_before(event)
+            if before is not None and self._may_more(before, event["content"]):
+                self._facts.note_behind()
+                await self.on_empowered()
+                await self._facts.review()
+            elif self._portal.quieted:
                 # We may have the power back to lift what we could not lift.
                 await self._facts.review()
-            await self._set_ranks(item)
+            if before is not None:
+                await self._set_ranks(item, before)
 
     async def remove(self, item: Item) -> None:
         """Put out of the chat somebody of the network who was put out of the room."""
@@ -114,11 +125,13 @@ class RoomActs:
             item, "change of the topic", lambda client: client.set_topic(self._chat, topic)
         )
 
-    async def _set_ranks(self, item: Item) -> None:
+    def _may_more(self, before: dict[str, Any], now: dict[str, Any]) -> bool:
+        """Whether our bot may do something in the room that it might not before."""
+        bot, was, has = self._house.namespaces.bot, Standing(before, None), Standing(now, None)
+        return any(has.may(bot, kind) and not was.may(bot, kind) for kind in _OURS)
+
+    async def _set_ranks(self, item: Item, before: Mapping[str, Any]) -> None:
         if self._portal.follow is not Follow.ALL:
-            return
-        before = await self._content_before(item.event)
-        if before is None:
             return
         for user, rank in changed_ranks(before, item.event["content"]).items():
             person = self._person(user)

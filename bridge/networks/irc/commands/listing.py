@@ -28,6 +28,8 @@ class Listing:
         self._pattern = limits.fold(pattern)
         self._limits = limits
         self._largest: list[tuple[int, str, str]] = []
+        self._said = ""
+        """By the server itself beside the list: mostly why it shows none, or a made-up one."""
         self.number = 0
 
     def question(self) -> Line:
@@ -41,7 +43,11 @@ class Listing:
         return line("LIST", pattern if is_name or self._has_wildcards else f"*{pattern}*")
 
     def hear(self, message: Incoming) -> None:
-        """Take one channel of the list."""
+        """Take one channel of the list, or a word of the server's about it."""
+        if message.command == "NOTICE":
+            if message.source is None or not message.source.is_person:
+                self._said = cut(strip_codes(message.param(-1)), 2 * MOST_WORD_BYTES)
+            return
         name, members, topic = message.param(1), message.param(2), message.param(3)
         if not self._fits(name):
             return
@@ -68,6 +74,8 @@ class Listing:
     def show(self) -> str:
         """Say it, the largest first."""
         if not self.number:
+            if self._said:
+                return f"No such channel was listed. The server says: {self._said}"
             return "There is no such channel that you could see."
         lines = [
             f"{strip_codes(name)} ({count})" + (f": {topic}" if topic else "")
@@ -75,6 +83,8 @@ class Listing:
         ]
         if self.number > len(lines):
             lines.append(f"and {self.number - len(lines)} smaller ones; a pattern finds them")
+        if self._said:
+            lines.append(f"The server says: {self._said}")
         return "\n".join(lines)
 
 

@@ -117,7 +117,7 @@ async def list_channels(call: NetworkCall) -> str:
     async with own_client(call).at_hand() as (connection, _, inquiries):
         listing = Listing(pattern, connection.isupport)
         await inquiries.follow(
-            listing.question(), wanted={replies.LIST_ENTRY}, last={replies.LIST_END},
+            listing.question(), wanted={replies.LIST_ENTRY, "NOTICE"}, last={replies.LIST_END},
             hear=listing.hear,
         )  # fmt: skip
     return listing.show()
