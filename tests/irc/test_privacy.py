@@ -65,6 +65,7 @@ class Memory:
     """An outbox and a homeserver that take all, and remember what came into the room."""
 
     has_unclaimed = False
+    moves = None
 
     def __init__(self) -> None:
         self.sent: list[Outgoing] = []
