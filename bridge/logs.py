@@ -1,5 +1,6 @@
 """The log: its format, its levels, its files; what no line ever carries."""
 
+import contextlib
 import glob
 import hashlib
 import json
@@ -189,10 +190,16 @@ def tidy_log_files(today: date) -> None:
             handler.tidy(today)
 
 
+def _complain(text: str) -> None:
+    """Say it on standard error, if that can be written: whoever logs must go on."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{text}\n")
+
+
 class _Handler(logging.StreamHandler[TextIO]):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         """Name the place only: the default writes out the arguments."""
-        sys.stderr.write(f"a log line cannot be written: {record.pathname}:{record.lineno}\n")
+        _complain(f"a log line cannot be written: {record.pathname}:{record.lineno}")
 
 
 class _DailyFile(_Handler):
@@ -228,7 +235,7 @@ class _DailyFile(_Handler):
                     self._put_aside(before)
                 self._forget(today)
         except OSError as error:
-            sys.stderr.write(f"{self._path} cannot be rotated: {error.strerror}\n")
+            _complain(f"{self._path} cannot be rotated: {error.strerror}")
         finally:
             self.release()
 

@@ -77,6 +77,12 @@ class _Commands(click.Group):
             ctx.exit(exit_code(error))
         except BrokenPipeError:
             raise  # The reader has had enough; click ends quietly.
+        except UnicodeEncodeError as error:
+            # How Python hands on bytes of the command line or the environment that are no UTF-8.
+            if not re.search("[\udc80-\udcff]", error.object):
+                raise
+            click.echo("trestle: what was given is no text in UTF-8", err=True)
+            ctx.exit(_WRONG_SETTINGS)
         except OSError as error:
             place = f"{error.filename}: " if error.filename else ""
             said = error.strerror or str(error) or "no answer in time; try again"

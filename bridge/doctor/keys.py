@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import shlex
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
@@ -75,7 +76,7 @@ def judge_registration_mode(file: Path) -> Sequence[Remark]:
     return [
         bad(
             f"everybody on this machine can read {file}, and it holds tokens; run "
-            f"`chmod 640 {file}` and give it the homeserver's group"
+            f"`chmod 640 {shlex.quote(str(file))}` and give it the homeserver's group"
         )
     ]
 
@@ -83,11 +84,11 @@ def judge_registration_mode(file: Path) -> Sequence[Remark]:
 def _judge(path: Path) -> Iterator[Remark]:
     status = path.lstat()
     mode, is_folder = stat.S_IMODE(status.st_mode), stat.S_ISDIR(status.st_mode)
-    right = "700" if is_folder else "600"
+    mend = f"chmod {'700' if is_folder else '600'} {shlex.quote(str(path))}"
     if mode & 0o077:
-        yield bad(f"users other than its owner can reach {path}; run `chmod {right} {path}`")
+        yield bad(f"users other than its owner can reach {path}; run `{mend}`")
     if not mode & stat.S_IRUSR:
-        yield bad(f"{path} cannot be read by its owner; run `chmod {right} {path}`")
+        yield bad(f"{path} cannot be read by its owner; run `{mend}`")
         return
     if not is_folder:
         yield from _judge_size(path, status.st_size)

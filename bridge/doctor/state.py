@@ -1,6 +1,7 @@
 """The state directory: there, ours, with room on its disk; and how old the last backup is."""
 
 import os
+import shlex
 import stat
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -38,7 +39,7 @@ def examine_state(state_dir: Path, surroundings: Surroundings) -> Sequence[Remar
 def judge_mode(folder: Path, mode: int) -> Sequence[Remark]:
     """Nobody else may put files there."""
     if mode & (stat.S_IWGRP | stat.S_IWOTH) and not mode & stat.S_ISVTX:
-        return [bad(f"others may write to {folder}; run `chmod go-w {folder}`")]
+        return [bad(f"others may write to {folder}; run `chmod go-w {shlex.quote(str(folder))}`")]
     return []
 
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,8 @@ def is_exposed(mode: int) -> bool:
 def exposure(path: Path, holds: str = "") -> str:
     """Say that everybody can read the file, and the way out."""
     what = f", and it holds {holds}" if holds else ""
-    return f"everybody on this machine can read {path}{what}; run `chmod 600 {path}`"
+    mend = f"chmod 600 {shlex.quote(str(path))}"
+    return f"everybody on this machine can read {path}{what}; run `{mend}`"
 
 
 def read_secret(path: Path, where: str) -> str:

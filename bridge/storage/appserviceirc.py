@@ -13,6 +13,10 @@ from bridge.storage.door import AWAY, first_line
 NEWEST = 9
 """The newest schema that we know."""
 _LIMIT = 60.0
+_NOT_ITS = (
+    "there is no matrix-appservice-irc in that database; is it the one that its config.yaml names "
+    "under database.connectionString?"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,11 +71,8 @@ async def read_appservice_irc(url: str) -> Rows:
                     return await _read(connection)
             finally:
                 connection.terminate()
-    except asyncpg.UndefinedTableError as error:
-        raise TrestleError(
-            "there is no matrix-appservice-irc in that database; is it the one that its "
-            "config.yaml names under database.connectionString?"
-        ) from error
+    except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as error:
+        raise TrestleError(_NOT_ITS) from error
     except asyncpg.InsufficientPrivilegeError as error:
         raise TrestleError(
             f"its database does not let us read: {first_line(error)}; use the role of its own"
@@ -90,7 +91,9 @@ async def read_appservice_irc(url: str) -> Rows:
 
 async def _read(connection: "asyncpg.Connection[Any]") -> Rows:
     version = await connection.fetchval("SELECT max(version) FROM schema")
-    if version is None or version > NEWEST:
+    if version is None:
+        raise TrestleError(_NOT_ITS)
+    if version > NEWEST:
         raise TrestleError(
             f"its database has the schema {version}, and {NEWEST} is the newest that this Trestle "
             "can read; a newer Trestle may"

@@ -11,6 +11,7 @@ import logging
 import os
 import pwd
 import secrets
+import shlex
 import shutil
 import signal
 import subprocess
@@ -276,7 +277,8 @@ class EmbeddedPostgres:
         us = pwd.getpwuid(wanted).pw_name
         raise ConfigError(
             f"the embedded database in {self._data} belongs to {name_of(owner)}, and not to "
-            f"{us}; run Trestle as its owner, or as root: chown -R {us} {self._data}",
+            f"{us}; run Trestle as its owner, or as root: "
+            f"chown -R {us} {shlex.quote(str(self._data))}",
             path="state_dir",
         )
 

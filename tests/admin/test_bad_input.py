@@ -205,6 +205,16 @@ def test_a_token_that_the_homeserver_does_not_know_is_named_until_it_does(
         assert "WARNING" not in trestle.said
 
 
+@pytest.mark.parametrize("words", [
+    ("trace", "\udcff"), ("parked", "show", "\udcff"), ("rooms", "unbridge", "\udcff", "--yes"),
+    ("export", "@\udcff:test.example"), ("waiting", "park", "\udcff"),
+])  # fmt: skip
+def test_bytes_that_are_no_text_get_a_sentence(words: tuple[str, ...], folder: Path) -> None:
+    ended = run_program(*words, "-c", write_config(folder))
+    assert ended.code == 2, ended.said
+    assert ended.errors == "trestle: what was given is no text in UTF-8\n"
+
+
 def test_a_reader_that_has_had_enough_is_no_fault_and_gets_no_word() -> None:
     unread, pipe = os.pipe()
     os.close(unread)

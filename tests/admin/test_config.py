@@ -322,6 +322,13 @@ def test_tokens_that_everybody_can_read_are_refused(folder: Path) -> None:
     load(file)
 
 
+def test_the_command_that_mends_holds_in_a_folder_with_a_space(folder: Path) -> None:
+    (folder / "my home").mkdir()
+    file = write(folder / "my home", dump(GOOD), 0o644)
+    with pytest.raises(ConfigError, match=f"run `chmod 600 '{file}'`"):
+        load(file)
+
+
 # --- secrets elsewhere ---
 
 

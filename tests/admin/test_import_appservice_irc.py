@@ -263,15 +263,17 @@ def test_a_database_that_cannot_be_read_is_a_sentence(
     words = ("import", "appservice-irc", "-c", config, "--dry-run", "--database")
     assert state_of(database_settings, folder / "state") == {}
 
-    async def make_newer() -> None:
+    async def change(statement: str) -> None:
         connection = await asyncpg.connect(former)
-        await connection.execute("UPDATE schema SET version = 10")
+        await connection.execute(statement)
         await connection.close()
 
-    asyncio.run(make_newer())
+    asyncio.run(change("UPDATE schema SET version = 10"))
     assert "its database has the schema 10, and 9 is the newest" in trestle(*words, former).errors
-    own = trestle(*words, database_settings.url)
-    assert "there is no matrix-appservice-irc in that database" in own.errors
+    asyncio.run(change("DELETE FROM schema"))  # Made, and never begun with.
+    for database in (former, database_settings.url):
+        own = trestle(*words, database)
+        assert "there is no matrix-appservice-irc in that database" in own.errors
     away = trestle(*words, "postgresql://u:hidden-word@127.0.0.1:9/x")
     assert "its database cannot be reached" in away.errors
     no_url = trestle(*words, "mysql://u:hidden-word@h/x")

@@ -4,6 +4,8 @@ import json
 import logging
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -121,6 +123,24 @@ def test_the_program_writes_into_the_file_of_its_settings(folder: Path) -> None:
     # Why it ended is in the log, and where an admin looks first.
     assert " cannot be used: " in (folder / "logs/trestle.log").read_text()
     assert ended.errors.startswith("trestle: state_dir: ")
+
+
+@pytest.mark.parametrize("file", ["None", "Path('/dev/full')"])
+def test_a_log_on_a_full_disk_stops_nobody(file: str) -> None:
+    code = f"""
+import logging, sys
+from pathlib import Path
+from bridge.logs import configure_logging
+configure_logging(file={file})
+for _ in range(1000):
+    logging.error("a line")
+sys.stdout.write("went on")
+"""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=full, check=False
+        )
+    assert done.stdout == b"went on"
 
 
 def test_an_error_that_nobody_foresaw_is_in_the_log_without_its_text() -> None:

@@ -5,6 +5,8 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import asyncpg
+
 from bridge.core.oversight.status import in_lines
 from bridge.core.oversight.statusroom import StatusRoom, pause_after
 from bridge.demo.matrix_user import PATIENCE
@@ -167,6 +169,22 @@ async def test_status_shows_all_on_one_screen(
             assert words in text
         assert len(text.splitlines()) < 24
     assert "is not running with this config" in await trestle.ask("status", code=1)
+
+
+async def test_a_database_that_is_slow_is_told_while_it_is(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async with play(database_settings, folder) as stage:
+        connection = await asyncpg.connect(database_settings.url)
+        try:
+            async with connection.transaction():
+                await connection.execute("LOCK TABLE item")
+                found = await stage.app.parts.status.look()
+        finally:
+            await connection.close()
+        assert (found["database"], found["parked"]) == ("slow: no answer within 5 s", None)
+        assert "database: slow: no answer within 5 s" in in_lines(found)
+        assert (await stage.app.parts.status.look())["database"] == "answers"
 
 
 async def test_a_room_for_which_the_homeserver_asks_for_patience_is_shown_and_asked_no_sooner(

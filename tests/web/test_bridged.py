@@ -59,3 +59,14 @@ async def test_a_public_room_is_linked_by_its_alias_alone_and_the_relay_is_named
 
             await alice.set_state(room, "m.room.join_rules", {"join_rule": "invite"})
             assert "matrix.to" not in await page_of(app)
+
+
+async def test_where_all_rooms_are_closed_it_says_how_to_learn_what_to_type(
+    town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    settings = town.settings_for(folder, database_settings, web=WEB)
+    async with running(settings) as app:
+        shown = await page_of(app)
+    assert "No chat that is open to everybody is bridged." in shown
+    assert "Write <code>help</code> to it in a private message, and it says what to type." in shown
+    assert "below" not in shown

@@ -1,5 +1,6 @@
 """How everything is, at a glance: for `trestle status`, for the main bot, for the status room."""
 
+import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,9 @@ _RECENT = 10
 _TROUBLED = frozenset({LoginState.RECONNECTING, LoginState.SIGN_IN_NEEDED, LoginState.OFF})
 _LONGEST = 5
 """Lanes that are listed: those that wait longest."""
+
+_PATIENCE = 5.0
+"""Seconds for the database: whoever asks is to hear of a slow one while it is slow."""
 
 
 class Troubles(logging.Handler):
@@ -97,7 +101,10 @@ class Status:
     async def _count_parked(self) -> tuple[dict[str, int] | None, str]:
         """What is put aside; and what the database says to that."""
         try:
-            counted = await self.items.count_parked()
+            async with asyncio.timeout(_PATIENCE):
+                counted = await self.items.count_parked()
+        except TimeoutError:
+            return None, f"slow: no answer within {_PATIENCE:g} s"
         except TemporaryFailure as error:
             return None, str(error).removeprefix("the database is ")
         return {reason.value: number for reason, number in counted.items()}, "answers"
