@@ -1,6 +1,5 @@
 """What a module may import. Everything public is listed here."""
 
-from bridge.sdk.ahead import PreparesMessages
 from bridge.sdk.capabilities import Capabilities, Level
 from bridge.sdk.chatkeys import AdoptsKeys, JoinsLockedChats
 from bridge.sdk.commands import NetworkCall, NetworkCommand, TakesCommands, Where, as_typed
@@ -181,7 +180,6 @@ __all__ = [
     "NetworkCommand",
     "NotNow",
     "PermanentFailure",
-    "PreparesMessages",
     "Profile",
     "Rank",
     "Reaction",

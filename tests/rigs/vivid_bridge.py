@@ -25,12 +25,7 @@ class Vivid:
     limits: dict[str, int] = field(default_factory=dict)
     done: list[Said] = field(default_factory=list)
     """What reached it, in order."""
-    prepared: list[sdk.Message] = field(default_factory=list)
-    """What was prepared while it was being stored."""
-    fails_early: list[Exception] = field(default_factory=list)
-    """Raised by the next that are prepared."""
     typing: list[sdk.Typing] = field(default_factory=list)
-    avatars: bool = True
     unsupported: bool = False
     """It can do less than its connector says."""
     relay: sdk.Host | None = None
@@ -48,10 +43,6 @@ class Vivid:
     def texts(self) -> list[str]:
         """The messages, as text."""
         return [sdk.to_plain(one.body) for one in self.done if isinstance(one, sdk.Message)]
-
-    def prepared_texts(self) -> list[str]:
-        """The same, as text."""
-        return [sdk.to_plain(one.body) for one in self.prepared]
 
     async def receive(self, event: sdk.RemoteEvent) -> None:
         """Have something happen on the network."""
@@ -129,11 +120,7 @@ class VividConnector:
         """What the test says."""
         levels: dict[str, Any] = {name: sdk.Level(level) for name, level in NETWORK.levels.items()}
         return sdk.Capabilities(
-            puppets=True,
-            acknowledges=True,
-            avatars=NETWORK.avatars,
-            limits=NETWORK.limits,
-            **levels,
+            puppets=True, acknowledges=True, avatars=True, limits=NETWORK.limits, **levels
         )
 
     def connect(self, login: sdk.Login, host: sdk.Host) -> "VividClient":
@@ -178,12 +165,6 @@ class VividClient:
             raise sdk.Unsupported("this network cannot")
         NETWORK.done.append(said)
         return sdk.Receipt(remote_ids=(sdk.RemoteMessageId(f"v{len(NETWORK.done)}"),))
-
-    def prepare(self, message: sdk.Message) -> None:
-        """Take note of what may come."""
-        NETWORK.prepared.append(message)
-        if NETWORK.fails_early:
-            raise NETWORK.fails_early.pop(0)
 
     async def send(self, message: sdk.Message) -> sdk.Receipt:
         """Take a message, but no long one."""

@@ -203,15 +203,6 @@ def react_at_once(self: EchoClient, reaction: Reaction) -> Receipt:
     return Receipt()
 
 
-async def prepare_slowly(self: EchoClient, message: Message) -> None:
-    """Have the storing wait for the network."""
-
-
-def prepare_badly(self: EchoClient, message: Message) -> None:
-    """Fail before it has connected."""
-    raise AttributeError("it is not connected")
-
-
 def able(self: EchoConnector, chat: RemoteChatId) -> Capabilities:
     """Promise what the client has not."""
     return Capabilities(edits=Level.FULL)
@@ -219,12 +210,6 @@ def able(self: EchoConnector, chat: RemoteChatId) -> Capabilities:
 
 CLIENT: list[Fault] = [
     ("types slowly", client(send_typing=type_slowly), r"send_typing\(\) waits before run"),
-    ("prepares slowly", client(prepare=prepare_slowly), "prepare must be `def`, not"),
-    (
-        "fails early",
-        client(prepare=prepare_badly),
-        r"prepare\(\) raised AttributeError before run",
-    ),
     ("no coroutine", client(send_reaction=react_at_once), "send_reaction must be `async def`"),
     ("promises", connector(capabilities=able), r"but the client has no send_edit\(\)"),
     ("send is not async", client(send=lambda *_: Receipt()), "a client with `async def send`"),

@@ -3,14 +3,12 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from time import monotonic
 
 from bridge.core.host.announcing import terms
 from bridge.core.host.instances import Instance
-from bridge.core.lanes.cancellation import outliving_module
 from bridge.core.lanes.lane import Item
 from bridge.core.lanes.late import find_cut
 from bridge.core.lanes.progress import Row
@@ -23,7 +21,7 @@ from bridge.core.traffic.comings import Comings
 from bridge.core.traffic.cuts import tell_of_cut
 from bridge.core.traffic.departures import Crossing, Departures, Said
 from bridge.core.traffic.discretion import may_show
-from bridge.core.traffic.relaying import Told, as_relayed
+from bridge.core.traffic.relaying import as_relayed
 from bridge.core.traffic.roomacts import KINDS, RoomActs
 from bridge.core.traffic.stops import Stops
 from bridge.core.traffic.telling import UNSPOKEN, Refusals, TurnedAway, tell
@@ -36,7 +34,6 @@ from bridge.model import (
     Puppets,
     Uncertain,
 )
-from bridge.sdk.ahead import PreparesMessages
 from bridge.sdk.capabilities import Capabilities, Level
 from bridge.sdk.errors import (
     DeliveryError,
@@ -190,8 +187,6 @@ class Doorway:
             return
         capabilities = self._instance.connector.capabilities(self.portal.chat)
         said = await self.departures.read(item.event, capabilities, item.stored)
-        if item.is_landing and isinstance(said, Message):
-            self._prepare(said, item, capabilities)
         await item.stored()
         if said is None:
             self._drop(item)
@@ -200,8 +195,11 @@ class Doorway:
             raise DeliveryUncertain("it may have been sent before an interruption")
         session, said = await self.voices.choose(self._instance, said)
         if said.relayed:
-            picture = await self.departures.picture(item.event) if capabilities.avatars else None
-            said = self._relayed(said, item, picture)
+            name_format = self.portal.relay_name or house.rules(self.portal.instance).relay_name
+            said = as_relayed(
+                said, item.event["content"], name_format, read=self.departures.read_body,
+                avatar=await self.departures.picture(item.event) if capabilities.avatars else None,
+            )  # fmt: skip
         if self._last_sent is not None and not capabilities.acknowledges:
             await house.marker.settle(self._last_sent)
         if item.again:
@@ -227,29 +225,6 @@ class Doorway:
         self._note_sent(item, receipt, began, self.departures.links_of(
             item.event, said, words=words
         ))  # fmt: skip
-
-    def _prepare(self, message: Message, item: Item, capabilities: Capabilities) -> None:
-        """Have the module find out how it is to be sent, while it is being stored."""
-        sender = message.sender.user_id
-        session = self.voices.at_hand(self._instance, sender)
-        if session is None or not isinstance(session.client, PreparesMessages):
-            return
-        if session.row.owner != sender:
-            if capabilities.avatars:
-                return  # The homeserver would have to be asked for the picture.
-            message = self._relayed(message, item)
-        # What is wrong with it is said when it is sent.
-        with suppress(DeliveryError, TimeoutError), outliving_module("prepare a message"):
-            session.client.prepare(message)
-
-    def _relayed(self, said: Told, item: Item, avatar: str | None = None) -> Told:
-        """As it is said for somebody who has no account on the network."""
-        portal = self.portal
-        name_format = portal.relay_name or self._house.rules(portal.instance).relay_name
-        return as_relayed(
-            said, item.event["content"], name_format, read=self.departures.read_body,
-            avatar=avatar,
-        )  # fmt: skip
 
     async def _let_stop(self, item: Item) -> None:
         """Leave out what was stopped; at the end of it say so."""

@@ -58,39 +58,20 @@ class Voices:
             return f"those who run {portal.chat_name} take nothing of {person}, until they unblock"
         return ""
 
-    def at_hand(self, instance: Instance, sender: UserId) -> Session | None:
-        """Whose connected login would speak for somebody now, if nothing must be done for it."""
-        portal = self._portal
-        if portal.receiver is not None:
-            is_theirs = sender == portal.created_by
-            session = instance.find_login(portal.receiver) if is_theirs else None
-        elif self._has_own(instance, sender):
-            session = instance.find_session(sender)
-        else:
-            session = self._relay(instance)
-        return session if session and session.supervisor.connected.is_set() else None
-
-    def _has_own(self, instance: Instance, sender: UserId) -> bool:
-        """Whether somebody has a login of their own here, or may have one."""
-        if self.puppets is Puppets.RELAY or self._house.namespaces.is_ghost(sender):
-            return False
-        if not instance.connector.capabilities(self._portal.chat).puppets:
-            return False
-        is_let = self._house.permissions.of(sender, instance.name) >= Permission.USER
-        return is_let and (self.puppets is Puppets.AUTOMATIC or bool(instance.logins_of(sender)))
-
     async def choose(self, instance: Instance, said: Said) -> tuple[Session, Said]:
         """Choose the login that speaks for the sender, who is heard here. Raises a
         ``DeliveryError``.
 
         That is ``Waited`` where the sender had to be told, or lost the leave, meanwhile.
         """
+        house, portal, sender = self._house, self._portal, said.sender.user_id
+        level = house.permissions.of(sender, instance.name)
         if not instance.is_open:
             raise TemporaryFailure(f"{instance.name} is starting", retry_after=0.5)
-        if self._portal.receiver is not None:
+        if portal.receiver is not None:
             session = await self._receiver(instance, said)
         else:
-            session, said = await self._any(instance, said)
+            session, said = await self._any(instance, said, level)
         if session.is_refused:
             raise PermanentFailure(
                 f"{instance.name} refused the login: {session.supervisor.reason}"
@@ -112,12 +93,19 @@ class Voices:
         ):
             raise TemporaryFailure("that ended meanwhile", retry_after=0.1)
 
-    async def _any(self, instance: Instance, said: Said) -> tuple[Session, Said]:
+    async def _any(
+        self, instance: Instance, said: Said, level: Permission
+    ) -> tuple[Session, Said]:
         """The sender's own, else one that is made for them, else a relay."""
-        sender = said.sender.user_id
-        if self._has_own(instance, sender):
-            linked = instance.logins_of(sender)
-            return linked[0] if linked else await self._made(instance, said.sender), said
+        house, portal, sender = self._house, self._portal, said.sender.user_id
+        puppets = instance.connector.capabilities(portal.chat).puppets
+        own = puppets and level >= Permission.USER and not house.namespaces.is_ghost(sender)
+        mode = self.puppets
+        linked = instance.logins_of(sender) if own and mode is not Puppets.RELAY else ()
+        if linked:
+            return linked[0], said
+        if own and mode is Puppets.AUTOMATIC:
+            return await self._made(instance, said.sender), said
         relay = self._relay(instance)
         if relay is None:
             raise TemporaryFailure(f"{instance.name} is not at work", retry_after=0.5)

@@ -5,12 +5,9 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from bridge.sdk.ahead import PreparesMessages
 from bridge.sdk.capabilities import Capabilities, Level
-from bridge.sdk.errors import DeliveryError
 from bridge.sdk.events import (
     Edit,
-    Message,
     MessageKind,
     Reaction,
     Receipt,
@@ -22,7 +19,7 @@ from bridge.sdk.events import (
 from bridge.sdk.ids import EventId, RemoteMessageId, UserId
 from bridge.sdk.module import SendsEdits, SendsReactions, SendsRedactions, SendsTyping
 from bridge.sdk.rich import Rich
-from bridge.sdk.testing.outcomes import WAITS, attempt, fail, require
+from bridge.sdk.testing.outcomes import WAITS, attempt, require
 
 _MEANS = {
     "edits": "send_edit",
@@ -67,22 +64,6 @@ async def check_typing(client: Any, chat: RemoteChat, when: str) -> None:
         outcome is not WAITS,
         f"send_typing() waits {when}; show it at once or not at all",
     )
-
-
-def check_preparing(client: Any, message: Message, when: str) -> None:
-    """See that a message can be prepared at any time, and at once."""
-    if not isinstance(client, PreparesMessages):
-        return
-    require(
-        not inspect.iscoroutinefunction(client.prepare),
-        "prepare must be `def`, not `async def`: nothing is waited for while a message is stored",
-    )
-    try:
-        client.prepare(message)
-    except DeliveryError:
-        pass
-    except Exception as error:  # noqa: BLE001 - told, whatever it is
-        fail(f"prepare() raised {type(error).__name__} {when}: {error}", error)
 
 
 async def check_acts(

@@ -39,7 +39,7 @@ from bridge.sdk.rich import (
     Styled,
     Text,
 )
-from bridge.sdk.testing.acts import check_acts, check_means, check_preparing, check_typing
+from bridge.sdk.testing.acts import check_acts, check_means, check_typing
 from bridge.sdk.testing.declarations import (
     check_capabilities,
     check_commands,
@@ -304,7 +304,6 @@ class _Check:
 
     async def _check_unconnected(self, client: Any, when: str) -> None:
         message = make_message(BODIES["every kind of node"], chat=self._chat.id)
-        check_preparing(client, message, when)
         sent, error = await self._try(f"send() {when}", client.send(message))
         require(
             error is not None or sent is WAITS,
@@ -431,7 +430,6 @@ class _Check:
         self, client: Any, name: str, body: Rich
     ) -> tuple[object, DeliveryError | None]:
         message = make_message(body, chat=self._chat.id, relayed=True)
-        check_preparing(client, message, f"of {name}")
         return await self._try(f"send() of {name}", client.send(message), self._limit)
 
 

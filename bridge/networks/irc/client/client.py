@@ -147,12 +147,6 @@ class IrcClient(Presence):
                 self._typist.spoke(chat.name)
             return await self._voice.say(connection, chat, message, stop)
 
-    def prepare(self, message: Message) -> None:
-        """Make the lines of a message for a channel."""
-        chat = self._memberships.find(message.chat)
-        if chat is not None and self.link.connection is not None:
-            self._voice.prepare(self.link.connection, chat, message)
-
     def stop_sending(self, event_id: EventId) -> bool:
         """Write no more lines of a message."""
         return self._voice.stop(event_id)

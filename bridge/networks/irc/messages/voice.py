@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
 
 from bridge.networks.irc.connections.connection import Connection
 from bridge.networks.irc.connections.sending import Delivered
@@ -19,31 +18,13 @@ from bridge.networks.irc.protocol.acts import (
     redacting,
     unreacting,
 )
-from bridge.networks.irc.protocol.isupport import Isupport
 from bridge.networks.irc.protocol.relaymsg import RelayRefused, relay_nick
-from bridge.networks.irc.wire import Line, Source
+from bridge.networks.irc.wire import Line
 from bridge.sdk.errors import Unsupported
 from bridge.sdk.events import Message, Reaction, Receipt, Redaction, RemoteChat
 from bridge.sdk.ids import EventId, RemoteChatId, RemoteMessageId
 from bridge.sdk.module import Host
 from bridge.sdk.rich import Mention
-
-
-class _Basis(NamedTuple):
-    """All that the lines of a message are made of, if it mentions nobody."""
-
-    message: Message
-    channel: str
-    speaks_as: str
-    own: Source
-    limits: Isupport
-
-    @classmethod
-    def of(
-        cls, message: Message, chat: RemoteChat, connection: Connection, speaks_as: str
-    ) -> "_Basis":
-        """What they are made of now."""
-        return cls(message, chat.name, speaks_as, connection.own, connection.isupport)
 
 
 class Voice:
@@ -58,9 +39,6 @@ class Voice:
         """Where the server does not let us speak in others' names."""
         self._stops: dict[asyncio.Future[None], EventId] = {}
         """What ends the saying of a message, which may go to several channels."""
-        self._prepared: tuple[_Basis, list[Line]] | None = None
-        """The lines of a message that is perhaps said next."""
-        self._names_asked = 0
 
     def begin_anew(self) -> None:
         """Forget what the last server did not let us do."""
@@ -99,7 +77,7 @@ class Voice:
             return Receipt()
         speaks_as = self._name_in_which(message, connection)
         while True:
-            lines = self._lines(_Basis.of(message, chat, connection, speaks_as))
+            lines = self._lines(message, chat, connection, speaks_as)
             try:
                 return await self._deliver(connection, chat, lines, stop)
             except RelayRefused as error:
@@ -107,32 +85,20 @@ class Voice:
                 self._no_relaying.add(chat.id)
                 speaks_as = ""
 
-    def prepare(self, connection: Connection, chat: RemoteChat, message: Message) -> None:
-        """Make the lines of a message that is perhaps said next. Raises as ``say`` does."""
-        speaks_as = self._name_in_which(message, connection)
-        basis, before = _Basis.of(message, chat, connection, speaks_as), self._names_asked
-        lines = self._compose(basis)
-        # Whoever is mentioned may be called otherwise by then.
-        self._prepared = (basis, lines) if self._names_asked == before else None
-
-    def _lines(self, basis: _Basis) -> list[Line]:
-        prepared, self._prepared = self._prepared, None
-        if prepared is not None and prepared[0] == basis:
-            return prepared[1]
-        return self._compose(basis)
-
-    def _compose(self, basis: _Basis) -> list[Line]:
+    def _lines(
+        self, message: Message, chat: RemoteChat, connection: Connection, speaks_as: str
+    ) -> list[Line]:
         lines = compose(
-            basis.message,
-            basis.channel,
-            own=basis.own,
-            limits=basis.limits,
+            message,
+            chat.name,
+            own=connection.own,
+            limits=connection.isupport,
             settings=self._settings,
             name_of=self._name_of,
-            speaks_as=basis.speaks_as,
+            speaks_as=speaks_as,
         )
-        if basis.message.reply_to:
-            lines[0] = answering(lines[0], basis.message.reply_to)
+        if message.reply_to:
+            lines[0] = answering(lines[0], message.reply_to)
         return lines
 
     def _name_in_which(self, message: Message, connection: Connection) -> str:
@@ -145,7 +111,6 @@ class Voice:
         return relay_nick(name, separators, connection.isupport)
 
     def _name_of(self, mention: Mention) -> str:
-        self._names_asked += 1
         if mention.remote is not None:
             # A link may show any name; who is called is who stands behind it.
             is_right = self._network.fold(mention.name) == mention.remote
