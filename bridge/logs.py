@@ -196,6 +196,12 @@ def _complain(text: str) -> None:
         sys.stderr.write(f"{text}\n")
 
 
+def _close(stream: TextIO) -> None:
+    """Close a file; on a full disk what is left for it cannot be written."""
+    with contextlib.suppress(OSError):
+        stream.close()
+
+
 class _Handler(logging.StreamHandler[TextIO]):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         """Name the place only: the default writes out the arguments."""
@@ -240,9 +246,9 @@ class _DailyFile(_Handler):
             self.release()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the file, whatever could not be written there."""
         super().close()
-        self.stream.close()
+        _close(self.stream)
 
     def _open(self) -> TextIO:
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -256,9 +262,9 @@ class _DailyFile(_Handler):
             self._path.unlink()
         else:
             self._path.rename(aside)
-        old = self.setStream(self._open())
-        if old is not None:
-            old.close()
+        # Not by setStream: what cannot be written into the old file would keep us there.
+        old, self.stream = self.stream, self._open()
+        _close(old)
 
     def _forget(self, today: date) -> None:
         oldest = today - timedelta(days=_KEEP_DAYS)

@@ -16,7 +16,7 @@ import orjson
 from bridge.core.consent.erasure import Erasure
 from bridge.core.oversight.aside import HERE, Aside, Choice
 from bridge.core.oversight.roomkeeping import RoomKeeping
-from bridge.core.oversight.status import Status
+from bridge.core.oversight.status import PATIENCE, Status
 from bridge.core.oversight.tracer import Tracer, steps_of
 from bridge.doors.endpoints import Endpoints
 from bridge.jsontext import encode
@@ -148,7 +148,7 @@ class ControlServer:
         return await _answer(self._aside.set_aside(RoomId(one)))
 
     async def _look(self, request: Request, one: str) -> Answer:
-        return await _answer(self._status.look())
+        return await _answer(self._status.look(PATIENCE))
 
     async def _list_rooms(self, request: Request, one: str) -> Answer:
         return await _answer(self._rooms.all())

@@ -17,7 +17,10 @@ _WAITING = (
     "SELECT seq FROM outbox WHERE state = 'queued' AND room = ANY($1::text[]) AND portal = $2 "
     "ORDER BY seq"
 )
-_READ = "SELECT * FROM outbox WHERE state = 'queued' AND seq = ANY($1::bigint[]) AND portal = $2"
+_READ = (
+    "SELECT * FROM outbox WHERE state = 'queued' AND room = ANY($1::text[]) "
+    "AND seq = ANY($3::bigint[]) AND portal = $2"
+)
 _READDRESS = (
     "UPDATE outbox SET room = $1, content = n.content "
     "FROM unnest($2::date[], $3::bigint[], $4::bytea[]) AS n (day, seq, content) "
@@ -49,9 +52,10 @@ class Moves:
         ``read`` is what was read of it before, by number: that may be over, but does not change.
         """
         with at_the_door():
-            there = await self._database.core.fetch(_WAITING, list(rooms), portal)
+            of = list(rooms), portal
+            there = await self._database.core.fetch(_WAITING, *of)
             news = [row["seq"] for row in there if row["seq"] not in read]
-            rows = await self._database.core.fetch(_READ, news, portal) if news else ()
+            rows = await self._database.core.fetch(_READ, *of, news) if news else ()
         found = dict(read)
         for row in rows:
             # Whoever is to send it says so.

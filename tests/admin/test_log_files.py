@@ -125,13 +125,14 @@ def test_the_program_writes_into_the_file_of_its_settings(folder: Path) -> None:
     assert ended.errors.startswith("trestle: state_dir: ")
 
 
-@pytest.mark.parametrize("file", ["None", "Path('/dev/full')"])
-def test_a_log_on_a_full_disk_stops_nobody(file: str) -> None:
+@pytest.mark.parametrize("kind", ["screen", "file"])
+def test_a_log_on_a_full_disk_stops_nobody(folder: Path, kind: str) -> None:
+    (log := folder / "trestle.log").symlink_to("/dev/full")
     code = f"""
 import logging, sys
 from pathlib import Path
 from bridge.logs import configure_logging
-configure_logging(file={file})
+configure_logging(file=Path({str(log)!r}) if {kind == "file"} else None)
 for _ in range(1000):
     logging.error("a line")
 sys.stdout.write("went on")
@@ -141,6 +142,25 @@ sys.stdout.write("went on")
             [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=full, check=False
         )
     assert done.stdout == b"went on"
+
+
+@pytest.mark.usefixtures("quiet")
+def test_whoever_leaves_a_full_disk_has_a_log_again(folder: Path) -> None:
+    (folder / "full.log").symlink_to("/dev/full")
+    configure_logging(file=folder / "full.log")
+    say("lost", DAY)
+    configure_logging(file=folder / "free.log")
+    say("kept", DAY)
+    assert "kept" in (folder / "free.log").read_text()
+
+
+@pytest.mark.usefixtures("quiet")
+def test_a_full_disk_at_midnight_keeps_no_day_in_the_file_of_the_day_before(folder: Path) -> None:
+    (file := folder / "trestle.log").symlink_to("/dev/full")
+    configure_logging(file=file)
+    say("first", DAY)
+    say("kept", DAY + timedelta(days=1))
+    assert "kept" in file.read_text()
 
 
 def test_an_error_that_nobody_foresaw_is_in_the_log_without_its_text() -> None:

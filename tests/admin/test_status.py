@@ -179,7 +179,7 @@ async def test_a_database_that_is_slow_is_told_while_it_is(
         try:
             async with connection.transaction():
                 await connection.execute("LOCK TABLE item")
-                found = await stage.app.parts.status.look()
+                found = await stage.app.parts.status.look(5)
         finally:
             await connection.close()
         assert (found["database"], found["parked"]) == ("slow: no answer within 5 s", None)

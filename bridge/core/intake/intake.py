@@ -39,7 +39,7 @@ class Route(Protocol):
     def hear(self, event: dict[str, Any]) -> None:
         """Take note of what counts at once, wherever the event waits; once that is safe.
 
-        Call it before the event is put into its lanes. To call it twice does no harm.
+        Call it before the event is put into its lanes; what waits for long is heard twice.
         """
         ...
 

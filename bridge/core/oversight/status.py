@@ -26,8 +26,8 @@ _TROUBLED = frozenset({LoginState.RECONNECTING, LoginState.SIGN_IN_NEEDED, Login
 _LONGEST = 5
 """Lanes that are listed: those that wait longest."""
 
-_PATIENCE = 5.0
-"""Seconds for the database: whoever asks is to hear of a slow one while it is slow."""
+PATIENCE = 5.0
+"""Seconds for the database where somebody asks: of a slow one they hear while it is slow."""
 
 
 class Troubles(logging.Handler):
@@ -70,9 +70,10 @@ class Status:
     troubles: Troubles
     began: float
 
-    async def look(self) -> dict[str, Any]:
-        """See how everything is. ``parked`` is None while the database is away."""
-        parked, database = await self._count_parked()
+    async def look(self, patience: float | None = None) -> dict[str, Any]:
+        """See how everything is. ``parked`` is None while the database is away, or if it needs
+        more than ``patience`` seconds; without any, what it needs is waited for."""
+        parked, database = await self._count_parked(patience)
         return {
             "version": self.version,
             "up_seconds": round(monotonic() - self.began),
@@ -98,13 +99,13 @@ class Status:
                          for at, event, said in self.troubles.recent],
         }  # fmt: skip
 
-    async def _count_parked(self) -> tuple[dict[str, int] | None, str]:
+    async def _count_parked(self, patience: float | None) -> tuple[dict[str, int] | None, str]:
         """What is put aside; and what the database says to that."""
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(patience):
                 counted = await self.items.count_parked()
         except TimeoutError:
-            return None, f"slow: no answer within {_PATIENCE:g} s"
+            return None, f"slow: no answer within {patience:g} s"
         except TemporaryFailure as error:
             return None, str(error).removeprefix("the database is ")
         return {reason.value: number for reason, number in counted.items()}, "answers"
