@@ -12,6 +12,8 @@ from bridge.core.permissions.optouts import OptOuts
 from bridge.core.rooms.catchingup import CatchingUp
 from bridge.core.rooms.gathering import Gathering
 from bridge.core.rooms.typingnotices import TypingNotices
+from bridge.matrix.doubles import Doubles
+from bridge.matrix.intents import Intents
 from bridge.matrix.members import Members
 from bridge.matrix.roomlists import RoomLists
 from bridge.matrix.rooms import RoomQuestions
@@ -21,7 +23,7 @@ from tests.core.ground import Ground
 
 REAL = (
     PortalStore, Audit, Sender, RoomQuestions, Members, RoomLists, DoublePuppets, OptOuts,
-    Gathering, CatchingUp, TypingNotices,
+    Gathering, CatchingUp, TypingNotices, Intents, Doubles,
 )  # fmt: skip
 OWN = {"arrive"}
 """What a test tells it, and nobody else."""

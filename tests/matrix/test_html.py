@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html.parser import HTMLParser
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bridge.matrix.html import render_html
@@ -364,6 +364,7 @@ def test_a_tree_is_written_as_matrix_html(node: Node, written: str | None) -> No
 
 @examples(150)
 @given(texts)
+@example(Rich((Link("https://a.example/", (Code("\0"),)),)))
 def test_there_and_back_the_meaning_stays(rich: Rich) -> None:
     rendered = render_html(rich)
     check_allowed(rendered)

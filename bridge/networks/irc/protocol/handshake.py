@@ -16,6 +16,8 @@ from bridge.sdk.secret import Secret
 MOST_NICKS = 20
 MOST_REFUSED = 2
 """So many nicks are not to a server's liking before they may be too long for it."""
+_OF_ITS_FORM = re.compile(r"erron|too long|\blength\b|characters", re.IGNORECASE)
+"""How servers refuse a nick that they take for none; RFC 1459 says ``Erroneus``."""
 MOST_UNHEARD, MOST_UNHEARD_CHARS = 20_000, 4 * 1024 * 1024
 MOST_REALNAME_BYTES = 400
 """Of what the line has room for; servers cut it far shorter."""
@@ -297,16 +299,17 @@ class Handshake:
         if command == "FAIL" and message.param(1).upper() == "ACCOUNT_REQUIRED":
             raise endings.account_missing(self._server, said, personal=self._identity.personal)
         if not self.welcomed and command in replies.NICK_TAKEN | replies.NICK_REFUSED:
-            self._on_nick_refused(is_taken=command in replies.NICK_TAKEN)
+            self._on_nick_refused(said, is_taken=command in replies.NICK_TAKEN)
             return [self._next_nick(said)]
         knows_no_cap = command == "421" and message.param(1).upper() == "CAP"
         if knows_no_cap and self._sasl and not self._goes_without():
             raise ModuleNotReady(f"{self._server} does not know SASL.")
         return []
 
-    def _on_nick_refused(self, *, is_taken: bool) -> None:
+    def _on_nick_refused(self, said: str, *, is_taken: bool) -> None:
         self._any_taken |= is_taken
-        self._refused += not is_taken
+        # One that is reserved is not to be had in another form.
+        self._refused += not is_taken and _OF_ITS_FORM.search(said) is not None
         if self._refused == MOST_REFUSED:
             # It tells its limit only to those whom it has let in.
             self._nicks = (one for one in self._identity.short_nicks if one not in self._tried)
