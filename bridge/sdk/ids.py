@@ -12,7 +12,8 @@ RemoteUserId = NewType("RemoteUserId", str)
 """A person on a network, case-mapped by its module once."""
 
 RemoteMessageId = NewType("RemoteMessageId", str)
-"""A message on a network, unique within its chat."""
+"""A message on a network, unique within its chat. One of more than 1000 bytes is not
+remembered: the message crosses, but nothing that answers, changes or deletes it is about it."""
 
 LoginId = NewType("LoginId", int)
 """One person's (or the instance's own) account on a network."""

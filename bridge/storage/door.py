@@ -51,6 +51,8 @@ def _translate(error: BaseException) -> None:
         raise TemporaryFailure(f"the database is away: {first_line(error)}") from error
     if isinstance(error, asyncpg.DataError):
         raise PermanentFailure("it holds characters that cannot be stored") from error
+    if isinstance(error, asyncpg.ProgramLimitExceededError):  # Of an index, say.
+        raise PermanentFailure("it is too long to be stored") from error
     if isinstance(error, asyncpg.CheckViolationError) and "no partition" in str(error):
         raise NoTables("the tables of this day are not there yet") from error
 

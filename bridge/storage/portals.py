@@ -22,6 +22,8 @@ from bridge.sdk.ids import EventId, InstanceId, LoginId, RemoteChatId, RoomId, U
 from bridge.storage.door import at_the_door
 from bridge.storage.pool import Database
 
+_LONGEST_ID = 1000
+"""Bytes of a message's id on a network: its index takes little more than twice that."""
 _NOTE_NEWEST = (
     "INSERT INTO room (room, newest) SELECT * FROM unnest($1::text[], $2::bytea[]) "
     "ON CONFLICT (room) DO UPDATE SET newest = excluded.newest"
@@ -353,5 +355,9 @@ def link_columns(links: Sequence[MessageLink]) -> list[tuple[Any, ...]]:
 
 
 def remote_bytes(remote_id: str | None) -> bytes | None:
-    """A network's id as it is stored: networks have ids that are no Unicode."""
-    return None if remote_id is None else remote_id.encode("utf-8", "surrogatepass")
+    """A network's id as it is stored: networks have ids that are no Unicode.
+
+    What is too long for one is none: the message crosses, and nothing can be about it later.
+    """
+    encoded = (remote_id or "").encode("utf-8", "surrogatepass")
+    return None if remote_id is None or len(encoded) > _LONGEST_ID else encoded

@@ -1,14 +1,16 @@
 """Progress is durable when that is said, however the database fails meanwhile."""
 
 import asyncio
+import secrets
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
 from bridge.core.lanes.crossings import Crossings
 from bridge.core.lanes.progress import Marker, Row
-from bridge.model import Mark, MessageLink, RowId
+from bridge.model import LinkKind, Mark, MessageLink, RowId
 from bridge.sdk.errors import TemporaryFailure
+from bridge.sdk.ids import EventId, RoomId, UserId
 from bridge.settings.records import DatabaseSettings
 from bridge.storage.journal import Journal
 from bridge.storage.keys import DayKeys
@@ -55,3 +57,26 @@ async def test_who_waits_for_what_is_marked_while_a_write_fails_waits_for_no_mor
                 await settled
             assert not marker.unwritten()
             writing.cancel()
+
+
+async def test_what_a_network_names_too_long_for_the_database_is_noted_without_that_name(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async with processes(database_settings, folder) as (database, _):
+        store = PortalStore(database)
+        links = Crossings(store)
+        links.note([
+            MessageLink(
+                portal=7, event_id=EventId("$said"), remote_id=secrets.token_hex(5000), part=0,
+                sender=UserId("@u:hs"), room=RoomId("!r"), kind=LinkKind.MESSAGE,
+            )
+        ])  # fmt: skip
+        marker = Marker(Journal(database, DayKeys(folder, database.clock)), links)
+        async with asyncio.TaskGroup() as group:
+            writing = group.create_task(marker.run())
+            marker.touch(row(1))
+            async with asyncio.timeout(20):
+                await marker.settle()
+            writing.cancel()
+        (link,) = await store.find_message(7, EventId("$said"))
+        assert link.remote_id is None

@@ -178,6 +178,24 @@ async def test_what_is_in_the_room_and_the_homeserver_has_forgotten_is_not_put_a
         assert homeserver.texts(ROOM) == ["once", "after"]
 
 
+async def test_a_change_said_by_itself_is_found_by_what_it_changed_after_a_lost_answer_too(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async with play(database_settings, folder) as stage:
+        homeserver, sender = stage.homeserver, stage.app.parts.sender
+        homeserver.rules.append(lost := LostAnswer(homeserver))
+        edit = replace(say("once"), about="m0", portal=7, remote_id="e1", link=LinkKind.EDIT)
+        await sender.put([edit, say("after")])
+        await homeserver.wait_until(lambda: lost.is_lost)
+        sender.doubt()
+        await homeserver.wait_until(lambda: "after" in homeserver.texts(ROOM))
+        assert homeserver.texts(ROOM) == ["once", "after"]
+        for _ in range(2):
+            (link,) = await sender.links_of(7, "m0")
+            assert link.event_id == homeserver.said[0].event_id
+            await wait_until(lambda: not sender.holding())
+
+
 async def test_what_a_person_without_a_device_said_is_not_said_again_after_a_lost_answer(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:

@@ -267,7 +267,7 @@ async def test_a_direct_chat_to_which_the_bot_is_invited_as_well_is_with_the_per
             )
             await alice.wait_until_joined(chat, ghost("carl"))
             await alice.wait_until_joined(chat, BOT)
-            await wait_until(lambda: app.parts.portals.in_room(RoomId(chat)) != [])
+            await wait_until(lambda: bool(app.parts.portals.in_room(RoomId(chat))))
             await wait_until(lambda: watch_name(RoomId(chat)) not in app.parts.router.lanes)
             await alice.say(chat, "help")
             await carl.expect("PRIVMSG carl :help")

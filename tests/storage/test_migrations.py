@@ -292,3 +292,30 @@ async def test_of_messages_that_were_there_before_the_room_is_known_as_far_as_th
     forced = "SELECT bool_and(relforcerowsecurity) FROM pg_class WHERE relname = ANY($1)"
     assert await admin.fetchval(forced, ["message", "outbox", "portal"])
     await admin.close()
+
+
+async def test_a_chat_with_somebody_of_a_network_that_was_taken_for_the_bots_own_is_so_no_more(
+    database_settings: DatabaseSettings,
+) -> None:
+    admin = await asyncpg.connect(database_settings.url)
+    await admin.execute(roles_sql(login="postgres"))
+    await admin.execute(f"SET ROLE {OWNER}")
+    await migrate(admin, [one for one in migrations() if one[0] < 28])
+    await admin.execute("""
+        RESET ROLE;
+        INSERT INTO portal (instance, chat, chat_name, room, receiver, paused, made_at) VALUES
+            ('near', 'carl', 'carl', '!carl', 1, false, now()),
+            ('near', '#x', '#x', '!channel', NULL, false, now());
+        INSERT INTO bot_room (user_id, room, direct_with, since) VALUES
+            ('@bot:x', '!carl', '@alice:x', now()), ('@bot:x', '!channel', '@alice:x', now()),
+            ('@bot:x', '!own', '@alice:x', now())
+    """)
+    await admin.execute(f"SET ROLE {OWNER}")
+    await migrate(admin)
+    await admin.execute("RESET ROLE")
+    rows = await admin.fetch("SELECT room FROM bot_room WHERE direct_with IS NULL")
+    assert [row["room"] for row in rows] == ["!carl"]
+    assert await admin.fetchval(
+        "SELECT relforcerowsecurity FROM pg_class WHERE relname = 'bot_room'"
+    )
+    await admin.close()

@@ -1,6 +1,7 @@
 """The outbox: entries are stored once, handed to one caller, and never in each other's way."""
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -359,8 +360,9 @@ async def test_a_parked_entry_is_not_given_out_again(
         {"content": {"body": "\ud800"}},
         {"content": {"body": 2**70}},
         {"content": {"body": b"bytes"}},
+        {"room": RoomId("!" + secrets.token_hex(5000))},
     ],
-    ids=["zero", "surrogate", "number", "lone half", "huge", "bytes"],
+    ids=["zero", "surrogate", "number", "lone half", "huge", "bytes", "long"],
 )
 async def test_an_entry_that_cannot_be_stored_costs_no_neighbour(
     outbox: Outbox, database: Database, poison: dict[str, object]

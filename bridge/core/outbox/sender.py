@@ -24,6 +24,7 @@ from bridge.matrix.intents import Intents
 from bridge.model import (
     Clock,
     Forgotten,
+    LinkKind,
     MessageLink,
     Outgoing,
     ParkReason,
@@ -362,6 +363,9 @@ class Sender:
                         event_id = await self._intents.send(one)
                         if one.alias != outgoing.alias:
                             queued = replace(queued, outgoing=replace(outgoing, alias=one.alias))
+                elif outgoing.link is LinkKind.EDIT:  # Said by itself, it has a second name.
+                    (one,) = await self._aim(outgoing)
+                    queued = replace(queued, outgoing=replace(outgoing, alias=one.alias))
         except TemporaryFailure as error:
             lane.trouble = str(error)
             self._note_up(error)

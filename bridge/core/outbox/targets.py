@@ -6,6 +6,7 @@ waited in the same outbox.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from hashlib import blake2b
 from typing import Any
 
 from bridge.model import LinkKind, MessageLink, Outgoing, SendKind
@@ -78,13 +79,16 @@ def _redactions(
             found.setdefault(link.event_id, link)
     return [
         replace(
-            one if link.room == one.room else replace(wordless(one), portal=None),
+            # The other room's has its own lane, and is put again with each try of this one's.
+            one if link.room == one.room else replace(wordless(one), portal=None, replayed=True),
             room=link.room,
             target=link.event_id,
             user=link.sender if link.room == one.room and link.sender in ours else one.user,
             name="",
             about="",
-            transaction_id=f"{one.transaction_id}.{number}",
+            # Not by its place: in the next try more may be found.
+            transaction_id=f"{one.transaction_id}."
+            + blake2b(link.event_id.encode(), digest_size=8).hexdigest(),
         )
-        for number, link in enumerate(found.values())
+        for link in found.values()
     ]

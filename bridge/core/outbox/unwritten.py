@@ -99,8 +99,14 @@ class Unwritten:
                 self._sent.append(batch[0])
                 raise _NotNoted from error
             middle = len(batch) // 2
-            await self._note(batch[:middle])
-            await self._note(batch[middle:])
+            failed = None
+            for half in (batch[:middle], batch[middle:]):
+                try:
+                    await self._note(half)
+                except _NotNoted as unforeseen:
+                    failed = unforeseen
+            if failed is not None:
+                raise failed from failed.__cause__
         else:
             noted = {one.queued.seq for one in batch}
             self._sent = [one for one in self._sent if one.queued.seq not in noted]

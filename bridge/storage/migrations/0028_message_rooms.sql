@@ -14,6 +14,12 @@ UPDATE message SET room = outbox.room FROM outbox
 DELETE FROM message WHERE room IS NULL;
 ALTER TABLE message FORCE ROW LEVEL SECURITY;
 ALTER TABLE outbox FORCE ROW LEVEL SECURITY;
+
+-- The bot that was invited into a direct chat with somebody of a network took it for its own.
+ALTER TABLE bot_room NO FORCE ROW LEVEL SECURITY;
+UPDATE bot_room SET direct_with = NULL FROM portal
+    WHERE portal.room = bot_room.room AND portal.receiver IS NOT NULL;
+ALTER TABLE bot_room FORCE ROW LEVEL SECURITY;
 ALTER TABLE portal FORCE ROW LEVEL SECURITY;
 
 ALTER TABLE message ALTER COLUMN room SET NOT NULL;
