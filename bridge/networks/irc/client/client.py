@@ -152,7 +152,8 @@ class IrcClient(Presence):
         return self._voice.stop(event_id)
 
     async def _enter(self, chat_id: RemoteChatId) -> tuple[Connection, RemoteChat]:
-        chat = self._memberships.find(chat_id) or self._network.chat(chat_id)
+        partner = self._partners.find(chat_id)
+        chat = self._network.chat(chat_id, partner.nick if partner is not None else "")
         return await self._come_in(chat), chat
 
     async def send_reaction(self, reaction: Reaction) -> Receipt | None:
@@ -218,7 +219,8 @@ class IrcClient(Presence):
     def seen(self, chat: RemoteChatId) -> Collection[UserId] | None:
         """The Matrix users whose connections are seen in the channel and still there."""
         listed = self._ears.roster.ours_in(chat) if self._ears is not None else None
-        return None if listed is None else self._network.seen_in(chat, listed)
+        name = self._network.chat(chat).name
+        return None if listed is None else self._network.seen_in(name, listed)
 
     def list_again(self, chat: RemoteChat) -> None:
         """Have the next list of the channel's names compared with the room."""

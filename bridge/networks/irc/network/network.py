@@ -186,10 +186,10 @@ class Network:
         """Take note of a bridged channel."""
         self._chats[chat.id] = chat
 
-    def chat(self, chat: RemoteChatId) -> RemoteChat:
+    def chat(self, chat: RemoteChatId, name: str = "") -> RemoteChat:
         """The channel or person of an id, which is the name as it was folded once: the network may
-        do that otherwise by now."""
-        return self._chats.get(chat) or RemoteChat(id=chat, name=chat)
+        do that otherwise by now. ``name``: that of whom is no bridged channel, if it is known."""
+        return self._chats.get(chat) or RemoteChat(id=chat, name=name or chat)
 
     def forget_chat(self, chat: RemoteChatId) -> None:
         """Forget a channel that is bridged no more."""
