@@ -70,6 +70,20 @@ async def test_a_key_that_could_not_be_stored_before_the_bridge_stops_is_stored(
     assert host.kept == {"key:#room": Secret("sesame")}
 
 
+class Refusing(MemoryStore):
+    """A store that takes nothing of a kind."""
+
+    def __init__(self, prefix: str) -> None:
+        super().__init__()
+        self.prefix = prefix
+
+    async def put(self, key: str, value: bytes, **kept: Any) -> None:
+        """Keep a value, but none of that kind."""
+        if key.startswith(self.prefix):
+            raise TemporaryFailure("The database is away.")
+        await super().put(key, value, **kept)
+
+
 class Busy(MemoryStore):
     """A store that refuses #worst, and during whose first write something else happens."""
 
@@ -92,10 +106,36 @@ async def test_what_changes_while_it_is_written_is_written_and_nothing_stands_in
     await renamed.load(store)
     for room in (RemoteChatId("#worst"), ROOM.id):
         renamed.note(room, "#better")
-    for _ in range(2):
-        with pytest.raises(TemporaryFailure):
-            await renamed.behind.write()
+    with pytest.raises(TemporaryFailure):
+        await renamed.behind.write()
     assert store.rows == {"renamed:#room": b"#best"}
+
+
+async def test_a_key_does_not_wait_behind_bans_that_cannot_be_stored() -> None:
+    network, store = Network(0), Refusing("banned:")
+    network.store = store
+    relay, host = network.relay({"key:#room": Secret("sesame")})
+    for one in (relay.network.renamed.load(store), relay.network.banned.load(store, host.now)):
+        await one
+    for room in (ROOM.id, RemoteChatId("#other")):
+        relay.network.banned.note(room, MASK, user_id("Alice"))
+        relay.network.renamed.note(room, "#better")
+    relay.network.keys.hear(ROOM.id, "sesame2")
+    with pytest.raises(TemporaryFailure):
+        await relay.network.write()
+    assert host.kept == {"key:#room": Secret("sesame2")}
+    assert sorted(store.rows) == ["renamed:#other", "renamed:#room"]
+
+
+async def test_what_is_left_of_a_channel_does_not_wait_for_that_of_others() -> None:
+    network, store = Network(0), Refusing("banned:#other ")
+    network.store = store
+    relay, host = network.relay({"key:#room": Secret("sesame")})
+    await relay.network.banned.load(store, host.now)
+    for room in (RemoteChatId("#other"), ROOM.id):
+        relay.network.banned.note(room, MASK, user_id("Alice"))
+    await relay.leave(ROOM, "unbridged")
+    assert not host.kept
 
 
 async def test_bans_are_forgotten_of_a_channel_that_is_unbridged_while_nothing_is_read() -> None:

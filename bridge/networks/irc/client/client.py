@@ -214,7 +214,7 @@ class IrcClient(Presence):
             await self._marks.forget(chat.id)
             await self._network.renamed.load(self._host.store)  # It may never have connected.
             await self._network.banned.load(self._host.store, self._host.now)
-            await self._network.write()
+            await self._network.write(chat.id)
 
     def seen(self, chat: RemoteChatId) -> Collection[UserId] | None:
         """The Matrix users whose connections are seen in the channel and still there."""
