@@ -58,7 +58,8 @@ from bridge.sdk.module import Host
 from bridge.sdk.secret import Secret
 
 DRAIN_SECONDS = 2.0
-"""How long what was read already may take to be stored, when we are stopped."""
+"""How long what was read already may take to be stored, when we are stopped; also what is left
+to write at a connection's end."""
 STORE_AGAIN_SECONDS = 1.0
 
 
@@ -467,11 +468,13 @@ class IrcClient(Presence):
             )
 
     async def _write_rest(self) -> None:
-        with suppress(DeliveryError):  # What is not written is asked for once more.
-            await (self._marks or self._alone).write()
-        if self._marks is not None:
-            with suppress(DeliveryError):  # The next one writes it, if there is one.
-                await self._network.write()
+        with suppress(TimeoutError):  # Who waits for the next connection does not for a database.
+            async with asyncio.timeout(DRAIN_SECONDS):
+                with suppress(DeliveryError):  # What is not written is asked for once more.
+                    await (self._marks or self._alone).write()
+                if self._marks is not None:
+                    with suppress(DeliveryError):  # The next one writes it, if there is one.
+                        await self._network.write()
 
     # --- channels and nick -------------------------------------------------------------------
 
