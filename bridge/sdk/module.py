@@ -393,7 +393,8 @@ class WatchesDirectChats(Protocol):
     """A client that can tell, by ``RemoteRemark``, whether the other person in a chat is there."""
 
     def watch_chats(self, chats: Sequence[RemoteChat]) -> None:
-        """The login's direct chats, the newest last: before it runs, and at each change."""
+        """The login's direct chats, the newest last: before it runs, and at each change. The relay
+        is given those that are shared, before it runs."""
         ...
 
 
@@ -404,8 +405,7 @@ class NamesPuppets(Protocol):
     async def foretell_name(self, owner: UserId, name: str) -> str:
         """The name that an automatic login of the Matrix user, who is called ``name``, would have.
 
-        Empty as long as it is not known. It stores nothing and connects nothing: people are told
-        before that happens.
+        Empty as long as it is not known. It stores and connects nothing: people are told before.
         """
         ...
 

@@ -8,7 +8,7 @@ import pytest
 
 from bridge.networks.irc.network.banned import Banned
 from bridge.networks.irc.network.renamed import Renamed
-from bridge.sdk.errors import TemporaryFailure
+from bridge.sdk.errors import ModuleNotReady, TemporaryFailure
 from bridge.sdk.ids import RemoteChatId
 from bridge.sdk.secret import Secret
 from tests.irc.stage import NOW, WAIT_SECONDS, Network, chat, listening, speaking, until, user_id
@@ -19,8 +19,8 @@ ROOM = chat("#room")
 MASK = "*!*@203.0.113.9"
 
 
-class CutOff(MemoryStore):
-    """A store that is never done with the first thing of a kind that it is to keep."""
+class Stuck(MemoryStore):
+    """A store that is never done with things of a kind."""
 
     def __init__(self, prefix: str) -> None:
         super().__init__()
@@ -28,11 +28,23 @@ class CutOff(MemoryStore):
         self.began = asyncio.Event()
 
     async def put(self, key: str, value: bytes, **kept: Any) -> None:
-        """Keep a value, but not the first."""
-        if key.startswith(self.prefix) and not self.began.is_set():
+        """Keep a value, but none of that kind."""
+        if key.startswith(self.prefix) and self.is_stuck():
             self.began.set()
             await asyncio.Event().wait()
         await super().put(key, value, **kept)
+
+    def is_stuck(self) -> bool:
+        """Whether it is not done with the next."""
+        return True
+
+
+class CutOff(Stuck):
+    """A store that is never done with the first thing of a kind."""
+
+    def is_stuck(self) -> bool:
+        """Whether it is not done with the next."""
+        return not self.began.is_set()
 
 
 @pytest.mark.parametrize(
@@ -58,6 +70,18 @@ async def test_what_is_being_written_as_the_bridge_stops_is_written(
     assert await store.find(prefix)
 
 
+async def test_a_lost_connection_is_made_again_though_nothing_can_be_stored() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port)
+        network.store = store = Stuck("renamed:")
+        async with listening(server, network, "@bob") as (_, _, peer, run):
+            peer.say(":{nick}!t@h PART #room :Channel renamed", ":{nick}!t@h JOIN #better")
+            async with asyncio.timeout(WAIT_SECONDS):
+                await store.began.wait()
+            peer.close()
+            assert isinstance(await run.wait_for_error(), ModuleNotReady)
+
+
 async def test_a_key_that_could_not_be_stored_before_the_bridge_stops_is_stored() -> None:
     async with (
         scripted_server() as server,
@@ -68,6 +92,20 @@ async def test_a_key_that_could_not_be_stored_before_the_bridge_stops_is_stored(
         await until(lambda: not host.refusals)
         assert not host.kept
     assert host.kept == {"key:#room": Secret("sesame")}
+
+
+class Refusing(MemoryStore):
+    """A store that takes nothing of a kind."""
+
+    def __init__(self, prefix: str) -> None:
+        super().__init__()
+        self.prefix = prefix
+
+    async def put(self, key: str, value: bytes, **kept: Any) -> None:
+        """Keep a value, but none of that kind."""
+        if key.startswith(self.prefix):
+            raise TemporaryFailure("The database is away.")
+        await super().put(key, value, **kept)
 
 
 class Busy(MemoryStore):
@@ -92,10 +130,36 @@ async def test_what_changes_while_it_is_written_is_written_and_nothing_stands_in
     await renamed.load(store)
     for room in (RemoteChatId("#worst"), ROOM.id):
         renamed.note(room, "#better")
-    for _ in range(2):
-        with pytest.raises(TemporaryFailure):
-            await renamed.behind.write()
+    with pytest.raises(TemporaryFailure):
+        await renamed.behind.write()
     assert store.rows == {"renamed:#room": b"#best"}
+
+
+async def test_a_key_does_not_wait_behind_bans_that_cannot_be_stored() -> None:
+    network, store = Network(0), Refusing("banned:")
+    network.store = store
+    relay, host = network.relay({"key:#room": Secret("sesame")})
+    for one in (relay.network.renamed.load(store), relay.network.banned.load(store, host.now)):
+        await one
+    for room in (ROOM.id, RemoteChatId("#other")):
+        relay.network.banned.note(room, MASK, user_id("Alice"))
+        relay.network.renamed.note(room, "#better")
+    relay.network.keys.hear(ROOM.id, "sesame2")
+    with pytest.raises(TemporaryFailure):
+        await relay.network.write()
+    assert host.kept == {"key:#room": Secret("sesame2")}
+    assert sorted(store.rows) == ["renamed:#other", "renamed:#room"]
+
+
+async def test_what_is_left_of_a_channel_does_not_wait_for_that_of_others() -> None:
+    network, store = Network(0), Refusing("banned:#other ")
+    network.store = store
+    relay, host = network.relay({"key:#room": Secret("sesame")})
+    await relay.network.banned.load(store, host.now)
+    for room in (RemoteChatId("#other"), ROOM.id):
+        relay.network.banned.note(room, MASK, user_id("Alice"))
+    await relay.leave(ROOM, "unbridged")
+    assert not host.kept
 
 
 async def test_bans_are_forgotten_of_a_channel_that_is_unbridged_while_nothing_is_read() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from bridge.sdk.events import RemoteChat, RemoteMembers, RemoteMessage
 from bridge.sdk.ids import RemoteChatId
-from tests.irc.stage import Network, message, running
+from tests.irc.stage import Network, message, running, synced, user_id
 from tests.rigs.scripted_irc import Peer, scripted_server
 
 HALL = RemoteChat(id=RemoteChatId("#hall{1}"), name="#Hall[1]")
@@ -33,6 +33,64 @@ async def test_a_channel_keeps_its_room_and_is_spoken_in_by_its_own_name(mapping
             peer = await welcomed(await server.accept(), isupport)
             assert await peer.admit() == "#Hall[1]"
             await peer.expect("PRIVMSG #Hall[1] :hi")
+
+
+@pytest.mark.parametrize("mapping", ["rfc1459", "ascii"])
+async def test_who_speaks_before_the_relay_is_there_speaks_in_the_bridged_channel(
+    mapping: str,
+) -> None:
+    isupport = f"NICKLEN=30 CASEMAPPING={mapping}"
+    async with scripted_server() as server:
+        network = Network(server.port)
+        relay, _ = network.relay()
+        relay.watch_chats([HALL])
+        alice, _ = network.puppet("Alice")
+        async with running(alice), asyncio.TaskGroup() as tasks:
+            tasks.create_task(alice.send(message(HALL.id, "hi")))
+            peer = await welcomed(await server.accept(), isupport)
+            assert await peer.admit() == "#Hall[1]"
+            await peer.expect("PRIVMSG #Hall[1] :hi")
+
+
+async def test_a_name_that_was_not_known_is_used_once_it_is() -> None:
+    isupport = "NICKLEN=30 CASEMAPPING=ascii"
+    async with scripted_server() as server:
+        network = Network(server.port)
+        relay, _ = network.relay()
+        alice, _ = network.puppet("Alice")
+        async with running(alice), asyncio.TaskGroup() as tasks:
+            said = tasks.create_task(alice.send(message(HALL.id, "hi")))
+            peer = await welcomed(await server.accept(), isupport)
+            assert await peer.admit() == HALL.id
+            await said
+            relay.watch_chats([HALL])
+            tasks.create_task(alice.send(message(HALL.id, "hello")))
+            assert await peer.admit() == "#Hall[1]"
+            await peer.expect("PRIVMSG #Hall[1] :hello")
+
+
+async def test_people_are_seen_where_they_are_and_a_person_is_told_by_their_own_nick() -> None:
+    isupport = "NICKLEN=30 CASEMAPPING=ascii"
+    async with scripted_server() as server:
+        network = Network(server.port)
+        relay, host = network.relay()
+        alice, _ = network.puppet("Alice")
+        alice.watch_chats([RemoteChat(id=RemoteChatId("bob{m}"), name="Bob[m]")])
+        async with running(relay, alice), asyncio.TaskGroup() as tasks:
+            ears = await welcomed(await server.accept(), isupport)
+            joining = tasks.create_task(relay.join(HALL))
+            await ears.admit("bob")
+            await joining
+            await host.wait_for(RemoteMembers)
+            said = tasks.create_task(alice.send(message(HALL.id, "hi")))
+            peer = await welcomed(await server.accept(), isupport)
+            await peer.admit()
+            await said
+            ears.say(":Alice!Alice@client.test JOIN #Hall[1]")
+            await synced(ears)
+            assert relay.seen(HALL.id) == {user_id("Alice")}
+            tasks.create_task(alice.send(message("bob{m}", "psst")))
+            await peer.expect("PRIVMSG Bob[m] :psst")
 
 
 async def welcomed(peer: Peer, isupport: str) -> Peer:

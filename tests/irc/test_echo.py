@@ -15,8 +15,9 @@ from bridge.networks.irc.wire import Incoming, Line, Source, decode, line, parse
 from bridge.sdk.errors import DeliveryError, DeliveryUncertain, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import Receipt, RemoteMessage
 from bridge.sdk.ids import RemoteMessageId
+from bridge.sdk.rich import Rich, Style, Styled, Text
 from tests.irc.echoes import ECHO, LABELS, ME, entered, labelled, outcome
-from tests.irc.stage import NOW, Network, chat, listening, running, synced
+from tests.irc.stage import NOW, Network, chat, listening, message, running, synced
 from tests.rigs.scale import examples
 from tests.rigs.scripted_irc import scripted_server
 
@@ -173,6 +174,18 @@ async def test_what_was_swallowed_is_not_confirmed_by_what_comes_back_after_it()
         peer.say(f"@msgid=m2 {ME} PRIVMSG #room :heard")
         assert await heard == Receipt(remote_ids=(RemoteMessageId("m2"),), sent_at=NOW)
         assert "did not pass it on" in str(await swallowed)
+
+
+async def test_a_line_whose_codes_the_server_takes_out_is_not_mistaken_for_the_next() -> None:
+    bold = Rich((Styled(Style.BOLD, (Text("ok"),)),))
+    async with entered(ECHO) as (alice, peer, _, _), asyncio.TaskGroup() as tasks:
+        styled = tasks.create_task(alice.send(message("#room", bold)))
+        await peer.expect("PRIVMSG #room :\x02ok")
+        plain = tasks.create_task(outcome(alice, "#room", "ok"))
+        await peer.expect("PRIVMSG #room :ok")
+        peer.say(*(f"@msgid=m{number} {ME} PRIVMSG #room :ok" for number in (1, 2)))
+        assert (await styled).remote_ids == ("m1",)
+        assert await plain == Receipt(remote_ids=(RemoteMessageId("m2"),), sent_at=NOW)
 
 
 async def test_nobody_is_taken_for_us_by_a_nick_that_reads_as_ours_in_another_charset() -> None:

@@ -47,13 +47,9 @@ async def take(instance: InstanceId, row: LoginRow, event: RemoteEvent) -> None:
     """Take what the relay hears."""
 
 
-def bridged(instance: InstanceId, receiver: LoginId | None = None) -> Sequence[RemoteChat]:
-    return (ROOM,) if receiver is None else ()
-
-
 @asynccontextmanager
 async def at_work(
-    server: ScriptedServer, rest: float = 60, rejoin: float = 30
+    server: ScriptedServer, rest: float = 60, rejoin: float = 30, room: RemoteChat = ROOM
 ) -> AsyncIterator[Instance]:
     """A network as the core runs it."""
     settings = IrcSettings.model_validate({
@@ -61,6 +57,10 @@ async def at_work(
         "own_network": True, "connect_seconds": 60, "connect_rate": 100,
         "rejoin_seconds": rejoin,
     })  # fmt: skip
+
+    def bridged(instance: InstanceId, receiver: LoginId | None = None) -> Sequence[RemoteChat]:
+        return (room,) if receiver is None else ()
+
     instance = Instance(
         InstanceId("near"), IrcConnector(settings), Rows(), MemoryStore(), SystemClock(),
         Telemetry(), receive=take, guests=NO_GUESTS, chats=bridged, rest=rest,
@@ -118,6 +118,21 @@ async def let_in(server: ScriptedServer, instance: Instance, name: str) -> tuple
 
 async def rested(session: Session) -> None:
     await until(lambda: not session.is_refused)
+
+
+async def test_who_speaks_while_the_relay_is_away_speaks_in_the_channel_by_its_name() -> None:
+    async with (
+        scripted_server() as server,
+        at_work(server, room=chat("#Room")) as instance,
+        asyncio.TaskGroup() as tasks,
+    ):
+        await refuse(server, ":irc.test 464 {nick} :Password incorrect")
+        await refusal(relay_of(instance))
+        bob = await instance.session_of(user_id("Bob"), "Bob")
+        tasks.create_task(bob.client.send(message(ROOM.id, "hello", sender="Bob")))
+        peer = await server.accept()
+        await peer.welcome()
+        assert await peer.admit() == "#Room"
 
 
 async def test_a_relay_that_is_banned_connects_once_whatever_is_looked_up_or_wished() -> None:

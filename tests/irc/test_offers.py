@@ -15,6 +15,7 @@ from bridge.sdk.ids import RemoteMessageId
 from tests.irc.echoes import LABELS, entered, labelled, outcome
 from tests.irc.handshakes import begin, feed, identity, sasl
 from tests.irc.lines import incoming
+from tests.irc.loops import SkippingLoop, run_skipping
 from tests.irc.stage import Network, chat, listening, message, synced
 from tests.rigs.scripted_irc import scripted_server
 
@@ -185,26 +186,32 @@ async def test_when_labels_go_what_is_on_its_way_is_confirmed_by_a_pong() -> Non
         ),
     ],
 )
-async def test_what_is_taken_away_while_a_message_waits_is_not_used_for_it(
+def test_what_is_taken_away_while_a_message_waits_is_not_used_for_it(
     gone: str, text: str, said: list[str]
 ) -> None:
     capabilities = "batch message-tags draft/multiline=max-bytes=400"
-    async with (
-        entered(capabilities, flood_burst=4, flood_rate=2) as (alice, peer, _, _),
-        asyncio.TaskGroup() as tasks,
-    ):
-        tasks.create_task(alice.send(message("#room", "1\n2\n3\n4")))
-        await peer.expect("PRIVMSG #room :4")
-        answer = replace(message("#room", text), reply_to=RemoteMessageId("abc"))
-        tasks.create_task(alice.send(answer))
-        peer.say(f":irc.test CAP {{nick}} DEL :{gone}")
-        await synced(peer)
-        heard = [await peer.read() for _ in said]
-        assert all(one.endswith(text) for one, text in zip(heard, said, strict=True))
-        # What holds a group together is no client's tag.
-        is_group = heard[0].startswith("BATCH")
-        assert [one.startswith("@batch=") for one in heard] == [False, *[is_group] * len(said[1:])]
-        assert any("+draft/reply" in one for one in heard) == (gone != "message-tags")
+
+    async def main(loop: SkippingLoop) -> None:
+        async with (
+            entered(capabilities, flood_burst=4, flood_rate=0.01) as (alice, peer, _, _),
+            asyncio.TaskGroup() as tasks,
+        ):
+            for before in range(5):
+                tasks.create_task(alice.send(message("#room", f"{before}")))
+            answer = replace(message("#room", text), reply_to=RemoteMessageId("abc"))
+            tasks.create_task(alice.send(answer))
+            peer.say(f":irc.test CAP {{nick}} DEL :{gone}")
+            await synced(peer)
+            loop.skipped = 2000
+            await peer.expect("PRIVMSG #room :4")
+            heard = [await peer.read() for _ in said]
+            assert all(one.endswith(text) for one, text in zip(heard, said, strict=True))
+            # What holds a group together is no client's tag.
+            groups = [False, *[heard[0].startswith("BATCH")] * len(said[1:])]
+            assert [one.startswith("@batch=") for one in heard] == groups
+            assert any("+draft/reply" in one for one in heard) == (gone != "message-tags")
+
+    run_skipping(main)
 
 
 def people(*texts: str) -> People:

@@ -196,7 +196,7 @@ async def test_who_has_said_nothing_so_far_is_not_followed_and_that_is_told() ->
         assert remark.text.startswith("Bob goes by robert now. Nothing shows that it is who you")
         assert remark.text.endswith("!trestle query robert begins one with robert.")
         await puppet.send(message("bob", "still there?"))
-        await peer.expect("PRIVMSG bob :still there?")
+        await peer.expect("PRIVMSG Bob :still there?")
 
 
 async def test_whose_host_changed_unseen_is_not_followed_and_that_is_told() -> None:

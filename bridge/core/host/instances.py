@@ -263,10 +263,11 @@ class Instance:
         return self._sessions.get(login)
 
     def tell_chats(self, login: LoginId) -> None:
-        """Have a login at work know of the chats that are its own, as they are now."""
+        """Have a login at work know of the chats that are its own, the relay of the shared."""
         session = self._sessions.get(login)
         if session is not None and isinstance(session.client, WatchesDirectChats):
-            session.client.watch_chats(self._chats(self.name, login))
+            receiver = None if session.row.kind is LoginKind.RELAY else login
+            session.client.watch_chats(self._chats(self.name, receiver))
 
     async def open_login(self, row: LoginRow) -> Session:
         """Have a person's login at work, begun anew if it is; the automatic one gives way.
@@ -494,7 +495,6 @@ class Instance:
             number = sum(s.supervisor.state is one for s in self._sessions.values())
             self._telemetry.logins.labels(instance=self.name, state=one.value).set(number)
         now = self.state[0]
+        gauge = self._telemetry.module_state
         for module_state in ModuleState:
-            self._telemetry.module_state.labels(instance=self.name, state=module_state.value).set(
-                module_state is now
-            )
+            gauge.labels(instance=self.name, state=module_state.value).set(module_state is now)

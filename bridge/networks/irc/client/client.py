@@ -58,7 +58,8 @@ from bridge.sdk.module import Host
 from bridge.sdk.secret import Secret
 
 DRAIN_SECONDS = 2.0
-"""How long what was read already may take to be stored, when we are stopped."""
+"""How long what was read already may take to be stored, when we are stopped; also what is left
+to write at a connection's end."""
 STORE_AGAIN_SECONDS = 1.0
 
 
@@ -152,7 +153,8 @@ class IrcClient(Presence):
         return self._voice.stop(event_id)
 
     async def _enter(self, chat_id: RemoteChatId) -> tuple[Connection, RemoteChat]:
-        chat = self._memberships.find(chat_id) or self._network.chat(chat_id)
+        partner = self._partners.find(chat_id)
+        chat = self._network.chat(chat_id, partner.nick if partner is not None else "")
         return await self._come_in(chat), chat
 
     async def send_reaction(self, reaction: Reaction) -> Receipt | None:
@@ -213,12 +215,13 @@ class IrcClient(Presence):
             await self._marks.forget(chat.id)
             await self._network.renamed.load(self._host.store)  # It may never have connected.
             await self._network.banned.load(self._host.store, self._host.now)
-            await self._network.write()
+            await self._network.write(chat.id)
 
     def seen(self, chat: RemoteChatId) -> Collection[UserId] | None:
         """The Matrix users whose connections are seen in the channel and still there."""
         listed = self._ears.roster.ours_in(chat) if self._ears is not None else None
-        return None if listed is None else self._network.seen_in(chat, listed)
+        name = self._network.chat(chat).name
+        return None if listed is None else self._network.seen_in(name, listed)
 
     def list_again(self, chat: RemoteChat) -> None:
         """Have the next list of the channel's names compared with the room."""
@@ -465,11 +468,13 @@ class IrcClient(Presence):
             )
 
     async def _write_rest(self) -> None:
-        with suppress(DeliveryError):  # What is not written is asked for once more.
-            await (self._marks or self._alone).write()
-        if self._marks is not None:
-            with suppress(DeliveryError):  # The next one writes it, if there is one.
-                await self._network.write()
+        with suppress(TimeoutError):  # Who waits for the next connection does not for a database.
+            async with asyncio.timeout(DRAIN_SECONDS):
+                with suppress(DeliveryError):  # What is not written is asked for once more.
+                    await (self._marks or self._alone).write()
+                if self._marks is not None:
+                    with suppress(DeliveryError):  # The next one writes it, if there is one.
+                        await self._network.write()
 
     # --- channels and nick -------------------------------------------------------------------
 

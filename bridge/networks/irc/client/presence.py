@@ -198,8 +198,13 @@ class Presence:
         return missed
 
     def watch_chats(self, chats: Sequence[RemoteChat]) -> None:
-        """Know the login's direct chats: in them it is told who comes and goes."""
-        self._partners.have_chats({one.id: one.name for one in chats})
+        """Know the login's direct chats: in them it is told who comes and goes. The relay's are
+        the channels, in which people may speak before it is there."""
+        if self._is_puppet:
+            self._partners.have_chats({one.id: one.name for one in chats})
+        else:
+            for one in chats:
+                self._network.note_chat(one)
 
     @contextmanager
     def _spoken(self, said: Said | None = None) -> Iterator[None]:

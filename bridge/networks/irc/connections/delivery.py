@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import count
 
 from bridge.networks.irc.connections.sending import Means, Sending, Spoken, not_passed_on
+from bridge.networks.irc.format import strip_codes
 from bridge.networks.irc.protocol import multiline, relaymsg, replies
 from bridge.networks.irc.protocol.acts import TYPING
 from bridge.networks.irc.wire import Incoming, Line
@@ -157,8 +158,10 @@ class Deliveries:
         if not waiting:
             return
         text = echo.param(-1)
-        # In order; but an equal text tells that those before it were swallowed.
-        sending, spoken = next((one for one in waiting if one[1].text == text), waiting[0])
+        # In order; but an equal text, or what a channel without colours makes of one, tells that
+        # those before it were swallowed.
+        equal = (one for one in waiting if text in {one[1].text, strip_codes(one[1].text or "")})
+        sending, spoken = next(equal, waiting[0])
         spoken.hear(text, echo.tags.get("msgid", ""))
         self._close_if_settled(sending)
 

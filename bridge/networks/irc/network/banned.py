@@ -47,7 +47,7 @@ class Banned:
         """Channels and people that were forgotten before what is kept was read."""
         self._outdated: dict[_Key, str] = {}
         """Keys in the store that hold a mask as it is, as they all did once."""
-        self.behind = Behind[_Key]()
+        self.behind = Behind[_Key](lambda key: key[0])
 
     async def load(self, store: Store, now: Callable[[], datetime]) -> None:
         """Read what is kept, once. Raises ``TemporaryFailure`` when the database is away."""

@@ -52,7 +52,7 @@ class Keyring:
         self._keys: dict[RemoteChatId, Secret] = {}
         self._offered: dict[RemoteChatId, Secret] = {}
         """Said by somebody, and tried just now."""
-        self.behind = Behind[RemoteChatId]()
+        self.behind = Behind[RemoteChatId](lambda chat: chat)
 
     def open(self, keepsakes: Keepsakes) -> None:
         """Have the keys that the relay's login keeps, and keep others there."""

@@ -6,6 +6,7 @@ import secrets
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from itertools import count, islice
 from time import monotonic
 
@@ -27,6 +28,7 @@ from bridge.networks.irc.names.nicks import (
 from bridge.networks.irc.names.usernames import Usernames, as_seen
 from bridge.networks.irc.network.banlists import BanLists
 from bridge.networks.irc.network.banned import Banned
+from bridge.networks.irc.network.behind import try_all
 from bridge.networks.irc.network.bynick import ByNick
 from bridge.networks.irc.network.crowd import Crowd
 from bridge.networks.irc.network.keys import Keyring, read_key
@@ -81,7 +83,7 @@ class Network:
         self.topics = Topics()
         self.renamed = Renamed()
         self.keys = Keyring()
-        self.behind = (self.banned.behind, self.renamed.behind, self.keys.behind)
+        self.behind = (self.keys.behind, self.renamed.behind, self.banned.behind)
         """What is written of them when there is time, and a relay."""
         self.ranks: dict[RemoteChatId, dict[str, str]] = {}
         """By channel and person (``key``) the letters that they hold, as the relay hears it."""
@@ -186,10 +188,10 @@ class Network:
         """Take note of a bridged channel."""
         self._chats[chat.id] = chat
 
-    def chat(self, chat: RemoteChatId) -> RemoteChat:
+    def chat(self, chat: RemoteChatId, name: str = "") -> RemoteChat:
         """The channel or person of an id, which is the name as it was folded once: the network may
-        do that otherwise by now."""
-        return self._chats.get(chat) or RemoteChat(id=chat, name=chat)
+        do that otherwise by now. ``name``: that of whom is no bridged channel, if it is known."""
+        return self._chats.get(chat) or RemoteChat(id=chat, name=name or chat)
 
     def forget_chat(self, chat: RemoteChatId) -> None:
         """Forget a channel that is bridged no more."""
@@ -201,11 +203,10 @@ class Network:
         self.ban_lists.forget(chat)
         self.keys.hear_of_none(chat)
 
-    async def write(self) -> None:
-        """Write what is not written yet of channels. Raises a ``DeliveryError``; it will be
-        written all the same."""
-        for one in self.behind:
-            await one.write()
+    async def write(self, chat: RemoteChatId | None = None) -> None:
+        """Write what is not written yet of channels, or of one. Raises as ``try_all``; what is
+        left will be written all the same."""
+        await try_all(partial(one.write, chat) for one in self.behind)
 
     async def forget(self, person: UserId) -> None:
         """Know nothing of a Matrix user any more, of whom the store has nothing."""

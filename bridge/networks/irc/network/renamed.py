@@ -17,7 +17,7 @@ class Renamed:
 
     def __init__(self) -> None:
         self._new: dict[RemoteChatId, str] = {}
-        self.behind = Behind[RemoteChatId]()
+        self.behind = Behind[RemoteChatId](lambda chat: chat)
 
     async def load(self, store: Store) -> None:
         """Read what an earlier process was told. Raises ``TemporaryFailure``."""
