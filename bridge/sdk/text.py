@@ -31,7 +31,7 @@ def is_blank(nodes: Sequence[Node]) -> bool:
     for node in nodes:
         match node:
             case Text(text) | Code(text, _):
-                if text.strip():
+                if text.replace("\0", "").strip():  # Matrix cannot hold those.
                     return False
             case Mention():
                 return False
