@@ -9,6 +9,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterator
+from math import inf
 from typing import Any
 
 from bridge.core.lanes.forgetting import forget
@@ -46,6 +47,8 @@ _FED_SECONDS = 30.0
 _COUNT_LIMIT = 10.0
 _LOOK_SECONDS = 60
 """Between two words to the service manager that we still wait for the homeserver."""
+_HUNG_SECONDS = 3600.0
+"""After so long one turn of the housekeeping is taken to hang for ever, as with a dead disk."""
 _EAGER_TRIES = 30
 """Pings that fail at most a second apart; those after them leave more and more time."""
 
@@ -73,6 +76,8 @@ class App:
         self._end_for_sure = end_for_sure
         self._reached = False
         """Whether the homeserver answered the last ping, whatever it said of us."""
+        self._turned_at = inf
+        """When the housekeeping began its last turn (loop time)."""
         self._looked = asyncio.Event()
         self._waits_for_rooms = False
 
@@ -340,13 +345,14 @@ class App:
 
     async def _tell_how_it_is(self) -> None:
         """Set gauges and have the service manager hear of us each second, whatever the database
-        lets us wait for."""
+        lets us wait for: up to an hour, so that what hangs for ever ends by a restart."""
         loop = asyncio.get_running_loop()
         while True:
             self._set_gauges()
             before = loop.time()
             await asyncio.sleep(1)
-            tell("WATCHDOG=1")
+            if loop.time() - self._turned_at < _HUNG_SECONDS:
+                tell("WATCHDOG=1")
             self.parts.telemetry.loop_lag_seconds.observe(max(0.0, loop.time() - before - 1))
 
     async def _keep_house(self) -> None:
@@ -354,6 +360,7 @@ class App:
         loop, clock = asyncio.get_running_loop(), self.parts.database.clock
         hours, minute = Hours(loop.time(), clock.today()), loop.time()
         while True:
+            self._turned_at = loop.time()
             if loop.time() >= minute:
                 minute = loop.time() + 60
                 with self._unforeseen.outlived("each minute"):

@@ -49,6 +49,8 @@ class Doubles:
         """Gives the leave that a person has given, None if none."""
         self.on_refused: Callable[[UserId, str], None] = lambda person, reason: None
         """Called when the homeserver no longer lets us act for somebody."""
+        self.before_saying: Callable[[Outgoing], None] = lambda outgoing: None
+        """Called when an event only has to be put; raises what keeps it from that."""
 
     # --- speaking ---
 
@@ -67,6 +69,7 @@ class Doubles:
         try:
             # With a token of theirs we are no application service, which alone may give a time.
             query = None if leave.token else dating(outgoing)
+            self.before_saying(outgoing)
             reply = await self._ask(person, leave, "PUT", place, self._marked(outgoing), query)
         except MatrixError as error:
             await self._note_end(person, leave, error)

@@ -25,7 +25,7 @@ from bridge.matrix.removals import Removals
 from bridge.matrix.roomlists import RoomLists
 from bridge.matrix.rooms import RoomQuestions
 from bridge.model import Outgoing, SendKind
-from bridge.sdk.errors import PermanentFailure, TemporaryFailure
+from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import EventId, RoomId, UserId
 
 log = logging.getLogger(__name__)
@@ -61,6 +61,8 @@ class Intents:
         self._device_of = device_of
         self._bot_name = bot_name
         self._as_double = as_double
+        self.before_saying: Callable[[Outgoing], None] = _let
+        """Called when an event only has to be put; raises what keeps it from that."""
         self._rooms = RoomQuestions(client, namespaces.bot)
         self._registered: Recent[UserId, bool] = Recent(20_000)
         self._devices: Recent[UserId, str] = Recent(20_000)
@@ -81,6 +83,7 @@ class Intents:
         self.room_name = self._rooms.name
         self.may_remove = self._rooms.may_remove
         self.event = self._rooms.event
+        self.find_content = self._rooms.find_content
         self.read_said = self._rooms.read_said
         aliases = RoomAliases(client, namespaces.bot)
         self.room_at = aliases.find_room
@@ -190,13 +193,11 @@ class Intents:
             tail = ("send", outgoing.type, outgoing.transaction_id)
             content = {**content, MARK: outgoing.transaction_id}
             query = dating(outgoing)
+        place = path("v3", "rooms", outgoing.room, *tail)
+        device = await self._device(outgoing.user)
+        self.before_saying(outgoing)
         reply = await self._client.request(
-            "PUT",
-            path("v3", "rooms", outgoing.room, *tail),
-            user=outgoing.user,
-            device=await self._device(outgoing.user),
-            query=query,
-            content=content,
+            "PUT", place, user=outgoing.user, device=device, query=query, content=content
         )
         return event_id_of(reply)
 
@@ -455,15 +456,6 @@ class Intents:
             raise PermanentFailure(f"{alias} leads to a room that we are not in")
         return reply
 
-    async def find_content(self, room: RoomId, event_id: EventId) -> dict[str, Any] | None:
-        """The content of an event as it was first said; None if the bot cannot see it."""
-        try:
-            event = await self._rooms.event(room, event_id)
-        except (MatrixError, TemporaryFailure):
-            return None
-        content = (event or {}).get("content")
-        return content if isinstance(content, dict) else None
-
     async def set_typing(self, room: RoomId, user: UserId, seconds: float) -> None:
         """Show that one of our users in the room is writing; not any more with zero seconds.
 
@@ -498,3 +490,7 @@ class Intents:
         self.evictions.note(event)
         if content.get("membership") != "join":
             self._joined.drop((room, UserId(user)))
+
+
+def _let(outgoing: Outgoing) -> None:
+    """Where nothing keeps anything back."""

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from bridge.matrix.client import HomeserverClient, MatrixError, path
 from bridge.matrix.htmltree import clean
 from bridge.matrix.standing import Standing
+from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import EventId, RoomId, UserId
 from bridge.sdk.secret import Secret
 
@@ -145,6 +146,15 @@ class RoomQuestions:
         if not event.isprintable():
             return None  # None has such an id, and no address can even hold it.
         return await self._find("event", room, event)
+
+    async def find_content(self, room: RoomId, event_id: EventId) -> dict[str, Any] | None:
+        """The content of an event as it was first said; None if we cannot see it just now."""
+        try:
+            event = await self.event(room, event_id)
+        except (MatrixError, TemporaryFailure):
+            return None
+        content = (event or {}).get("content")
+        return content if isinstance(content, dict) else None
 
     async def is_taken_back(self, room: RoomId, event: EventId) -> bool:
         """Whether the event was redacted, as far as we may see it."""

@@ -163,6 +163,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             await bot_rooms.encrypted_rooms(), intents, mark=bot_rooms.mark_encrypted,
             unmark=bot_rooms.unmark_encrypted, bot=namespaces.bot,
         )  # fmt: skip
+        intents.before_saying = doubles.before_saying = encryption.refuse_news
         permissions = Permissions(
             settings.permissions,
             settings.homeserver.server_name,

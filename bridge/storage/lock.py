@@ -236,10 +236,11 @@ async def refuse_pooling_proxy(connection: Connection, other: Connection) -> Non
         mine = await connection.fetchval("SELECT pg_backend_pid()")
         token = secrets.token_hex(8)
         await connection.execute(f"SET trestle.probe = '{token}'")
-        async with other.transaction():
-            theirs = await other.fetchval("SELECT pg_backend_pid()")
-            again = await connection.fetchval("SELECT pg_backend_pid()")
-            probe = await connection.fetchval("SELECT current_setting('trestle.probe', true)")
+        # No block whose end would wait for a rollback, though the caller's patience is over.
+        await other.execute("BEGIN")
+        theirs = await other.fetchval("SELECT pg_backend_pid()")
+        again = await connection.fetchval("SELECT pg_backend_pid()")
+        probe = await connection.fetchval("SELECT current_setting('trestle.probe', true)")
         if mine == theirs or mine != again or probe != token:
             raise ConfigError(_PROXY, path="database.url")
     except _BROKEN_BY_POOLING as error:

@@ -1,20 +1,23 @@
 """Nothing is said in clear in a room that is encrypted, however late that is known."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import orjson
 
 from bridge.core.intake.reconciler import Pace
 from bridge.demo.matrix_user import PATIENCE
 from bridge.model import Outgoing, ParkReason
-from bridge.sdk.ids import RoomId
+from bridge.sdk.ids import RoomId, UserId
 from bridge.settings.records import DatabaseSettings
 from tests.conformance.stage import ALICE, DICE, ROOM, ask, play
 from tests.core.outgoing import say
-from tests.rigs.scripted_homeserver import Answer, Asked, refuse
+from tests.rigs.scripted_homeserver import SERVER, Answer, Asked, refuse
 from tests.rigs.trestle import wait_until
 
+LATE = UserId(f"@_trestle_irc_late:{SERVER}")
 SECRET = {"algorithm": "m.megolm.v1.aes-sha2"}
 
 
@@ -77,6 +80,65 @@ async def test_nothing_is_said_in_clear_in_a_room_that_is_encrypted_while_it_is_
         assert not stage.homeserver.texts(ROOM)
         reasons = await parts.database.core.fetch("SELECT reason FROM outbox")
         assert [one["reason"] for one in reasons] == [ParkReason.NO_KEY.value]
+
+
+async def test_nothing_is_said_in_clear_in_a_room_that_is_encrypted_while_the_speaker_comes_in(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    is_in = asyncio.Event()
+    async with play(database_settings, folder) as stage:
+        parts, homeserver = stage.app.parts, stage.homeserver
+        await parts.sender.put([say("while it was clear")])
+        await homeserver.wait_until(lambda: bool(homeserver.texts(ROOM)))
+        homeserver.hold = lambda asked: is_in if asked.parts[-1:] == ("join",) else None
+        await parts.sender.put([replace(say("not in clear"), user=LATE)])
+        try:
+            await homeserver.wait_until(lambda: LATE in homeserver.rooms[ROOM])
+            await parts.encryption.note(RoomId(ROOM))
+        finally:
+            is_in.set()
+        await wait_until(lambda: parts.sender.waiting == 0)
+        assert homeserver.texts(ROOM) == ["while it was clear"]
+
+
+async def test_that_a_room_becomes_encrypted_counts_at_once_whatever_it_has_to_wait_behind(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    came: list[dict[str, Any]] = []
+    is_in = asyncio.Event()
+
+    def rule(asked: Asked) -> Answer | None:
+        is_asked = asked.parts[2:] == ("state", "m.room.encryption", "")
+        return Answer(content=SECRET) if is_asked and came else None
+
+    invitation = {
+        "type": "m.room.member", "state_key": DICE, "event_id": "$again", "room_id": ROOM,
+        "sender": ALICE, "content": {"membership": "invite"},
+    }  # fmt: skip
+    encryption = {
+        "type": "m.room.encryption", "state_key": "", "event_id": "$secret", "room_id": ROOM,
+        "sender": ALICE, "content": SECRET,
+    }  # fmt: skip
+    async with play(database_settings, folder, rules=[rule]) as stage:
+        parts, homeserver = stage.app.parts, stage.homeserver
+        homeserver.hold = lambda asked: (
+            is_in if asked.parts[-1:] == ("join",) and asked.user == DICE else None
+        )
+        before = len(homeserver.of("POST", "rooms", ROOM, "join"))
+        try:
+            assert await stage.put(invitation) == 200
+            await homeserver.wait_until(
+                lambda: len(homeserver.of("POST", "rooms", ROOM, "join")) > before
+            )
+            await parts.sender.put([replace(say("while it was clear"), user=LATE)])
+            await homeserver.wait_until(lambda: bool(homeserver.texts(ROOM)))
+            came.append(encryption)
+            assert await stage.put(encryption) == 200
+            await parts.sender.put([replace(say("not in clear"), user=LATE)])
+            await wait_until(lambda: parts.sender.waiting == 0)
+        finally:
+            is_in.set()
+        assert homeserver.texts(ROOM) == ["while it was clear"]
 
 
 async def test_a_room_that_becomes_encrypted_while_a_wrong_mark_is_removed_stays_marked(

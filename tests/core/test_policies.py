@@ -1,7 +1,9 @@
 """Policy lists where a network or a homeserver does not answer, or something happens meanwhile."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, cast
 
@@ -271,6 +273,28 @@ async def test_what_changes_while_a_list_is_read_is_in_force_all_the_same(is_kno
         in_force = ground.house.policies.of
         await wait_until(lambda: all("worse" in str(in_force(one)) for one in (1, 2, 3)), 20)
         run.cancel()
+
+
+async def test_a_list_that_changes_whenever_it_is_read_is_in_force_and_not_read_all_the_time() -> (
+    None
+):
+    ground, reads = Lists(), Counter[str]()
+    ground.near.answers.set()
+    ground.far.answers.set()
+    await ground.policies.load()
+
+    async def change() -> None:
+        reads[LIST] += 1
+        ground.meanwhile["states"] = change
+        rule = changed(0.0, "m.policy.rule.user", {}, room_id=LIST, state_key="spam")
+        await ground.policies.handle(rule)
+
+    ground.meanwhile["states"] = change
+    with suppress(TimeoutError):
+        async with asyncio.timeout(2):
+            await ground.policies.run()
+    assert all(ground.house.policies.of(number) for number in (1, 2, 3))
+    assert reads[LIST] == 2
 
 
 async def test_a_room_that_follows_as_many_lists_as_it_may_still_looks_at_those() -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bridge.model import LinkKind, Outgoing, ParkReason, SendKind
+from bridge.matrix.intents import MARK
+from bridge.model import LinkKind, Outgoing, ParkReason, SendKind, SystemClock
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import RoomId, UserId
 from bridge.settings.records import DatabaseSettings
@@ -208,6 +209,32 @@ async def test_what_a_person_without_a_device_said_is_not_said_again_after_a_los
         assert [(said.user, said.text) for said in homeserver.said] == [
             (ALICE, "once"), (DICE, "after")
         ]  # fmt: skip
+
+
+async def test_at_each_try_of_a_persons_message_the_room_is_read_back_but_a_day_once(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    an_hour_ago = SystemClock().now() - timedelta(hours=1)
+    said_then = {
+        "type": "m.room.message", "event_id": "$then", "sender": DICE,
+        "origin_server_ts": int(an_hour_ago.timestamp() * 1000),
+        "content": {"body": "then", MARK: "then"},
+    }  # fmt: skip
+    looks, tries = Counter[str](), [refuse(502, "M_UNKNOWN")] * 3
+
+    def rule(asked: Asked) -> Answer | None:
+        if asked.parts[2:] == ("messages",):
+            before = asked.query.get("from", "")
+            # The bot is another reader, and a reconciliation no such look.
+            looks[before] += asked.user == DICE and "not_types" in asked.query["filter"]
+            return Answer(content={"chunk": [] if before else [said_then], "end": "a day"})
+        return tries.pop() if tries and "send" in asked.parts else None
+
+    async with play(database_settings, folder, rules=[rule]) as stage:
+        await stage.app.parts.double_puppets.switch_on(UserId(ALICE))
+        await stage.app.parts.sender.put([replace(say("late"), double=ALICE)])
+        await stage.homeserver.wait_until(lambda: "late" in stage.homeserver.texts(ROOM), 20)
+    assert looks == {"": 3, "a day": 1}
 
 
 async def test_what_somebody_before_the_homeserver_answers_refuses_nothing(

@@ -105,7 +105,7 @@ async def test_an_id_that_nothing_can_have_is_no_answer(
         assert stage.homeserver.texts(ROOM) == ["hello"]
 
 
-async def test_while_the_work_of_an_hour_waits_the_service_manager_hears_of_us(
+async def test_while_the_work_of_an_hour_waits_the_service_manager_hears_of_us_for_an_hour(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:
     clock, name = TurnedClock(), str(folder / "notify")
@@ -128,5 +128,13 @@ async def test_while_the_work_of_an_hour_waits_the_service_manager_hears_of_us(
                     pass
                 for _ in range(2):
                     await wait_until(hears, 10)
+                stage.app._turned_at -= 3600
+                while hears():  # What was said before.
+                    pass
+                value = stage.app.parts.telemetry.registry.get_sample_value
+                lag = "trestle_loop_lag_seconds_count"
+                turns = value(lag) or 0.0
+                await wait_until(lambda: (value(lag) or 0.0) > turns + 1, 10)
+                assert not hears()
             finally:
                 owner.terminate()

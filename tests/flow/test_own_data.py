@@ -201,6 +201,42 @@ async def test_who_comes_into_the_chat_while_a_copy_waits_is_not_given_it(
     assert not files(alice, chat.room)
 
 
+async def test_who_comes_into_the_chat_while_a_copy_is_made_does_not_read_why_there_is_none(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    def refuse_files(asked: Asked) -> Answer | None:
+        return refuse(413, "M_TOO_LARGE") if "upload" in asked.path else None
+
+    async with play(database_settings, folder, rules=[refuse_files]) as stage:
+        chat, rooms = await PrivateChat(stage).open(), stage.homeserver.rooms
+        own_data, before = stage.app.parts.main_bot.own_data, set(rooms)
+        async with own_data._copying:
+            assert await own_data.show(chat.call("$data", text="data")) == "I am making it."
+            rooms[chat.room].add("@carol:test.example")
+        await stage.homeserver.wait_until(lambda: bool(rooms.keys() - before))
+        (other,) = rooms.keys() - before
+        await chat.expect("as large as your copy", room=other)
+        assert not stage.homeserver.texts(chat.room)
+
+
+async def test_a_homeserver_that_does_not_say_who_is_in_a_chat_is_no_fault_of_ours(
+    database_settings: DatabaseSettings, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    refusals = [refuse(400, "M_WHATEVER")]
+
+    def rule(asked: Asked) -> Answer | None:
+        return refusals.pop() if refusals and "joined_members" in asked.parts else None
+
+    async with play(database_settings, folder, rules=[take_files]) as stage:
+        chat = await PrivateChat(stage).open()
+        own_data = stage.app.parts.main_bot.own_data
+        async with own_data._copying:
+            assert await own_data.show(chat.call("$data", text="data")) == "I am making it."
+            stage.homeserver.rules.insert(0, rule)
+        await chat.expect("I could not do that: the homeserver refused it")
+    assert not [one for one in caplog.records if getattr(one, "event", "") == "copy_failed"]
+
+
 async def test_what_could_not_be_done_for_the_moment_may_be_asked_for_again_at_once(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:

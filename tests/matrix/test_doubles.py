@@ -65,3 +65,13 @@ async def test_somebody_whose_account_is_locked_is_spoken_for_by_the_ghost_meanw
     async with refused_here(Leave(), "M_USER_LOCKED") as (doubles, refused):
         assert await doubles.send(SAID) is None
     assert not refused
+
+
+async def test_what_must_not_be_said_any_more_is_not_put() -> None:
+    def refuse_it(outgoing: Outgoing) -> None:
+        raise TemporaryFailure("not by now")
+
+    async with refused_here(Leave(), "M_USER_LOCKED") as (doubles, _):
+        doubles.before_saying = refuse_it
+        with pytest.raises(TemporaryFailure, match="not by now"):
+            await doubles.send(SAID)

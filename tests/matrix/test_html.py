@@ -341,6 +341,10 @@ def test_huge_attributes_are_read(attribute: str) -> None:
         ),
         (Link("https://a.example/", ()), '<a href="https://a.example/">https://a.example/</a>'),
         (
+            Link("https://a.example/", (Code("\0", None),)),
+            '<a href="https://a.example/">https://a.example/</a>',
+        ),
+        (
             Link("https://a.example/", (Link("https://b.example/", (Text("b"),)),)),
             '<a href="https://a.example/">b</a>',
         ),

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 from operator import itemgetter
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from bridge.sdk.ids import RoomId, UserId
 from bridge.settings.records import DatabaseSettings
 from bridge.storage.journal import Journal
 from bridge.storage.keys import DayKeys
+from bridge.storage.lock import refuse_pooling_proxy
 from bridge.storage.outbox import Outbox
 from bridge.storage.pool import Database
 from bridge.storage.retention import Retention
@@ -113,6 +115,28 @@ async def test_a_server_that_says_no_more_as_the_lock_is_taken_again_is_asked_an
     async with asyncio.timeout(20), admin.transaction():
         await admin.execute("LOCK TABLE lease")
         assert not await database._lock.take_again()
+
+
+async def test_one_that_falls_silent_while_we_look_for_a_proxy_is_not_waited_for(
+    migrated_settings: DatabaseSettings,
+) -> None:
+    connection = await asyncpg.connect(migrated_settings.url)
+    other = await asyncpg.connect(migrated_settings.url)
+    process = other.get_server_pid()
+
+    def stop(query: asyncpg.connection.LoggedQuery) -> None:
+        if query.query.startswith("BEGIN"):
+            os.kill(process, signal.SIGSTOP)
+
+    other.add_query_logger(stop)
+    try:
+        async with asyncio.timeout(10):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    await refuse_pooling_proxy(connection, other)
+    finally:
+        os.kill(process, signal.SIGCONT)
+        await connection.close()
 
 
 # --- other instances ---

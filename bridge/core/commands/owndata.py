@@ -230,7 +230,7 @@ class OwnData:
             if asked.copy_again_at == inf:
                 asked.copy_again_at = 0.0
         text = "I was stopped each time that I made your copy. To try once more, say data."
-        await self._say(room, text, "no copy")
+        await self._say(person, room, text, "no copy")
         await self._forget_note(person)
 
     async def _note(self, person: UserId, room: RoomId, item: str, *, starts: int) -> None:
@@ -251,14 +251,7 @@ class OwnData:
                 "I could not finish it; whoever runs this bridge finds why in the log. It is "
                 "taken up when Trestle starts again, or when you say forget me once more."
             )
-        # That may have taken long, and somebody else have come in meanwhile.
-        place = partial(self._stage.private_chats.room_for, self._bot, person, room, direct=True)
-        try:
-            room, _ = await persistently(place, LONGEST_PAUSE)
-        except TrestleError as error:
-            log.warning("nobody told of an erasure: %s", error, extra={"event": "not_told"})
-            return
-        await self._say(room, text, "erased")
+        await self._say(person, room, text, "erased")
 
     async def _make(
         self, person: UserId, room: RoomId, item: str, asked: _Asked, patience: float = 0.0
@@ -271,45 +264,61 @@ class OwnData:
         try:
             give = partial(self._give, person, room, item)
             again_at = await self._give_or_refuse(
-                room, lambda: persistently(give, LONGEST_PAUSE, patience)
+                person, room, lambda: persistently(give, LONGEST_PAUSE, patience)
             )
             await self._forget_note(person)
         finally:
             asked.copy_again_at = again_at
 
-    async def _give_or_refuse(self, room: RoomId, give: Callable[[], Awaitable[None]]) -> float:
+    async def _give_or_refuse(
+        self, person: UserId, room: RoomId, give: Callable[[], Awaitable[None]]
+    ) -> float:
         """Return when they may have another one."""
         now = asyncio.get_running_loop().time
         try:
             await give()
         except PermanentFailure as error:  # It was not given: it may be asked for again soon.
             again_at = now() + TELL_AGAIN_SECONDS
-            await self._say(room, refusal(error), "no copy")
+            await self._say(person, room, refusal(error), "no copy")
             return again_at
         except DeliveryError as error:  # It may be asked for again at once.
-            await self._say(room, refusal(error), "no copy")
+            await self._say(person, room, refusal(error), "no copy")
             return 0.0
         except Exception:
             log.exception("a copy failed", extra={"event": "copy_failed"})
             text = "I could not make your copy; whoever runs this bridge finds why in the log."
-            await self._say(room, text, "no copy")
+            await self._say(person, room, text, "no copy")
             return 0.0
         return now() + COPY_AGAIN_SECONDS
 
-    async def _say(self, room: RoomId, text: str, what: str) -> None:
-        """Say what came of something, however long the homeserver is away."""
+    async def _say(self, person: UserId, room: RoomId, text: str, what: str) -> None:
+        """Say what came of something, however long the homeserver is away.
+
+        Where there is no private chat any more, and no other can be made, nobody is told.
+        """
         source = (what, once())
-        await persistently(
-            lambda: say(self._stage, self._bot, room, text, MessageKind.NOTICE, *source),
-            LONGEST_PAUSE,
-        )
+
+        async def tell() -> None:
+            place = await self._private_room(person, room)
+            await say(self._stage, self._bot, place, text, MessageKind.NOTICE, *source)
+
+        try:
+            await persistently(tell, LONGEST_PAUSE)
+        except TrestleError as error:
+            log.warning("nobody told of own data: %s", error, extra={"event": "not_told"})
+
+    async def _private_room(self, person: UserId, room: RoomId) -> RoomId:
+        """Where only they read it by now: what they asked for may have taken long, and somebody
+        else have come in meanwhile. Raises a ``DeliveryError``."""
+        chats = self._stage.private_chats
+        private, _ = await chats.room_for(self._bot, person, room, direct=True)
+        return private
 
     async def _give(self, person: UserId, room: RoomId, item: str) -> None:
         async with self._copying:
             summary = await self._personal.summary(person)
             content = await self._upload(await self._personal.copy(person))
-        # That may have taken long, and somebody else have come in meanwhile.
-        room, _ = await self._stage.private_chats.room_for(self._bot, person, room, direct=True)
+        room = await self._private_room(person, room)
         await self._stage.sender.put([Outgoing(
             room=room, user=self._bot, kind=SendKind.EVENT, type="m.room.message",
             content=content,

@@ -54,6 +54,10 @@ class Policies:
         self._rules: dict[RoomId, Rules] = {}
         self._heard: Counter[RoomId] = Counter()
         """By list: how many changes of it came."""
+        self._read_at: dict[RoomId, float] = {}
+        """By list: when it was last read as a whole (loop time)."""
+        self._outdated: dict[RoomId, float] = {}
+        """Lists that changed while they were read, and when they are read again (loop time)."""
         self._bans: dict[int, set[str]] = {}
         self._late: dict[int, float] = {}
         """Portals with something left to do, and when it is tried again (loop time)."""
@@ -100,11 +104,16 @@ class Policies:
             while True:
                 await self._go_round(group)
                 with suppress(TimeoutError):
-                    async with asyncio.timeout_at(min(self._late.values(), default=None)):
+                    times = (*self._late.values(), *self._outdated.values())
+                    async with asyncio.timeout_at(min(times, default=None)):
                         await self._changed.wait()
 
     async def _go_round(self, group: asyncio.TaskGroup) -> None:
         now = asyncio.get_running_loop().time()
+        for room in [room for room, at in self._outdated.items() if at <= now]:
+            del self._outdated[room]
+            self._rules.pop(room, None)
+            self._have_due(room)
         self._changed.clear()
         doors = [door for door in self._portals.all if not door.facts.is_ended]
         ids = {door.portal.id for door in doors}
@@ -184,16 +193,19 @@ class Policies:
 
     async def read(self, room: RoomId) -> Rules:
         """A list's rules as they are now. Raises a ``DeliveryError``."""
-        heard = self._heard[room]
+        heard, now = self._heard[room], asyncio.get_running_loop().time()
+        may_again_at = self._read_at.get(room, now - _AGAIN_SECONDS) + _AGAIN_SECONDS
+        self._read_at[room] = now
         try:
             found = await self._house.intents.states(room, KINDS)
         except MatrixError as error:
             raise failure_of(error, f"the list cannot be read: {error.message}") from error
         read = {place: read_rule(place[0], content) for place, content in found.items()}
         rules = self._rules[room] = {place: rule for place, rule in read.items() if rule}
-        if self._heard[room] != heard:  # The answer may be older than that.
-            del self._rules[room]
-            self._have_due(room)
+        if self._heard[room] != heard:
+            # The answer may be older than that. A list that changes all the time is not read so.
+            self._outdated[room] = may_again_at
+            self._changed.set()
         return rules
 
     async def weigh(self, door: Doorway, rules: Sequence[Rule], by: UserId) -> Weighed:

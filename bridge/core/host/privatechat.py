@@ -10,7 +10,7 @@ from bridge.core.outbox.outgoing import KeyOf, notice
 from bridge.core.outbox.sender import Sender
 from bridge.core.permissions.permissions import Permissions
 from bridge.matrix.cache import Recent
-from bridge.matrix.client import MatrixError, heed_token
+from bridge.matrix.client import MatrixError, failure_of, heed_token
 from bridge.matrix.intents import Intents
 from bridge.model import Permission
 from bridge.sdk.ids import RoomId, UserId
@@ -148,13 +148,16 @@ class PrivateChats:
     async def is_private(self, bot: UserId, person: UserId, room: RoomId) -> bool:
         """Whether nobody else reads there or is invited, and the bot can remove what is said.
 
-        The person may be invited and not in there yet.
+        The person may be invited and not in there yet. Raises a ``DeliveryError``.
         """
-        return (
-            await self._are_alone(bot, person, room)
-            and not await self._intents.is_encrypted(room)
-            and await self._intents.can(room, bot, "redact")
-        )
+        try:
+            return (
+                await self._are_alone(bot, person, room)
+                and not await self._intents.is_encrypted(room)
+                and await self._intents.can(room, bot, "redact")
+            )
+        except MatrixError as error:
+            raise failure_of(error) from error
 
     async def _are_alone(self, bot: UserId, person: UserId, room: RoomId) -> bool:
         there: set[str] = set(await self._intents.joined_members(room))

@@ -126,6 +126,9 @@ class Routes:
         elif kind == "m.room.encrypted" and not _is_passed_over(event):
             # That it became so may have been lost on the way; anybody can send this, though.
             self.watcher.encryption.doubt(RoomId(event["room_id"]))
+        elif kind == "m.room.encryption" and event.get("state_key") == "":
+            # The lane that notes it may have other things to do yet.
+            self.watcher.encryption.doubt(RoomId(event["room_id"]))
 
     def early(self, event: dict[str, Any]) -> Lane | None:
         """The lane that may begin with an event before that is safe; None if it has to wait.

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterable
 
+from bridge.core.lanes.patience import LEAST_PAUSE
 from bridge.matrix.client import MatrixError
 from bridge.matrix.intents import Intents
 from bridge.model import Outgoing, SendKind
@@ -108,7 +109,7 @@ class Encryption:
     def refuse_news(self, outgoing: Outgoing) -> None:
         """Raise ``TemporaryFailure`` if a room that was clear may be encrypted by now."""
         if outgoing.kind is SendKind.EVENT and self.of(outgoing.room) is not False:
-            raise TemporaryFailure("it may be encrypted by now", retry_after=0)
+            raise TemporaryFailure("it may be encrypted by now", retry_after=LEAST_PAUSE)
 
     async def ask(self, outgoing: Outgoing) -> bool:
         """Ask before the first thing is said in a room.

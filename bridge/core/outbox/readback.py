@@ -58,12 +58,19 @@ class ReadBack:
         # People have no device by which a homeserver knows it again after its restart.
         if not (is_doubtful or is_old or (lane.tried and queued.outgoing.double)):
             return
-        lane.there = await self.find(lane.room, lane.queue)
-        lane.asked_at = now
+        # At each try of a person's message; what the first look found so far back stays found.
+        astray = _ASTRAY if lane.there is None else timedelta()
+        found = await self.find(lane.room, lane.queue, astray)
+        lane.there, lane.asked_at = {**(lane.there or {}), **found}, now
 
-    async def find(self, room: RoomId, waiting: Sequence[QueuedOutgoing]) -> Mapping[str, EventId]:
+    async def find(
+        self, room: RoomId, waiting: Sequence[QueuedOutgoing], astray: timedelta = _ASTRAY
+    ) -> Mapping[str, EventId]:
         """What is in the room of all that waits for it, by transaction id; ``waiting`` are the
-        first of that. Raises ``TemporaryFailure``."""
+        first of that. Raises ``TemporaryFailure``.
+
+        ``astray``: by how much our clock may have been ahead as that was put.
+        """
         senders = await self._outbox.senders_waiting(room)
         if any(one.outgoing.double for one in waiting):
             senders = []  # Real people are among them; so all are looked at.
@@ -73,7 +80,7 @@ class ReadBack:
         # Of what came while our clock was ahead, the homeserver's time is earlier than ours. Once
         # our clock has come as far as it was then, nothing tells.
         was_ahead = max(one.received_at for one in waiting) > self._clock.now()
-        earliest = _LONG_AGO if was_ahead else since - _ASTRAY
+        earliest = _LONG_AGO if was_ahead else since - astray
         found = await self._find_ours(
             room, [*users[:3], self._bot], senders, earliest,
             lambda ids: self._outbox.have_sent(ids, before=since),

@@ -356,7 +356,6 @@ class Sender:
                             await self._drop(queued)
                             return None
                         aimed = [wordless(one) for one in aimed]
-                    self._encryption.refuse_news(outgoing)
                     failpoint("sending")
                     lane.tried = True
                     for one in aimed:
