@@ -105,6 +105,9 @@ class ChatFacts(ShownRoom):
         """
         if self._is_list_missed:
             self._house.catching_up.want(self)
+        if self._awaits_homeserver:
+            self._has_news = True  # Whatever catches up does this, too.
+            return
         try:
             await self._make_good()
         except TemporaryFailure as error:
