@@ -166,8 +166,12 @@ async def test_what_our_bot_may_do_now_holds_up_nothing_that_was_done_to_a_ghost
     stage.ground.is_away = True
     await stage.acts.handle(empowering(stage, prev_content={"users": {}}))
     assert stage.channel.done == [("bob", Rank.MODERATOR)]
-    # Both of it comes when the homeserver answers.
+    # Both of it comes when the homeserver answers, which is not waited for a second time.
     assert stage.ground.wanted == [stage.untold, stage.door.facts]
+    stage.ground.meanwhile["can"] = stage.hear_of_carl
+    stage.ground.is_away = False
+    await stage.acts.handle(empowering(stage, prev_content={"users": {}}))
+    assert "can" in stage.ground.meanwhile
 
 
 async def test_a_room_that_does_not_follow_asks_nobody_which_powers_there_were_before() -> None:

@@ -105,15 +105,19 @@ class ChatFacts(ShownRoom):
         """
         if self._is_list_missed:
             self._house.catching_up.want(self)
-        if self._awaits_homeserver:
-            self._has_news = True  # Whatever catches up does this, too.
-            return
         try:
             await self._make_good()
         except TemporaryFailure as error:
             _tell_behind(error)
             if isinstance(error, HomeserverAway):
                 self._await_homeserver()
+
+    async def review_soon(self) -> None:
+        """As :meth:`review`, but wait for no homeserver that is being waited for already."""
+        if self._awaits_homeserver:
+            self._has_news = True
+        else:
+            await self.review()
 
     async def catch_up(self) -> None:
         """Bring into the room what was noted while the homeserver did not answer.

@@ -78,10 +78,10 @@ class RoomActs:
         if self._may_more(event):
             self._facts.note_behind()
             self.on_empowered()
-            await self._facts.review()
+            await self._facts.review_soon()
         elif self._portal.quieted:
             # We may have the power back to lift what we could not lift.
-            await self._facts.review()
+            await self._facts.review_soon()
 
     async def remove(self, item: Item) -> None:
         """Put out of the chat somebody of the network who was put out of the room."""
