@@ -16,6 +16,7 @@ from bridge.matrix.client import (
     room_id_of,
 )
 from bridge.matrix.dates import dating
+from bridge.matrix.devices import DeviceOf, Devices
 from bridge.matrix.evictions import Evictions
 from bridge.matrix.invited import invitations_of
 from bridge.matrix.members import Members
@@ -35,7 +36,6 @@ _LONGEST_NAME = 250
 MARK = "org.trestle.id"
 """In the content of what we send: the transaction id, by which it is found again in the room."""
 
-DeviceOf = Callable[[UserId], Awaitable[str]]
 AsDouble = Callable[[Outgoing], Awaitable[EventId | None]]
 
 
@@ -58,16 +58,18 @@ class Intents:
         """``as_double`` says it with a person's own account, or gives None if that cannot be."""
         self._client = client
         self._namespaces = namespaces
-        self._device_of = device_of
+        self._devices = Devices(client, device_of)
         self._bot_name = bot_name
         self._as_double = as_double
         self.before_saying: Callable[[Outgoing], None] = _let
         """Called when an event only has to be put; raises what keeps it from that."""
         self._rooms = RoomQuestions(client, namespaces.bot)
         self._registered: Recent[UserId, bool] = Recent(20_000)
-        self._devices: Recent[UserId, str] = Recent(20_000)
         self._names: Recent[UserId, str] = Recent(20_000)
         self._joined: Recent[tuple[RoomId, UserId], bool] = Recent(50_000)
+        self.on_came_in: Callable[[Outgoing], Awaitable[None]] = _nothing
+        """Called before something is said for which somebody had to come in first, which may
+        have taken long: raises what keeps it from being said by now."""
         self.evictions = Evictions(self._rooms, namespaces.is_bot)
         self._members = Members(self._rooms)
         self.cached_name = self._members.cached_name
@@ -138,7 +140,7 @@ class Intents:
                     Speaking(**speaking) if speaking else None,
                 )  # fmt: skip
             case SendKind.KICK | SendKind.BAN | SendKind.UNBAN:
-                await self.ensure_joined(outgoing.room, outgoing.user, outgoing.name)
+                await self._come(outgoing)
                 await self._removals.do(outgoing)
             case SendKind.LIST:
                 instance, is_listed = outgoing.content["instance"], outgoing.content["listed"]
@@ -147,8 +149,15 @@ class Intents:
                 await self.invite(outgoing.room, outgoing.user, UserId(outgoing.target))
         return None
 
+    async def _come(self, outgoing: Outgoing) -> None:
+        room, user, name = outgoing.room, outgoing.user, outgoing.name
+        is_called = not name or self._names.get(user) == name
+        if not (is_called and self._registered.get(user) and self._joined.get((room, user))):
+            await self.ensure_joined(room, user, name)
+            await self.on_came_in(outgoing)
+
     async def _speak(self, outgoing: Outgoing) -> EventId:
-        await self.ensure_joined(outgoing.room, outgoing.user, outgoing.name)
+        await self._come(outgoing)
         mended: set[str] = set()
         while True:
             try:
@@ -165,11 +174,11 @@ class Intents:
         """
         room, user = outgoing.room, outgoing.user
         if errcode == "M_UNKNOWN_DEVICE":
-            await self._make_device(user)
+            await self._devices.make(user)
         elif errcode == "M_FORBIDDEN" and self._joined.get((room, user)):
             self._joined.drop((room, user))
             self.evictions.ask_anew(room, user)
-            await self.ensure_joined(room, user, outgoing.name)
+            await self._come(outgoing)
         else:
             return False
         return True
@@ -194,7 +203,7 @@ class Intents:
             content = {**content, MARK: outgoing.transaction_id}
             query = dating(outgoing)
         place = path("v3", "rooms", outgoing.room, *tail)
-        device = await self._device(outgoing.user)
+        device = await self._devices.find(outgoing.user)
         self.before_saying(outgoing)
         reply = await self._client.request(
             "PUT", place, user=outgoing.user, device=device, query=query, content=content
@@ -271,48 +280,23 @@ class Intents:
             return ""
         return str(reply.get("displayname") or "")
 
-    async def _device(self, user: UserId) -> str | None:
-        """The user's fixed device, by which the homeserver remembers transaction ids for a day."""
-        if not self._client.supports_device_id:
-            return None
-        device = self._devices.get(user)
-        if device is None:
-            device = await self._device_of(user)
-            self._devices.put(user, device)
-        return device
-
-    async def _make_device(self, user: UserId) -> None:
-        device = await self._device_of(user)
-        await self._client.request(
-            "PUT", path("v3", "devices", device), user=user,
-            content={"display_name": "Trestle"},
-        )  # fmt: skip
-
     async def learn_device_support(self) -> bool:
         """Find out whether the homeserver lets us act as a device (MSC4326), and remember it."""
         bot = self._namespaces.bot
         await self.ensure_registered(bot, self._bot_name)
-        self._client.supports_device_id = True
-        await self._make_device(bot)
-        device = await self._device_of(bot)
-        try:
-            reply = await self._client.whoami(bot, device)
-        except MatrixError:
-            reply = {}
-        self._client.supports_device_id = reply.get("device_id") == device
-        return self._client.supports_device_id
+        return await self._devices.learn_support(bot)
 
     # --- rooms ---
 
     async def open_invitations(self, user: UserId) -> list[dict[str, Any]] | None:
         """What :func:`invitations_of` tells of a bot; raises as it does."""
-        device = await self._device_of(user)
+        device = await self._devices.name(user)
         try:
             return await invitations_of(self._client, user, device)
         except MatrixError as error:
             if error.errcode != "M_UNKNOWN_DEVICE":
                 raise
-        await self._make_device(user)
+        await self._devices.make(user)
         return await invitations_of(self._client, user, device)
 
     async def ensure_joined(self, room: RoomId, user: UserId, name: str = "") -> None:
@@ -494,3 +478,7 @@ class Intents:
 
 def _let(outgoing: Outgoing) -> None:
     """Where nothing keeps anything back."""
+
+
+async def _nothing(outgoing: Outgoing) -> None:
+    """Have it said."""

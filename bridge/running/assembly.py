@@ -222,6 +222,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
         plumbing = Plumbing(house, portals)
         privacy = Privacy(house, portals)
         sender.may_go, sender.find_over = privacy.may_go, day_keys.find_over
+        intents.on_came_in = privacy.look_again
         answers = ConsentStore(database)
         plumbing.peace = Peace(answers, database.clock)
         consents = Consents(house, portals, plumbing, answers)

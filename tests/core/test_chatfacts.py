@@ -394,6 +394,7 @@ async def test_a_room_that_is_untied_while_its_chat_becomes_moderated_is_not_lim
 async def test_a_bot_that_comes_later_speaks_and_the_main_bot_makes_good_what_it_missed() -> None:
     ground = Ground()
     portals = Portals(ground.house)
+    portals.on_empowered = ground.want
     door = portals._open(ground.portal)
     feed, bot = ground.namespaces.bot_of(FEED), ground.namespaces.bot
     await door.receive(moderated())

@@ -14,7 +14,7 @@ from bridge.core.portals.portals import Portals
 from bridge.core.traffic.doorway import Doorway
 from bridge.matrix.client import HomeserverAway
 from bridge.model import Asked, AskedState, SystemClock
-from bridge.sdk.errors import PermanentFailure
+from bridge.sdk.errors import PermanentFailure, TrestleError
 from bridge.sdk.events import ConsentRequest, RemoteChat, RemoteUser
 from bridge.sdk.ids import RemoteChatId, RemoteUserId, RoomId, UserId
 from bridge.sdk.module import Directory
@@ -145,6 +145,35 @@ async def test_a_yes_counts_in_its_time_alone_and_what_kept_it_from_being_done_i
         "#tea on near is not bridged: olga, who runs it, agreed, but #tea cannot be joined: it is "
         "for invited people only.",
     ]
+
+
+@pytest.mark.parametrize("is_away", [False, True])
+async def test_of_a_yes_that_came_to_nothing_the_room_is_told_and_not_what_is_the_admins(
+    database_settings: DatabaseSettings, folder: Path, is_away: bool
+) -> None:
+    others = Others()
+    others.members.add(ALICE)
+    olga = RemoteUser(id=RemoteUserId("olga"), name="olga")
+    chat = RemoteChat(id=CHAT, name=CHAT)
+    async with Database.open(database_settings, folder, SystemClock()) as database:
+        consents = others.consents(database)
+        async with asyncio.TaskGroup() as group:
+            asking = group.create_task(consents.bridge(others.near, CHAT, ROOM, ALICE))
+            await wait_until(lambda: bool(others.relay.asked))
+            asking.cancel()
+        others.is_away = is_away
+        others.refusing.add("can")
+        with pytest.raises(TrestleError):
+            await consents.agree(NEAR, chat, olga)
+        others.is_away = False
+        past = database.clock.now() - timedelta(seconds=1)
+        await database.core.execute("UPDATE consent SET answer_by = $1", past)
+        assert not await consents.look()
+    (said,) = others.waiting
+    assert said.content["body"] == (
+        "#room on near is not bridged: olga, who runs it, agreed, but it could not be done just "
+        "then."
+    )
 
 
 async def test_a_homeserver_that_asks_for_patience_is_not_asked_to_untie_a_room_before_that(

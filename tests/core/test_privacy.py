@@ -11,10 +11,9 @@ from bridge.core.consent.privacy import Privacy
 from bridge.core.portals.portals import Portals
 from bridge.core.traffic.doorway import Doorway
 from bridge.matrix.client import HomeserverAway
-from bridge.model import Outgoing, SendKind
 from bridge.sdk.errors import TemporaryFailure
-from bridge.sdk.ids import RemoteChatId, RemoteUserId, UserId
-from tests.core.ground import ALICE, NEAR, ROOM, Ground
+from bridge.sdk.ids import RemoteChatId, UserId
+from tests.core.ground import ALICE, NEAR, Ground
 from tests.core.instances import Line, at_work, network
 from tests.rigs.trestle import wait_until
 
@@ -72,32 +71,6 @@ async def test_a_connection_that_breaks_just_then_is_no_news_of_anybody() -> Non
     chat.is_connected = True
     await privacy.look(door)
     assert door.portal.blocked
-
-
-async def test_who_comes_to_read_while_a_ghost_comes_to_speak_does_not_read_it() -> None:
-    ground, chat = Ground(), Chat()
-    at_work(ground.instances.setdefault(NEAR, network(NEAR, Line())), chat)
-    portals = Portals(ground.house)
-    privacy = Privacy(ground.house, portals)
-    door = portals._open(replace(ground.portal, privacy=True))
-    cast(Any, door).audience = chat
-    said = Outgoing(
-        room=ROOM, user=ground.namespaces.ghost(NEAR, RemoteUserId("carl")), kind=SendKind.EVENT,
-        type="m.room.message", content={"body": "hi"}, transaction_id="1", portal=door.portal.id,
-    )  # fmt: skip
-
-    async def join() -> None:
-        chat.readers = frozenset({ALICE})
-
-    chat.readers = frozenset()
-    assert await privacy.may_go(said)
-    ground.meanwhile["ensure_joined"] = join
-    assert not await privacy.may_go(said)
-    assert door.portal.blocked
-    # Of what is held back nobody comes in.
-    ground.meanwhile["ensure_joined"] = join
-    assert not await privacy.may_go(said)
-    assert "ensure_joined" in ground.meanwhile
 
 
 async def test_a_homeserver_that_asks_for_patience_is_not_asked_each_second_who_reads() -> None:

@@ -1,17 +1,19 @@
 """What is done to a ghost in a room is done in its chat soon, or not at all."""
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 
 from bridge.core.lanes.lane import Item
 from bridge.core.portals.portals import Portals
 from bridge.core.traffic.roomacts import LATE_SECONDS, RoomActs
+from bridge.model import Follow
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
-from bridge.sdk.events import Rank, RemoteChat, Removal
+from bridge.sdk.events import Rank, RemoteChat, RemoteRanks, Removal
 from bridge.sdk.ids import RemoteUserId, UserId
 from bridge.sdk.login import LoginState
-from tests.core.ground import ALICE, NEAR, Ground, changed
+from tests.core.ground import ALICE, CHAT, NEAR, ROOM, Ground, changed
 from tests.core.instances import Line, at_work, network
 
 BEA = UserId("@bea:test.example")
@@ -66,12 +68,24 @@ class Stage:
         relay = at_work(self.near, self.channel, connected=False)
         own = at_work(self.near, self.channel, BEA, connected=False)
         self._supervisors = relay.supervisor, own.supervisor
-        self.acts: RoomActs = Portals(self.ground.house)._open(self.ground.portal).acts
+        self.portals = Portals(self.ground.house)
+        self.untold = object()
+        """What the room's clients are told of the bridge by."""
+        self.portals.on_empowered = lambda door: self.ground.want(self.untold)
+        self.door = self.portals._open(self.ground.portal)
+        self.acts: RoomActs = self.door.acts
 
     def connect(self) -> None:
         """Have the network there."""
         for one in self._supervisors:
             one.report(LoginState.CONNECTED)
+
+    async def hear_of_carl(self) -> None:
+        """Hear of his rank while our bot may not give him any in the room."""
+        self.ground.is_demoted = True
+        ranks = {RemoteUserId("carl"): Rank.HELPER}
+        await self.door.receive(RemoteRanks(chat=CHAT, ranks=ranks))
+        self.ground.is_demoted = False
 
     @property
     def said(self) -> list[str]:
@@ -136,3 +150,69 @@ async def test_what_the_sender_is_refused_is_not_done_again_while_the_relay_is_a
         stage.connect()
         stage.channel.refusal = TemporaryFailure("the connection broke")
     assert len(stage.channel.done) == 1
+
+
+def empowering(stage: "Stage", **unsigned: Any) -> Item:
+    """Somebody gives power to our bot and to Bob."""
+    bob = stage.ground.namespaces.ghost(NEAR, RemoteUserId("bob"))
+    users = {stage.ground.namespaces.bot: 100, bob: 50}
+    return changed(0, "m.room.power_levels", {"users": users}, unsigned=unsigned)
+
+
+async def test_what_our_bot_may_do_now_holds_up_nothing_that_was_done_to_a_ghost_with_it() -> None:
+    stage = Stage()
+    stage.connect()
+    await stage.hear_of_carl()
+    stage.ground.is_away = True
+    await stage.acts.handle(empowering(stage, prev_content={"users": {}}))
+    assert stage.channel.done == [("bob", Rank.MODERATOR)]
+    # Both of it comes when the homeserver answers, which is not waited for a second time.
+    assert stage.ground.wanted == [stage.untold, stage.door.facts]
+    stage.ground.meanwhile["can"] = stage.hear_of_carl
+    stage.ground.is_away = False
+    await stage.acts.handle(empowering(stage, prev_content={"users": {}}))
+    assert "can" in stage.ground.meanwhile
+
+
+async def test_a_room_that_does_not_follow_asks_nobody_which_powers_there_were_before() -> None:
+    stage = Stage()
+    stage.door.portal = replace(stage.door.portal, follow=Follow.TOPIC)
+    # The homeserver that would have to say it is not there.
+    await stage.acts.handle(empowering(stage, replaces_state="$0"))
+    assert stage.ground.wanted == [stage.untold]
+
+
+@pytest.mark.parametrize("why", ["paused", "left alone", "out"])
+async def test_power_that_our_bot_gets_from_whomever_and_whenever_is_used_in_the_end(
+    why: str,
+) -> None:
+    stage = Stage()
+    ground, door, bot = stage.ground, stage.door, stage.ground.namespaces.bot
+    await stage.hear_of_carl()
+    if why == "paused":
+        await stage.portals.set_paused(door, True, ALICE)
+    elif why == "out":
+        ground.evictions._known.put((ROOM, bot), True)
+    else:
+        ground.house.policies = cast(Any, Policy())
+    await door.handle(empowering(stage, prev_content={"users": {}}))
+    if why == "paused":
+        assert not ground.waiting
+        await stage.portals.set_paused(door, False, ALICE)
+    elif why == "out":
+        assert not ground.waiting
+        ground.evictions.forgive(ROOM, bot)
+        await stage.portals.bot_came(bot, ROOM)
+    assert ground.wanted == [stage.untold]
+    ground.arrive()
+    assert ground.levels["users"][ground.namespaces.ghost(NEAR, RemoteUserId("carl"))] == 25
+    assert stage.channel.done == []
+
+
+class Policy:
+    """Policy lists that keep everybody out."""
+
+    waiting: frozenset[int] = frozenset()
+
+    def cover(self, *who: object) -> bool:
+        return True

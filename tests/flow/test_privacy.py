@@ -1,16 +1,22 @@
 """With the privacy filter a room has what its channel says only while all who read are seen."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 from bridge.core.consent.privacy import STATE_TYPE
+from bridge.core.traffic.doorway import Doorway
 from bridge.demo.matrix_user import PATIENCE, MatrixUser
-from bridge.model import Permission
+from bridge.model import Members, Permission, Puppets
+from bridge.sdk.events import RemoteChat
+from bridge.sdk.ids import RemoteChatId, RoomId
 from bridge.settings.records import DatabaseSettings
-from tests.flow.networks import Run, irc_module, on_each_server
-from tests.flow.rooms import BOT, bridge, give_power, wait_for_member
+from tests.conformance.stage import ALICE, play
+from tests.flow.networks import NEAR, Run, connected, irc_module, on_each_server
+from tests.flow.rooms import BOT, bridge, ghost, give_power, wait_for_member
 from tests.rigs.irc_user import irc_user
 from tests.rigs.ngircd import run_ngircd
+from tests.rigs.scripted_homeserver import SERVER, Answer, Asked
 from tests.rigs.trestle import Town, make_modules, running, wait_until
 
 HELD = "does not come here while not everybody here is seen there"
@@ -135,3 +141,52 @@ def topics(person: MatrixUser, room: str) -> list[str]:
         one["content"]["topic"] for one in person.events
         if one["type"] == "m.room.topic" and one["room_id"] == room
     ]  # fmt: skip
+
+
+async def test_who_comes_to_read_while_a_ghost_comes_to_speak_does_not_read_it(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    room, dora_here = RoomId(f"!club:{SERVER}"), ghost("dora")
+    doors: list[Doorway] = []
+
+    def bring_alice(asked: Asked) -> Answer | None:
+        if asked.parts[2:] == ("join",) and asked.user == dora_here:
+            note_alice(doors[0], "join")
+        return None
+
+    async with (
+        run_ngircd() as irc,
+        play(database_settings, folder, rules=[bring_alice], modules=irc_module(irc)) as stage,
+        irc_user(irc.port, "carl") as carl,
+        irc_user(irc.port, "dora") as dora,
+    ):
+        parts, homeserver = stage.app.parts, stage.homeserver
+        network = await connected(parts.instances[NEAR])
+        homeserver.rooms[room] = {BOT}
+        chat = RemoteChat(id=RemoteChatId("#shy"), name="#shy")
+        door = await parts.portals.add(instance=NEAR, chat=chat, room=room, created_by=BOT)
+        door.portal = replace(
+            door.portal, privacy=True, puppets=Puppets.RELAY, members=Members.SPEAKERS
+        )
+        doors.append(door)
+        await network.join(chat)
+        await carl.join("#shy")
+        await dora.join("#shy")
+        carl.say("PRIVMSG #shy :for nobody yet")
+        said = homeserver.texts
+        await homeserver.wait_until(lambda: "for nobody yet" in said(room))
+        dora.say("PRIVMSG #shy :not for alice")
+        await wait_until(lambda: door.portal.blocked and not parts.sender.waiting)
+        note_alice(door, "leave")
+        await wait_until(lambda: not door.portal.blocked)
+        dora.say("PRIVMSG #shy :for all")
+        await homeserver.wait_until(lambda: "for all" in said(room))
+        assert "not for alice" not in said(room)
+        # Whoever is there asks for nothing more.
+        joins = homeserver.of("POST", "rooms", room, "join")
+        assert [one.user for one in joins].count(dora_here) == 1
+
+
+def note_alice(door: Doorway, membership: str) -> None:
+    """Have it known that Alice comes into the room, or leaves it."""
+    door.audience.note({"state_key": ALICE, "content": {"membership": membership}})

@@ -46,15 +46,20 @@ async def test_a_spoiler_is_in_no_quotation_and_in_no_change_that_is_said_in_wor
     new = spoiling("the butler")
     relation = {"rel_type": "m.replace", "event_id": first}
     await alice.send(room, {**new, "m.new_content": new, "m.relates_to": relation})
-    plain = {"msgtype": "m.text", "body": "it was nobody, I say"}
+    # Neither what changes nothing nor what is not hidden has it said again.
+    think = {key: value.replace("say", "think") for key, value in new.items()}
+    for same in (new, think):
+        await alice.send(room, {**same, "m.new_content": same, "m.relates_to": relation})
+    plain = {"msgtype": "m.text", "body": "it was nobody, I think"}
     await alice.send(room, {**plain, "m.new_content": plain, "m.relates_to": relation})
-    await vivid.wait_until(lambda network: len(network.done) == 7)
+    await vivid.wait_until(lambda network: len(network.done) == 8)
     quoted = '"it was [spoiler], I say"'
     assert vivid.texts()[2:] == [
         f"{alice.id[1:].partition(':')[0]} ({quoted}): really?",
         "well",
         f"reacted with 👍 to {quoted}",
         "* it was the butler, I say",
+        "s/say/think/",
         "s/[spoiler],/nobody,/",
     ]
     # All of it is said again, and what is hidden stays so.

@@ -38,7 +38,7 @@ def test_of_many_people_it_is_said_who_is_away() -> None:
 
 
 def test_of_many_channels_the_twenty_largest_are_said_and_how_many_more_there_are() -> None:
-    listing = Listing("", Isupport())
+    listing = Listing("", Isupport(), "me")
     for size in (7, 1, *range(2, 7), *range(8, 26)):
         entry = f":s 322 me #c{size} {size} :[+nt] about \x02{size}\x02"
         listing.hear(incoming(entry))
@@ -142,3 +142,21 @@ async def test_a_list_that_is_too_long_to_be_read_is_not_told_in_part() -> None:
         assert (
             await told == f"#room lists more than {MOST_LISTED} there: that is too much to be read"
         )
+
+
+def test_what_a_server_says_to_others_or_within_a_list_is_no_word_about_it() -> None:
+    listing = Listing("", Isupport(), "me")
+    why = ":s NOTICE Me :*** You cannot list channels yet"
+    for said in (":s NOTICE #room :*** a invited b", ":s NOTICE $$* :We restart at four", why):
+        listing.hear(incoming(said))
+    assert listing.show().endswith("The server says: *** You cannot list channels yet")
+    # What it lists then is made up, as far as it goes.
+    listing.hear(incoming(":s 322 me #room 3 :tea"))
+    listing.hear(incoming(":s NOTICE me :*** b was invited by a"))
+    assert listing.show().splitlines() == [
+        "#room (3): tea", "The server says: *** You cannot list channels yet"
+    ]  # fmt: skip
+    full = Listing("", Isupport(), "me")
+    for said in (":s 322 me #room 3 :tea", ":s NOTICE me :*** b was invited by a"):
+        full.hear(incoming(said))
+    assert full.show() == "#room (3): tea"

@@ -42,6 +42,7 @@ def marked(rich: Rich) -> str:
         ("Alice: hello", "<Alice>: hello", "<Alice>: hello"),
         ("alice, hello", "<Alice>, hello", "<Alice>, hello"),
         ("ALICE", "<Alice>", "<Alice>"),
+        (" alice ", " <Alice> ", " <Alice> "),
         ("it: yes", "<it>: yes", "<it>: yes"),
         ("it is late", "it is late", "it is late"),
         ("carl hello", "<carl> hello", "<carl> hello"),
@@ -86,6 +87,13 @@ def test_code_and_links_are_left_alone_and_nobody_calls_a_whole_channel() -> Non
     assert found.nodes == (code, LineBreak(), link, called)
     many = with_mentions(Rich.plain("Alice carl " * 10), find, "anywhere", is_among)
     assert sum(isinstance(node, Mention) for node in many.nodes) == MOST
+
+
+def test_a_first_word_in_another_type_is_not_all_that_is_said() -> None:
+    bold, called = Styled(Style.BOLD, (Text("it"),)), Styled(Style.BOLD, (PEOPLE["it"],))
+    late = (bold, Text(" is late"))
+    assert with_mentions(Rich(late), find, "anywhere", is_among).nodes == late
+    assert with_mentions(Rich((bold,)), find, "anywhere", is_among).nodes == (called,)
 
 
 async def test_in_a_channel_a_nick_is_found_as_the_network_folds_it() -> None:

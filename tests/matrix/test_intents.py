@@ -258,3 +258,31 @@ async def test_a_name_is_not_known_because_the_homeserver_does_not_know_us() -> 
         assert await intents.display_name(ann, room) == "ann"
         intents.doubt()  # It is another by now.
         assert await intents.display_name(ann, room) == "Ann"
+
+
+async def test_whether_it_may_be_said_is_asked_anew_when_whoever_says_it_had_to_come_in() -> None:
+    """Also where a person's own account was to say it and cannot, or a ghost had been lost."""
+    came: list[tuple[str, bool]] = []
+
+    async def note(outgoing: Outgoing) -> None:
+        came.append((outgoing.transaction_id, GHOST in homeserver.rooms[outgoing.room]))
+        if outgoing.transaction_id == "held":
+            raise TemporaryFailure("somebody came to read")
+
+    async def cannot(outgoing: Outgoing) -> None:
+        return None
+
+    async with at_work() as (homeserver, intents):
+        homeserver.rules.append(Forgetful(homeserver))
+        homeserver.users.add(NAMESPACES.bot)
+        intents.on_came_in, intents._as_double = note, cannot
+        with pytest.raises(TemporaryFailure, match="came to read"):
+            await intents.send(say("held", "!a"))
+        for text, room in (("one", "!a"), ("held", "!a"), ("two", "!a"), ("other", "!b")):
+            await intents.send(say(text, room))
+        await intents.send(replace(say("double", "!c"), double=UserId("@ann:test.example")))
+        homeserver.rooms["!a"].discard(GHOST)
+        await intents.send(say("lost", "!a"))
+        assert came == [("held", True), ("other", True), ("double", True), ("lost", True)]
+        said = [one.text for one in homeserver.said]
+        assert said == ["one", "held", "two", "other", "double", "lost"]

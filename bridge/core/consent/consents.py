@@ -127,10 +127,12 @@ class Consents:
             network = self._plumbing.find_instance(instance)
             try:
                 door = await self._tie(network, asked)
-            except DeliveryError as error:
-                self._undone[instance, chat.id] = (
-                    f"{moderator.name}, who runs it, agreed, but {error}"
-                )
+            except TrestleError as error:
+                # Of what passes the room is spared the details: they are an admin's.
+                is_final = isinstance(error, PermanentFailure)
+                why = error if is_final else "it could not be done just then"
+                undone = f"{moderator.name}, who runs it, agreed, but {why}"
+                self._undone[instance, chat.id] = undone
                 raise
             await self._store.forget(instance, chat.id)
             self._let_go(instance, chat.id)

@@ -16,7 +16,7 @@ from bridge.core.rooms.house import House
 from bridge.core.traffic.bothsides import say_here
 from bridge.core.traffic.doorway import Doorway
 from bridge.matrix.cache import Recent
-from bridge.matrix.client import MatrixError, failure_of
+from bridge.matrix.client import MatrixError
 from bridge.model import Outgoing, Permission, Portal, Puppets, SendKind
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure, TrestleError
 from bridge.sdk.events import Sender
@@ -34,8 +34,6 @@ _JOIN_SECONDS = 60.0
 _AT_ONCE = 10
 _NAMED = 5
 _TOPIC = "m.room.topic"
-_BY_GHOSTS = {SendKind.EVENT, SendKind.KICK, SendKind.BAN, SendKind.UNBAN}
-"""What somebody must be in the room for."""
 
 
 class Privacy:
@@ -60,29 +58,21 @@ class Privacy:
         return self._house.rules(portal.instance).privacy if chosen is None else chosen
 
     async def may_go(self, outgoing: Outgoing) -> bool:
-        """Whether what a chat said may be put into its room now: whoever says it is there then.
-
-        Raises ``TemporaryFailure``, and ``PermanentFailure`` if they are not let in.
-        """
+        """Whether what a chat said may be put into its room now. Raises ``TemporaryFailure``."""
         door = None if outgoing.portal is None else self._portals.numbered(outgoing.portal)
         if door is None or not _has_words(outgoing) or not self.is_on(door.portal):
             return True
         if not await self.look(door):
-            # A ghost that has to come first may take long, and others come to read meanwhile.
-            await self._bring_in(outgoing)
-            if not await self.look(door):
-                return True
+            return True
         if outgoing.type == _TOPIC:
             door.facts.topic.is_held = True
         return False
 
-    async def _bring_in(self, outgoing: Outgoing) -> None:
-        if outgoing.kind not in _BY_GHOSTS or outgoing.double:
-            return
-        try:
-            await self._house.intents.ensure_joined(outgoing.room, outgoing.user, outgoing.name)
-        except MatrixError as error:
-            raise failure_of(error) from error
+    async def look_again(self, outgoing: Outgoing) -> None:
+        """Raise ``TemporaryFailure`` if others came to read while whoever says it came in: it is
+        to be asked anew whether it may be put there."""
+        if not await self.may_go(outgoing):
+            raise TemporaryFailure("somebody came to read just now", retry_after=0)
 
     async def look(self, door: Doorway) -> frozenset[UserId]:
         """Who holds a portal back just now; its room is told when that begins, and when it ends.

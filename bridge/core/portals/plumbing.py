@@ -393,19 +393,13 @@ class Plumbing:
         if await self._may_publish(door.portal.room):
             await self._put_states(door, by)
 
-    async def publish_late(self, door: Doorway) -> None:
+    def publish_late(self, door: Doorway) -> None:
         """Tell clients of a bridge of which they were not told, as the bot might not.
 
-        Raises ``TemporaryFailure``.
+        That is done aside, when the homeserver answers; a restart before that forgets it.
         """
-        if door.portal.receiver is not None:
-            return
-        async with self.holding(door) as is_there:
-            try:
-                if is_there and not await self.is_published(door, door.portal.room):
-                    await self.publish(door, door.portal.created_by or self._house.namespaces.bot)
-            except MatrixError as error:
-                heed_token(error)
+        if door.portal.receiver is None:
+            self._house.catching_up.want(_Untold(self, door, self._house.namespaces.bot))
 
     async def is_published(self, door: Doorway, room: RoomId) -> bool:
         """Whether a room tells clients of the bridge.
@@ -446,6 +440,25 @@ class Plumbing:
                      transaction_id=once())
             for kind in BRIDGE_TYPES
         ]  # fmt: skip
+
+
+class _Untold:
+    """A room whose clients may not have been told of the bridge."""
+
+    def __init__(self, plumbing: Plumbing, door: Doorway, bot: UserId) -> None:
+        self._plumbing = plumbing
+        self._bot = bot
+        self._door = door
+
+    async def catch_up(self) -> None:
+        """Tell them, where the bot may. Raises ``TemporaryFailure``."""
+        plumbing, door = self._plumbing, self._door
+        async with plumbing.holding(door) as is_there:
+            try:
+                if is_there and not await plumbing.is_published(door, door.portal.room):
+                    await plumbing.publish(door, door.portal.created_by or self._bot)
+            except MatrixError as error:
+                heed_token(error)
 
 
 def _key_of(portal: Portal) -> str:

@@ -57,7 +57,7 @@ class Portals:
         self._early: dict[tuple[InstanceId, RemoteChatId], _Early] = {}
         self.on_tombstone: Callable[[Doorway, Item], Awaitable[None]]
         """Called when a room of ours was replaced."""
-        self.on_empowered: Callable[[Doorway], Awaitable[None]]
+        self.on_empowered: Callable[[Doorway], None]
         """Called when people have let our bot do more in a room."""
         self.on_room: Callable[[RoomId, UserId], Awaitable[None]]
         """Called before a room that one of ours can read is tied: what was said there till then
@@ -376,6 +376,9 @@ class Portals:
             await self.let_speak(room, bot)
             return
         for door in self.in_room(room):
+            # It may have been given power while it was out.
+            door.facts.note_behind()
+            self.on_empowered(door)
             await self._review(door)
 
     async def _review(self, door: Doorway) -> None:

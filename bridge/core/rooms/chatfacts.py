@@ -112,6 +112,13 @@ class ChatFacts(ShownRoom):
             if isinstance(error, HomeserverAway):
                 self._await_homeserver()
 
+    async def review_soon(self) -> None:
+        """As :meth:`review`, but wait for no homeserver that is being waited for already."""
+        if self._awaits_homeserver:
+            self._has_news = True
+        else:
+            await self.review()
+
     async def catch_up(self) -> None:
         """Bring into the room what was noted while the homeserver did not answer.
 

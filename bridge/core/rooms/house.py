@@ -74,6 +74,8 @@ class House:
     gathering: Gathering = field(default_factory=Gathering)
     bare_orders: BareOrders = field(default_factory=BareOrders)
     catching_up: CatchingUp = field(default_factory=CatchingUp)
-    excerpts: Recent[tuple[int, str], str] = field(default_factory=lambda: Recent(2000))
-    """What was said last, by portal and event id: for what is told of edits. Empty of what was
-    taken back."""
+    excerpts: Recent[tuple[int, str], tuple[str, str]] = field(
+        default_factory=lambda: Recent(2000)
+    )
+    """What was said last, without and with its spoilers, by portal and event id: for what is told
+    of edits. Empty of what was taken back."""

@@ -40,7 +40,7 @@ _PREVIEW = 200
 """Graphemes of a long text that are said beside the link to it."""
 _REMEMBERED = 4000
 """Characters of a message that are kept in memory, to tell what an edit changed."""
-_TAKEN_BACK = ""
+_TAKEN_BACK = "", ""
 """Stands for what a message said that was taken back."""
 _SEEN_BY_ALL = {"shared", "world_readable"}
 
@@ -98,7 +98,7 @@ class Departures:
         reply_to, prefix = await self._answered(event, relates.get("m.in_reply_to"), capabilities)
         if not body.nodes:
             return None
-        self._remember(event["event_id"], open_text(body))
+        self._remember(event["event_id"], body)
         return Message(
             chat=self._portal.chat,
             event_id=EventId(event["event_id"]),
@@ -299,10 +299,12 @@ class Departures:
         )
 
     async def _changed(self, event: dict[str, Any], edit: Edit) -> tuple[MessageKind, Rich]:
-        new = open_text(edit.body)
-        told = difference(await self._text_of(_annotated(event)), new)
+        was, was_with_hidden = await self._texts_of(_annotated(event))
+        new, with_hidden = _texts(edit.body)
+        told = difference(was, new)
         # What has changed within a spoiler shows only where all of it is said again.
-        if told == difference("", new) or new != to_plain(edit.body):
+        is_hidden = new != with_hidden and told != difference(was_with_hidden, with_hidden)
+        if told == difference("", new) or is_hidden:
             return edit.kind, Rich((Text("* "), *edit.body.nodes))
         return MessageKind.TEXT, Rich.plain(told)
 
@@ -374,13 +376,14 @@ class Departures:
             return ""
         return excerpt(open_text(parse(said.content)))
 
-    async def _text_of(self, event_id: str) -> str:
-        """What a message said before, as far as we can see it; empty if we cannot."""
-        text = self._house.excerpts.get((self._portal.id, event_id))
-        if text is not None:
-            return text
+    async def _texts_of(self, event_id: str) -> tuple[str, str]:
+        """What a message said before, without and with its spoilers, as far as we can see it;
+        empty if we cannot."""
+        texts = self._house.excerpts.get((self._portal.id, event_id))
+        if texts is not None:
+            return texts
         content = await self._house.intents.find_content(self._portal.room, EventId(event_id))
-        return open_text(parse(content))[:_REMEMBERED] if content else ""
+        return _texts(parse(content), _REMEMBERED) if content else ("", "")
 
     def note_last(self, said_as: str) -> None:
         """Take note of what was said last, by its event id or its id on the network."""
@@ -398,7 +401,7 @@ class Departures:
                 target = EventId(_annotated(event))
                 if not self._is_taken_back(own):
                     self._edited.put(own, target)
-                    self._remember(target, open_text(said.body))
+                    self._remember(target, said.body)
                 corrects = [(target, LinkKind.CORRECTION)] if words else []
                 return [*corrects, (own, LinkKind.EDIT)]
             case Reaction():
@@ -418,9 +421,9 @@ class Departures:
     def _is_taken_back(self, event_id: str) -> bool:
         return self._house.excerpts.get((self._portal.id, event_id)) == _TAKEN_BACK
 
-    def _remember(self, event_id: str, text: str) -> None:
+    def _remember(self, event_id: str, body: Rich) -> None:
         if not self._is_taken_back(event_id):
-            self._house.excerpts.put((self._portal.id, event_id), text[:_REMEMBERED])
+            self._house.excerpts.put((self._portal.id, event_id), _texts(body, _REMEMBERED))
 
     async def links(self, event_id: str) -> Sequence[MessageLink]:
         """What the event is on the network; empty if it did not cross, or long ago."""
@@ -431,6 +434,11 @@ class Departures:
         ours = house.sender.unwritten.of_event(portal, event_id)
         written = await house.store.find_message(portal, EventId(event_id))
         return list(dict.fromkeys([*written, *pending])) or ours
+
+
+def _texts(body: Rich, most: int | None = None) -> tuple[str, str]:
+    """So many characters of it in plain text, or all, without and with its spoilers."""
+    return open_text(body)[:most], to_plain(body)[:most]
 
 
 def _remote_ids(links: Sequence[MessageLink]) -> tuple[RemoteMessageId, ...]:

@@ -154,7 +154,7 @@ class Doorway:
             await self._let_stop(item)
         elif self.portal.paused or left_alone or self._is_left_out(item):
             item.drop()
-            self.facts.topic.overhear(item.event)
+            await self.acts.overhear(item.event)
         elif item.event["type"] in KINDS:
             await self.acts.handle(item)
         elif self.portal.receiver is None and (why := self.voices.why_unheard(sender)):

@@ -48,7 +48,7 @@ class RoomActs:
     def __init__(self, portal: Portal, house: House, facts: ChatFacts) -> None:
         self._house = house
         self._facts = facts
-        self.on_empowered: Callable[[], Awaitable[None]]
+        self.on_empowered: Callable[[], None]
         """Called when people have let our bot do more in the room."""
         self._chat = RemoteChat(id=portal.chat, name=portal.chat_name)
 
@@ -63,16 +63,25 @@ class RoomActs:
         if event["type"] == "m.room.topic":
             await self._set_topic(item)
         elif event["type"] == "m.room.power_levels":
-            before = await self._content_before(event)
-            if before is not None and self._may_more(before, event["content"]):
-                self._facts.note_behind()
-                await self.on_empowered()
-                await self._facts.review()
-            elif self._portal.quieted:
-                # We may have the power back to lift what we could not lift.
-                await self._facts.review()
-            if before is not None:
-                await self._set_ranks(item, before)
+            # First: what is done to a ghost is done soon, or not at all.
+            await self._set_ranks(item)
+            await self._see_powers(event)
+
+    async def overhear(self, event: dict[str, Any]) -> None:
+        """Take what is said or done in the room and does not cross: it tells what is there."""
+        self._facts.topic.overhear(event)
+        if event["type"] == "m.room.power_levels":
+            await self._see_powers(event)
+
+    async def _see_powers(self, event: dict[str, Any]) -> None:
+        """Do what our bot may do since a change of the room's powers."""
+        if self._may_more(event):
+            self._facts.note_behind()
+            self.on_empowered()
+            await self._facts.review_soon()
+        elif self._portal.quieted:
+            # We may have the power back to lift what we could not lift.
+            await self._facts.review_soon()
 
     async def remove(self, item: Item) -> None:
         """Put out of the chat somebody of the network who was put out of the room."""
@@ -125,13 +134,18 @@ class RoomActs:
             item, "change of the topic", lambda client: client.set_topic(self._chat, topic)
         )
 
-    def _may_more(self, before: dict[str, Any], now: dict[str, Any]) -> bool:
-        """Whether our bot may do something in the room that it might not before."""
-        bot, was, has = self._house.namespaces.bot, Standing(before, None), Standing(now, None)
+    def _may_more(self, event: dict[str, Any]) -> bool:
+        """Whether our bot may do something in the room that it might not before, as far as the
+        event itself says what was before."""
+        bot, has = self._house.namespaces.bot, Standing(event["content"], None)
+        was = Standing(_told_before(event) or {}, None)
         return any(has.may(bot, kind) and not was.may(bot, kind) for kind in _OURS)
 
-    async def _set_ranks(self, item: Item, before: Mapping[str, Any]) -> None:
+    async def _set_ranks(self, item: Item) -> None:
         if self._portal.follow is not Follow.ALL:
+            return
+        before = await self._content_before(item.event)
+        if before is None:
             return
         for user, rank in changed_ranks(before, item.event["content"]).items():
             person = self._person(user)
@@ -157,11 +171,10 @@ class RoomActs:
 
         The homeserver leaves it out when it repeats itself; then it says what was replaced.
         """
-        unsigned = event.get("unsigned") or {}
-        before = unsigned.get("prev_content")
-        if isinstance(before, dict):
+        before = _told_before(event)
+        if before is not None:
             return before
-        replaced = unsigned.get("replaces_state")
+        replaced = (event.get("unsigned") or {}).get("replaces_state")
         if not isinstance(replaced, str):
             return None
         try:
@@ -235,6 +248,12 @@ class RoomActs:
 
     def _refuse_late(self, item: Item) -> None:
         refuse_late(item.event, self._house.clock.now(), item.age)
+
+
+def _told_before(event: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the event itself says that stood there before."""
+    before = (event.get("unsigned") or {}).get("prev_content")
+    return before if isinstance(before, dict) else None
 
 
 def refuse_late(event: Mapping[str, Any], now: datetime, age: float = 0.0) -> None:

@@ -23,13 +23,16 @@ MOST_WHOIS_CHANNELS = 30
 class Listing:
     """The largest of the channels that a server lists; of the others only their number is kept."""
 
-    def __init__(self, pattern: str, limits: Isupport) -> None:
-        """``pattern``: a name with ``*`` and ``?``, or a part of one; empty: all channels."""
+    def __init__(self, pattern: str, limits: Isupport, nick: str) -> None:
+        """``pattern``: a name with ``*`` and ``?``, or a part of one; empty: all channels.
+        ``nick``: who asks."""
         self._pattern = limits.fold(pattern)
         self._limits = limits
+        self._nick = limits.fold(nick)
         self._largest: list[tuple[int, str, str]] = []
         self._said = ""
-        """By the server itself beside the list: mostly why it shows none, or a made-up one."""
+        """By the server itself before the list: mostly why it shows none, or a made-up one."""
+        self._is_begun = False
         self.number = 0
 
     def question(self) -> Line:
@@ -45,9 +48,13 @@ class Listing:
     def hear(self, message: Incoming) -> None:
         """Take one channel of the list, or a word of the server's about it."""
         if message.command == "NOTICE":
-            if message.source is None or not message.source.is_person:
+            is_servers = message.source is None or not message.source.is_person
+            # To a channel, or to everybody, it is about something else.
+            is_for_us = self._limits.fold(message.param(0)) == self._nick
+            if is_servers and is_for_us and not self._is_begun:
                 self._said = cut(strip_codes(message.param(-1)), 2 * MOST_WORD_BYTES)
             return
+        self._is_begun = True
         name, members, topic = message.param(1), message.param(2), message.param(3)
         if not self._fits(name):
             return

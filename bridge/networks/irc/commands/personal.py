@@ -115,7 +115,7 @@ async def list_channels(call: NetworkCall) -> str:
     if len(pattern.encode()) > MOST_PATTERN_BYTES:
         raise PermanentFailure(f"a pattern has at most {MOST_PATTERN_BYTES} bytes")
     async with own_client(call).at_hand() as (connection, _, inquiries):
-        listing = Listing(pattern, connection.isupport)
+        listing = Listing(pattern, connection.isupport, connection.own.nick)
         await inquiries.follow(
             listing.question(), wanted={replies.LIST_ENTRY, "NOTICE"}, last={replies.LIST_END},
             hear=listing.hear,

@@ -41,15 +41,16 @@ def with_mentions(rich: Rich, find: Find, where: Where, is_among: Among) -> Rich
     Links and code are left alone. ``is_among`` spares looking at each word where none is a nick,
     as in most of what is said.
     """
-    if where == "nowhere" or not is_among(_NICK.findall(to_plain(rich))):
+    if where == "nowhere" or not is_among(_NICK.findall(said := to_plain(rich))):
         return rich
-    return Rich(tuple(_Reader(find, where).read(rich.nodes)))
+    return Rich(tuple(_Reader(find, where, said.strip()).read(rich.nodes)))
 
 
 class _Reader:
-    def __init__(self, find: Find, where: Where) -> None:
+    def __init__(self, find: Find, where: Where, said: str) -> None:
         self._find = find
         self._where = where
+        self._said = said
         self._left = MOST
         self._at_start = True
 
@@ -104,7 +105,7 @@ class _Reader:
         is_exact = match[0] == mention.name and len(match[0]) >= _SHORTEST
         if self._at_start and not lead:
             # Before more words, what is not spelled like the nick may be a mere word, too.
-            is_alone = not rest and word.end() == len(word.string)
+            is_alone = not rest and word[0] == self._said
             if rest in {":", ","} or is_alone or (not rest and (has_at or is_exact)):
                 return True
         before, after = lead[-1:], rest[:1]
