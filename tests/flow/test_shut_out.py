@@ -3,14 +3,16 @@
 from pathlib import Path
 
 from bridge.demo.matrix_user import MatrixUser
+from bridge.sdk.ids import InstanceId
 from bridge.settings.records import DatabaseSettings
 from tests.flow.chats import order
 from tests.flow.networks import Run, irc_module, on_each_server
 from tests.flow.rooms import bridge
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ngircd import run_ngircd
-from tests.rigs.trestle import Town, make_modules, running
+from tests.rigs.trestle import Town, make_modules, running, wait_until
 
+NEAR = InstanceId("near")
 BANNED = "we are banned from it (the server: Cannot join"
 OUT, BACK = "I am out of #door on near", "I am in #door on near again"
 
@@ -111,7 +113,8 @@ async def test_a_restart_neither_tells_a_room_anew_that_its_relay_is_out_nor_for
             room = await bridge(alice, "#door")
             await kick(carl, "+b trestle!*@*")
             await tell_of(alice, room, OUT, 1)
-        async with running(settings):
+        async with running(settings) as app:
+            await wait_until(lambda: bool(app.parts.instances[NEAR].trouble))
             await order(alice, room, "!trestle status", BANNED)
             await tell_of(alice, room, OUT, 1)
         carl.say("MODE #door -b trestle!*@*")
