@@ -99,6 +99,28 @@ async def test_signing_in_and_out_takes_no_mouse_and_loses_nobodys_place(
             await wait_for_focus(page, "#trouble:has-text('You are signed out')")
 
 
+async def test_who_is_asked_while_the_list_gets_other_rows_is_back_at_the_same_button(
+    town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    alice = await town.person("alice")
+    async with run_ngircd(SERVER_PASSWORD) as irc, open_page() as page:
+        settings = settings_with(town, irc, folder, database_settings, password=SERVER_PASSWORD)
+        async with running(settings) as app:
+            await page.clock.install()
+            await open_link(page, app, alice.id, "login:near")
+            await press(page, "#ways p:last-child button")
+            await fill(page, SERVER_PASSWORD, "one")
+            await wait_for_focus(page, "#done")
+            await press(page, "[aria-label='Log out one on near']")
+            await wait_for_focus(page, "dialog button[aria-label='Cancel']")
+            await page.evaluate("document.querySelector('#logins li').className = 'before'")
+            # The page looks once more how the login is.
+            await page.clock.fast_forward(2000)
+            await page.wait_for_selector("#logins li:not(.before)")
+            await page.keyboard.press("Escape")
+            await wait_for_focus(page, "[aria-label='Log out one on near']")
+
+
 async def test_all_sessions_end_when_that_was_confirmed_and_a_link_that_fails_is_told(
     town: Town, folder: Path, database_settings: DatabaseSettings
 ) -> None:

@@ -29,17 +29,21 @@ export function focusOn(element) {
 export function replaceRows(list, heading, rows) {
   const focused = list.contains(document.activeElement) ? document.activeElement : null;
   list.replaceChildren(...rows);
-  if (focused === null) return;
-  const label = focused.getAttribute("aria-label");
-  const same = [...list.querySelectorAll("button")].find(
+  if (focused !== null) focusOn(alike(focused, list) ?? heading);
+}
+
+// The button in a place that has another one's label, and stands where that was.
+function alike(button, place) {
+  const label = button.getAttribute("aria-label");
+  return [...place.querySelectorAll("button")].find(
     (one) => one.getAttribute("aria-label") === label,
   );
-  focusOn(same ?? heading);
 }
 
 // Asks before what cannot be undone. Resolves to whether the person wants it; the focus is where it
 // was before then.
 export function ask(question, yes) {
+  const from = document.activeElement;
   const dialog = make("dialog", { "aria-labelledby": "question" });
   const no = button("Cancel", () => dialog.close());
   no.autofocus = true;
@@ -51,6 +55,8 @@ export function ask(question, yes) {
   return new Promise((resolve) => {
     dialog.addEventListener("close", () => {
       dialog.remove();
+      // Where that stood may have got other rows meanwhile.
+      if (!from.isConnected) alike(from, document)?.focus();
       resolve(dialog.returnValue === "yes");
     });
     dialog.showModal();
