@@ -5,11 +5,11 @@ from datetime import timedelta
 from pathlib import Path
 
 from bridge.core.outbox.targets import aim
-from bridge.model import LinkKind, MessageLink, SendKind
+from bridge.model import LinkKind, MessageLink, Outgoing, SendKind
 from bridge.sdk.events import RemoteChat
 from bridge.sdk.ids import EventId, InstanceId, RemoteChatId, RoomId, UserId
 from bridge.settings.records import DatabaseSettings
-from tests.conformance.stage import ALICE, DICE, play
+from tests.conformance.stage import ALICE, DICE, Play, play
 from tests.core.outgoing import say
 from tests.rigs.scripted_homeserver import SERVER, Answer, Asked, ScriptedHomeserver, refuse
 from tests.rigs.trestle import wait_until
@@ -34,25 +34,32 @@ def taken_back(homeserver: ScriptedHomeserver, room: RoomId) -> int:
     return len([one for one in homeserver.asked if one.parts[1:3] == (room, "redact")])
 
 
+async def say_and_move(stage: Play) -> Outgoing:
+    """Have a bridge say something in the old room, and then be in the new one; give what."""
+    homeserver, parts = stage.homeserver, stage.app.parts
+    homeserver.rooms |= {OLD: {BOT, DICE, ALICE}, NEW: {BOT, DICE, ALICE}}
+    door = await parts.portals.add(
+        instance=InstanceId("mine"), chat=RemoteChat(id=RemoteChatId("mine"), name="mine"),
+        room=OLD, created_by=UserId(ALICE),
+    )  # fmt: skip
+    said = replace(say("said", OLD), portal=door.portal.id, remote_id="said")
+    await parts.sender.put([said])
+    await homeserver.wait_until(lambda: homeserver.texts(OLD) == ["said"])
+    await parts.portals.move(door, NEW, UserId(ALICE), takes=True)
+    return said
+
+
 async def test_what_is_taken_back_in_a_room_that_was_left_keeps_nothing_waiting_in_the_new_one(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:
     async with play(database_settings, folder, rules=[broken]) as stage:
         homeserver, parts = stage.homeserver, stage.app.parts
-        homeserver.rooms |= {OLD: {BOT, DICE, ALICE}, NEW: {BOT, DICE, ALICE}}
-        door = await parts.portals.add(
-            instance=InstanceId("mine"), chat=RemoteChat(id=RemoteChatId("mine"), name="mine"),
-            room=OLD, created_by=UserId(ALICE),
-        )  # fmt: skip
-        said = replace(say("said", OLD), portal=door.portal.id, remote_id="said")
-        await parts.sender.put([said])
-        await homeserver.wait_until(lambda: homeserver.texts(OLD) == ["said"])
-        await parts.portals.move(door, NEW, UserId(ALICE), takes=True)
+        said = await say_and_move(stage)
         gone = replace(
             said, room=NEW, user=UserId(BOT), kind=SendKind.REDACT, about="said",
             content={"reason": "a secret"}, remote_id=None, transaction_id="gone",
         )  # fmt: skip
-        last = replace(say("the last", NEW), portal=door.portal.id, remote_id="last")
+        last = replace(say("the last", NEW), portal=said.portal, remote_id="last")
         await parts.sender.put([gone, last])
         await homeserver.wait_until(lambda: homeserver.texts(NEW) == ["the last"])
         await wait_until(lambda: parts.sender.holding() == {OLD: 1})
@@ -69,17 +76,9 @@ async def test_what_is_taken_back_in_a_room_that_was_left_is_so_once_however_lon
     clock = TurnedClock()
     async with play(database_settings, folder, clock=clock, rules=[broken_anew]) as stage:
         homeserver, parts = stage.homeserver, stage.app.parts
-        homeserver.rooms |= {OLD: {BOT, DICE, ALICE}, NEW: {BOT, DICE, ALICE}}
-        door = await parts.portals.add(
-            instance=InstanceId("mine"), chat=RemoteChat(id=RemoteChatId("mine"), name="mine"),
-            room=OLD, created_by=UserId(ALICE),
-        )  # fmt: skip
-        said = replace(say("said", OLD), portal=door.portal.id, remote_id="said")
-        await parts.sender.put([said])
-        await homeserver.wait_until(lambda: homeserver.texts(OLD) == ["said"])
-        await parts.portals.move(door, NEW, UserId(ALICE), takes=True)
+        said = await say_and_move(stage)
         edit = replace(
-            say("in other words", NEW), portal=door.portal.id, remote_id="edit", about="said",
+            say("in other words", NEW), portal=said.portal, remote_id="edit", about="said",
             link=LinkKind.EDIT,
         )  # fmt: skip
         gone = replace(

@@ -262,13 +262,26 @@ async def test_the_migration_of_people_builds_on_the_first_alone(
     await admin.close()
 
 
-async def test_of_messages_that_were_there_before_the_room_is_known_as_far_as_the_outbox_knows(
-    database_settings: DatabaseSettings,
-) -> None:
-    admin = await asyncpg.connect(database_settings.url)
+async def before_message_rooms(settings: DatabaseSettings) -> Connection:
+    """A database as the version before 0028 left it."""
+    admin = await asyncpg.connect(settings.url)
     await admin.execute(roles_sql(login="postgres"))
     await admin.execute(f"SET ROLE {OWNER}")
     await migrate(admin, [one for one in migrations() if one[0] < 28])
+    return admin
+
+
+async def brought_up_to_date(admin: Connection) -> None:
+    """Have the rest of the migrations run."""
+    await admin.execute(f"SET ROLE {OWNER}")
+    await migrate(admin)
+    await admin.execute("RESET ROLE")
+
+
+async def test_of_messages_that_were_there_before_the_room_is_known_as_far_as_the_outbox_knows(
+    database_settings: DatabaseSettings,
+) -> None:
+    admin = await before_message_rooms(database_settings)
     await admin.execute("""
         CREATE TABLE some_messages PARTITION OF message DEFAULT;
         CREATE TABLE some_entries PARTITION OF outbox DEFAULT;
@@ -284,9 +297,7 @@ async def test_of_messages_that_were_there_before_the_room_is_known_as_far_as_th
             ('2026-01-01', 1, '$theirs', 0, '@alice:x', 'message'),
             ('2026-01-01', 2, '$of a chat that is gone', 0, '@alice:x', 'message')
     """)
-    await admin.execute(f"SET ROLE {OWNER}")
-    await migrate(admin)
-    await admin.execute("RESET ROLE")
+    await brought_up_to_date(admin)
     rows = await admin.fetch("SELECT event_id, room FROM message ORDER BY event_id")
     assert [tuple(row) for row in rows] == [("$ours", "!old"), ("$theirs", "!new")]
     forced = "SELECT bool_and(relforcerowsecurity) FROM pg_class WHERE relname = ANY($1)"
@@ -297,10 +308,7 @@ async def test_of_messages_that_were_there_before_the_room_is_known_as_far_as_th
 async def test_a_chat_with_somebody_of_a_network_that_was_taken_for_the_bots_own_is_so_no_more(
     database_settings: DatabaseSettings,
 ) -> None:
-    admin = await asyncpg.connect(database_settings.url)
-    await admin.execute(roles_sql(login="postgres"))
-    await admin.execute(f"SET ROLE {OWNER}")
-    await migrate(admin, [one for one in migrations() if one[0] < 28])
+    admin = await before_message_rooms(database_settings)
     await admin.execute("""
         RESET ROLE;
         INSERT INTO portal (instance, chat, chat_name, room, receiver, paused, made_at) VALUES
@@ -310,9 +318,7 @@ async def test_a_chat_with_somebody_of_a_network_that_was_taken_for_the_bots_own
             ('@bot:x', '!carl', '@alice:x', now()), ('@bot:x', '!channel', '@alice:x', now()),
             ('@bot:x', '!own', '@alice:x', now())
     """)
-    await admin.execute(f"SET ROLE {OWNER}")
-    await migrate(admin)
-    await admin.execute("RESET ROLE")
+    await brought_up_to_date(admin)
     rows = await admin.fetch("SELECT room FROM bot_room WHERE direct_with IS NULL")
     assert [row["room"] for row in rows] == ["!carl"]
     assert await admin.fetchval(
