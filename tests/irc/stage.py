@@ -30,7 +30,7 @@ from bridge.sdk.rich import Rich
 from bridge.sdk.secret import Secret
 from bridge.sdk.text import to_plain
 from tests.irc.stores import MemoryStore
-from tests.rigs.scripted_irc import Peer, ScriptedServer
+from tests.rigs.scripted_irc import Peer, ScriptedServer, scripted_server
 
 WAIT_SECONDS = PATIENCE
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -277,6 +277,28 @@ async def speaking(
         await peer.expect("PRIVMSG #room :first")
         await sent
         yield puppet, host, peer, run
+
+
+@asynccontextmanager
+async def a_listener(
+    names: str = "bob", capabilities: str = "", prefix: str = "(ov)@+", **settings: Any
+) -> AsyncIterator[tuple[IrcClient, Host, Peer, Run]]:
+    """Have the relay in #room of a server of its own, on a network with these settings."""
+    async with scripted_server() as server:
+        network = Network(server.port, **settings)
+        async with listening(server, network, names, capabilities, prefix) as listener:
+            yield listener
+
+
+@asynccontextmanager
+async def a_speaker(
+    name: str = "Alice", capabilities: str = "", **settings: Any
+) -> AsyncIterator[tuple[IrcClient, Host, Peer, Run]]:
+    """Have a puppet in #room of a server of its own, on a network with these settings."""
+    async with scripted_server() as server:
+        network = Network(server.port, **settings)
+        async with speaking(server, network, name, capabilities) as speaker:
+            yield speaker
 
 
 async def until(is_so: Callable[[], bool]) -> None:

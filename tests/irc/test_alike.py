@@ -19,7 +19,7 @@ from bridge.sdk.events import (
     Removal,
 )
 from bridge.sdk.ids import RemoteUserId
-from tests.irc.stage import Host, Network, chat, listening, speaking, synced, user_id
+from tests.irc.stage import Host, Network, a_listener, chat, listening, speaking, synced, user_id
 from tests.rigs.scripted_irc import Peer, scripted_server
 
 ALICE = user_id("Alice")
@@ -177,10 +177,7 @@ async def test_a_ban_of_a_nick_in_another_charset_hits_none_of_ours(mask: str) -
 
 
 async def test_the_relay_stays_where_another_is_put_out_whose_nick_reads_like_its_own() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port), "@op") as (relay, host, peer, _),
-    ):
+    async with a_listener("@op") as (relay, host, peer, _):
         peer.say(":{nick}!t@h NICK Élan")
         say_mixed(
             peer, ":op!o@h KICK #room Élan :out", ":Élan!e@h PART #room", ":Élan!e@h QUIT :gone",
@@ -203,10 +200,7 @@ async def test_the_relay_stays_where_another_is_put_out_whose_nick_reads_like_it
 
 
 async def test_nobody_runs_a_channel_because_an_operators_nick_reads_like_theirs() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port), "@op") as (_, host, peer, _),
-    ):
+    async with a_listener("@op") as (_, host, peer, _):
         peer.answers["USERHOST Éva"] = ":irc.test 302 {nick} :Éva=+e@h"
         peer.say(":Éva!e@h PRIVMSG {nick} :leave #room")
         await peer.expect("NAMES #room")
@@ -245,12 +239,7 @@ async def test_whom_the_network_gives_a_nick_in_another_charset_is_known_by_that
 
 
 async def test_nobody_opts_out_the_account_of_one_whose_nick_reads_like_theirs() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port), "", "account-notify extended-join") as (
-            _, host, peer, _,
-        ),
-    ):  # fmt: skip
+    async with a_listener("", "account-notify extended-join") as (_, host, peer, _):
         peer.say(":Éva!e@h JOIN #room Eve :E")
         say_mixed(peer, f":Éva!x@x PRIVMSG {peer.nick} :optout")
         await peer.expect("NOTICE Éva :Nothing that you say")

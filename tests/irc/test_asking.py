@@ -12,18 +12,23 @@ from bridge.sdk.errors import TemporaryFailure
 from tests.irc.commands import say
 from tests.irc.loops import SteppedLoop, run_stepped
 from tests.irc.questions import asked, pong, settled
-from tests.irc.stage import Network, chat, list_names, listening, message, running, synced
+from tests.irc.stage import (
+    Network,
+    a_listener,
+    chat,
+    list_names,
+    listening,
+    message,
+    running,
+    synced,
+)
 from tests.rigs.scripted_irc import Peer, scripted_server
 
 CHANNELS = 30
 
 
 async def test_a_list_that_the_desk_asked_for_answers_no_persons_command() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port), "@olga bob") as (relay, host, peer, _),
-        asyncio.TaskGroup() as tasks,
-    ):
+    async with a_listener("@olga bob") as (relay, host, peer, _), asyncio.TaskGroup() as tasks:
         await settled(peer)
         peer.say(":bob!b@h PRIVMSG {nick} :leave #room")
         await peer.expect("NAMES #room")
@@ -44,11 +49,7 @@ async def test_a_list_that_the_desk_asked_for_answers_no_persons_command() -> No
 
 
 async def test_a_refusal_of_what_the_desk_asked_is_none_of_a_persons_command() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port)) as (relay, _, peer, _),
-        asyncio.TaskGroup() as tasks,
-    ):
+    async with a_listener() as (relay, _, peer, _), asyncio.TaskGroup() as tasks:
         await settled(peer)
         peer.say(":bob!b@h PRIVMSG {nick} :leave #secret")
         await peer.expect("NAMES #secret")
@@ -119,8 +120,7 @@ def test_a_person_waits_for_the_turn_for_fifteen_seconds_at_most() -> None:
     async def wait(loop: SteppedLoop) -> None:
         loop.now += 60  # Flood control has long had room.
         async with (
-            scripted_server() as server,
-            listening(server, Network(server.port, join_seconds=60)) as (relay, _, peer, _),
+            a_listener(join_seconds=60) as (relay, _, peer, _),
             relay.at_hand() as (_, _, inquiries),
             asyncio.TaskGroup() as tasks,
         ):
@@ -142,10 +142,8 @@ def test_a_person_waits_for_the_turn_for_fifteen_seconds_at_most() -> None:
 def test_a_person_who_comes_while_a_background_question_makes_room_is_not_kept_waiting() -> None:
     async def wait(loop: SteppedLoop) -> None:
         loop.now += 60  # Flood control has long had room.
-        slow = {"flood_burst": 20, "flood_rate": 2}
         async with (
-            scripted_server() as server,
-            listening(server, Network(server.port, **slow)) as (relay, _, peer, _),
+            a_listener(flood_burst=20, flood_rate=2) as (relay, _, peer, _),
             relay.at_hand() as (connection, _, inquiries),
             asyncio.TaskGroup() as tasks,
         ):
@@ -176,13 +174,7 @@ async def test_what_goes_in_between_leaves_its_turn_to_a_person_while_nothing_is
     is_desks: bool,
 ) -> None:
     async with (
-        scripted_server() as server,
-        listening(server, Network(server.port, flood_burst=100, flood_rate=4)) as (
-            relay,
-            _,
-            peer,
-            _,
-        ),
+        a_listener(flood_burst=100, flood_rate=4) as (relay, _, peer, _),
         relay.at_hand() as (connection, _, inquiries),
         asyncio.TaskGroup() as tasks,
     ):
@@ -211,8 +203,7 @@ async def test_what_goes_in_between_leaves_its_turn_to_a_person_while_nothing_is
 
 async def test_the_names_that_follow_our_own_join_answer_no_question() -> None:
     async with (
-        scripted_server() as server,
-        listening(server, Network(server.port)) as (relay, _, peer, _),
+        a_listener() as (relay, _, peer, _),
         relay.at_hand() as (_, _, inquiries),
         asyncio.TaskGroup() as tasks,
     ):
@@ -231,10 +222,8 @@ async def test_the_names_that_follow_our_own_join_answer_no_question() -> None:
 async def test_where_a_server_gives_no_names_with_a_channel_the_first_question_is_answered() -> (
     None
 ):
-    slow = {"flood_burst": 100, "flood_rate": 4}
     async with (
-        scripted_server() as server,
-        listening(server, Network(server.port, **slow)) as (relay, _, peer, _),
+        a_listener(flood_burst=100, flood_rate=4) as (relay, _, peer, _),
         relay.at_hand() as (connection, _, inquiries),
         asyncio.TaskGroup() as tasks,
     ):

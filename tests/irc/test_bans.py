@@ -20,7 +20,17 @@ from bridge.networks.irc.wire import Source
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import Rank, RemoteChat, RemoteRemoval, Removal
 from bridge.sdk.ids import RemoteChatId, RemoteUserId
-from tests.irc.stage import NOW, Network, listening, refusal, speaking, synced, until, user_id
+from tests.irc.stage import (
+    NOW,
+    Network,
+    a_listener,
+    listening,
+    refusal,
+    speaking,
+    synced,
+    until,
+    user_id,
+)
 from tests.irc.stores import MemoryStore
 from tests.rigs.scripted_irc import Peer, scripted_server
 
@@ -191,11 +201,7 @@ async def test_a_ban_of_the_bridge_is_lifted_after_a_restart_and_no_other() -> N
 
 async def test_of_who_is_banned_only_the_kick_may_fail_for_not_being_there() -> None:
     room = RemoteChat(id=RemoteChatId("#room"), name="#room")
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port)) as (relay, _, peer, _),
-        asyncio.TaskGroup() as tasks,
-    ):
+    async with a_listener() as (relay, _, peer, _), asyncio.TaskGroup() as tasks:
         banning = tasks.create_task(relay.remove(room, RemoteUserId("carl"), Removal.BAN, "x"))
         await peer.expect("MODE #room +b carl!*@*")
         await peer.expect("KICK")

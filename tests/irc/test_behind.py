@@ -11,7 +11,17 @@ from bridge.networks.irc.network.renamed import Renamed
 from bridge.sdk.errors import ModuleNotReady, TemporaryFailure
 from bridge.sdk.ids import RemoteChatId
 from bridge.sdk.secret import Secret
-from tests.irc.stage import NOW, WAIT_SECONDS, Network, chat, listening, speaking, until, user_id
+from tests.irc.stage import (
+    NOW,
+    WAIT_SECONDS,
+    Network,
+    a_listener,
+    chat,
+    listening,
+    speaking,
+    until,
+    user_id,
+)
 from tests.irc.stores import MemoryStore
 from tests.rigs.scripted_irc import scripted_server
 
@@ -83,10 +93,7 @@ async def test_a_lost_connection_is_made_again_though_nothing_can_be_stored() ->
 
 
 async def test_a_key_that_could_not_be_stored_before_the_bridge_stops_is_stored() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port), "@bob") as (_, host, peer, _),
-    ):
+    async with a_listener("@bob") as (_, host, peer, _):
         host.refusals = [TemporaryFailure("The database is away.")]
         peer.say(":bob!b@h MODE #room +k sesame")
         await until(lambda: not host.refusals)

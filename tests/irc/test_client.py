@@ -27,6 +27,8 @@ from bridge.sdk.rich import Mention, Rich, Text
 from tests.irc.stage import (
     NOW,
     Network,
+    a_listener,
+    a_speaker,
     chat,
     listening,
     message,
@@ -41,10 +43,7 @@ from tests.rigs.scripted_irc import scripted_server
 
 
 async def test_an_invitation_into_whatever_is_answered_by_one_line_or_not_at_all() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port)) as (_, _, peer, run),
-    ):
+    async with a_listener() as (_, _, peer, run):
         peer.say(":eve!e@h INVITE {nick} den", f":mallory!m@h INVITE {{nick}} #{'a' * 440}")
         peer.say(f":bob!b@h INVITE {{nick}} #{'a' * 190}")
         await peer.expect("NOTICE bob :")
@@ -117,10 +116,7 @@ async def test_nobody_at_home_is_a_sentence() -> None:
     [("K-Lined: spam", LoginRequired), ("Server shutting down", ModuleNotReady)],
 )
 async def test_the_servers_last_words_decide_what_comes_next(said: str, kind: type) -> None:
-    async with (
-        scripted_server() as server,
-        speaking(server, Network(server.port)) as (alice, _, peer, run),
-    ):
+    async with a_speaker() as (alice, _, peer, run):
         peer.say(f"ERROR :Closing Link: {said}")
         peer.close()
         error = await run.wait_for_error()
@@ -180,10 +176,7 @@ async def test_ids_and_times_of_the_network_are_used_where_it_has_them() -> None
 
 
 async def test_what_is_not_for_the_room_stays_out_of_it() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port)) as (_, host, peer, _),
-    ):
+    async with a_listener() as (_, host, peer, _):
         peer.say(
             ":bob!b@h PRIVMSG @#room :for operators only",
             ":bob!b@h NOTICE +#room :for those with a voice",
@@ -219,10 +212,7 @@ async def test_what_another_relay_says_for_somebody_is_theirs_if_it_is_known_as_
 
 
 async def test_private_messages_are_answered_once_and_questions_about_us_briefly() -> None:
-    async with (
-        scripted_server() as server,
-        speaking(server, Network(server.port, private_messages=False)) as (_, _, peer, _),
-    ):
+    async with a_speaker(private_messages=False) as (_, _, peer, _):
         peer.say(":bob!b@h PRIVMSG alice :hi", ":BOB!b@h PRIVMSG Alice :\x01ACTION pokes\x01")
         peer.say(":bob!b@h NOTICE Alice :never answered", ":irc.test PRIVMSG Alice :nor this")
         peer.say(":bob!b@h PRIVMSG Alice :\x01PING 12 3\x01", ":eve!e@h PRIVMSG Alice :hi")
@@ -238,10 +228,7 @@ async def test_private_messages_are_answered_once_and_questions_about_us_briefly
 
 async def test_of_a_netsplit_that_ends_the_room_sees_nothing() -> None:
     people = [f"p{number}" for number in range(300)]
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port), " ".join(people)) as (_, host, peer, _),
-    ):
+    async with a_listener(" ".join(people)) as (_, host, peer, _):
         peer.say(*(f":{one}!u@h QUIT :a.test b.test" for one in people))
         peer.say(*(f":{one}!u@h JOIN #room" for one in people))
         peer.say(":new!u@h JOIN #room", ":p0!u@h QUIT :Quit: a.test b.test")
@@ -321,11 +308,7 @@ async def test_a_nick_that_services_force_on_a_puppet_is_still_ours() -> None:
 
 
 async def test_being_sent_to_another_channel_is_refused_and_left() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port)) as (relay, _, peer, _),
-        asyncio.TaskGroup() as tasks,
-    ):
+    async with a_listener() as (relay, _, peer, _), asyncio.TaskGroup() as tasks:
         joining = tasks.create_task(refusal_of_join(relay, "#wanted"))
         await peer.expect("JOIN #wanted")
         peer.say(":irc.test 470 {nick} #wanted ##wanted :Forwarding to another channel")
@@ -345,11 +328,7 @@ async def test_a_join_without_an_answer_fails_for_now() -> None:
 
 
 async def test_a_connection_that_breaks_while_joining_fails_for_now() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port)) as (relay, _, peer, run),
-        asyncio.TaskGroup() as tasks,
-    ):
+    async with a_listener() as (relay, _, peer, run), asyncio.TaskGroup() as tasks:
         joining = tasks.create_task(failure_of_join(relay, "#other"))
         await peer.expect("JOIN #other")
         peer.reset()
@@ -451,10 +430,7 @@ async def test_a_message_that_is_empty_or_too_long_is_refused_whole() -> None:
 
 @pytest.mark.parametrize("text", ["a\rQUIT :x", "a\nQUIT :x", "\0QUIT", "\x01DCC\x01", "\u2028Q"])
 async def test_no_message_makes_a_line_of_its_own(text: str) -> None:
-    async with (
-        scripted_server() as server,
-        speaking(server, Network(server.port)) as (alice, _, peer, _),
-    ):
+    async with a_speaker() as (alice, _, peer, _):
         before = len(peer.heard)
         await alice.send(message("#room", Rich((Text(text),))))
         await synced(peer)

@@ -9,6 +9,7 @@ from bridge.sdk.events import ConsentRequest, Wish
 from bridge.sdk.ids import UserId
 from tests.irc.stage import (
     Network,
+    a_listener,
     chat,
     list_names,
     listening,
@@ -24,12 +25,7 @@ STRANGERS = 60
 
 async def test_strangers_who_say_the_words_again_and_again_do_not_delay_an_operator() -> None:
     names = " ".join(["@olga", *(f"s{number}" for number in range(STRANGERS))])
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port, flood_burst=5, flood_rate=20), names) as (
-            _, host, peer, _,
-        ),
-    ):  # fmt: skip
+    async with a_listener(names, flood_burst=5, flood_rate=20) as (_, host, peer, _):
         # Some name a channel of which the server says nothing.
         for word in ("status", "leave #quiet", "block olga #quiet", "status #room"):
             peer.say(*(
@@ -45,10 +41,7 @@ async def test_strangers_who_say_the_words_again_and_again_do_not_delay_an_opera
 
 
 async def test_who_runs_no_channel_has_the_server_asked_about_nothing_unnamed() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port), "@olga +vera bob") as (_, host, peer, _),
-    ):
+    async with a_listener("@olga +vera bob") as (_, host, peer, _):
         seen = "That cannot be done: I see you as an operator of no bridged channel just now"
         again = "say it once more with the channel's name behind it"
         for nick, said in (("vera", "leave"), ("bob", "Block carl")):
@@ -68,10 +61,7 @@ async def test_who_runs_no_channel_has_the_server_asked_about_nothing_unnamed() 
 
 
 async def test_whom_the_relay_saw_as_operator_and_the_server_does_not_is_told_just_that() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port), "@olga") as (_, host, peer, _),
-    ):
+    async with a_listener("@olga") as (_, host, peer, _):
         peer.say(":olga!o@h PRIVMSG {nick} :leave")
         await peer.expect("NAMES #room")
         list_names(peer, "olga", olga="o@h")
@@ -84,12 +74,7 @@ async def test_whom_the_relay_saw_as_operator_and_the_server_does_not_is_told_ju
 async def test_who_stands_below_an_operator_ends_nothing_and_who_stands_above_does(
     sign: str, may: bool
 ) -> None:
-    async with (
-        scripted_server() as server,
-        listening(
-            server, Network(server.port), f"{sign}hana", prefix="(qaohv)~&@%+"
-        ) as (_, host, peer, _),
-    ):  # fmt: skip
+    async with a_listener(f"{sign}hana", prefix="(qaohv)~&@%+") as (_, host, peer, _):
         peer.say(":hana!h@h PRIVMSG {nick} :leave #room")
         await peer.expect("NAMES #room")
         list_names(peer, f"{sign}hana", hana="h@h")
@@ -99,10 +84,7 @@ async def test_who_stands_below_an_operator_ends_nothing_and_who_stands_above_do
 
 
 async def test_a_nick_that_is_like_an_operators_by_our_rule_alone_is_somebody_elses() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port), "@ol{a") as (_, host, peer, _),
-    ):
+    async with a_listener("@ol{a") as (_, host, peer, _):
         # By the server's own rule both may be there: ours, which it told, takes them for one.
         peer.say(":ol[a!o@h PRIVMSG {nick} :leave #room")
         await peer.expect("NAMES #room")
@@ -112,10 +94,7 @@ async def test_a_nick_that_is_like_an_operators_by_our_rule_alone_is_somebody_el
 
 
 async def test_an_operator_who_ends_it_does_not_wait_for_what_others_look_at() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port), "@olga @oskar") as (_, host, peer, _),
-    ):
+    async with a_listener("@olga @oskar") as (_, host, peer, _):
         # The server says nothing of the channel that he names: he waits for it.
         peer.say(":oskar!u@h PRIVMSG {nick} :status #quiet #room")
         await peer.expect("NAMES #quiet")
@@ -129,10 +108,7 @@ async def test_an_operator_who_ends_it_does_not_wait_for_what_others_look_at() -
 
 async def test_of_many_who_are_blocked_an_operator_hears_each() -> None:
     blocked = [f"@person{number}:example.org" for number in range(40)]
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port), "@olga") as (_, host, peer, _),
-    ):
+    async with a_listener("@olga") as (_, host, peer, _):
         host.told = f"Blocked: {', '.join(blocked)}."
         peer.say(":olga!o@h PRIVMSG {nick} :status")
         await peer.expect("NAMES #room")
@@ -145,10 +121,7 @@ async def test_of_many_who_are_blocked_an_operator_hears_each() -> None:
 
 
 async def test_an_answer_of_many_lines_ends_with_how_to_ask_for_less() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port), "@olga") as (_, host, peer, _),
-    ):
+    async with a_listener("@olga") as (_, host, peer, _):
         host.told = "\n".join(f"line {number}" for number in range(40))
         peer.say(":olga!o@h PRIVMSG {nick} :status")
         await peer.expect("NAMES #room")
@@ -163,10 +136,7 @@ async def test_an_answer_of_many_lines_ends_with_how_to_ask_for_less() -> None:
 
 
 async def test_a_notice_that_begins_with_a_wish_is_neither_taken_nor_answered() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port), "@olga") as (_, host, peer, _),
-    ):
+    async with a_listener("@olga") as (_, host, peer, _):
         peer.say(":olga!o@h NOTICE {nick} :block bob", ":olga!o@h PRIVMSG {nick} :leave")
         await peer.expect("NAMES #room")
         list_names(peer, "@olga", olga="o@h")
@@ -192,10 +162,7 @@ async def test_whom_an_operator_blocks_is_told_by_the_word_and_by_who_has_it_for
 
 async def test_a_wish_is_that_of_who_said_it_and_not_of_who_has_the_nick_in_the_end() -> None:
     lost = "NOTICE alice :That cannot be done: alice may be somebody else than when that was said"
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port), "bob") as (_, host, peer, _),
-    ):
+    async with a_listener("bob") as (_, host, peer, _):
         for place in ("alice@home", "mallory@home", "alice@evil", ""):
             peer.say(":alice!mallory@evil PRIVMSG {nick} :leave #room")
             await peer.expect("NAMES #room")
@@ -221,10 +188,7 @@ async def test_a_wish_is_that_of_who_said_it_and_not_of_who_has_the_nick_in_the_
     ],
 )  # fmt: skip
 async def test_a_wish_whose_nick_was_seen_to_go_is_not_done(seen: str, answered: str) -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port), "alice") as (_, host, peer, _),
-    ):
+    async with a_listener("alice") as (_, host, peer, _):
         peer.say(":alice!a@h PRIVMSG {nick} :leave #room", ":eve!e@e PRIVMSG {nick} :leave #room")
         await peer.expect("NAMES #room")
         peer.say(seen)
@@ -237,10 +201,7 @@ async def test_a_wish_whose_nick_was_seen_to_go_is_not_done(seen: str, answered:
 
 
 async def test_who_is_spelled_otherwise_by_now_is_the_same() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port), "@alice") as (_, host, peer, _),
-    ):
+    async with a_listener("@alice") as (_, host, peer, _):
         peer.say(":alice!a@h PRIVMSG {nick} :leave")
         await peer.expect("NAMES #room")
         peer.say(":alice!a@h NICK Alice")
@@ -257,10 +218,7 @@ async def test_long_names_hide_nothing_of_what_an_operator_is_asked(
     server: str, shown: str
 ) -> None:
     names = "@olga"
-    async with (
-        scripted_server() as irc,
-        listening(irc, Network(irc.port), names) as (client, _, peer, _),
-    ):
+    async with a_listener(names) as (client, _, peer, _):
         request = ConsentRequest(
             chat=chat("#room"), room="\N{GRINNING FACE}" * 100, minutes=5,
             asked_by=UserId(f"@{'a' * 150}:{server}"),
@@ -280,11 +238,7 @@ async def test_long_names_hide_nothing_of_what_an_operator_is_asked(
 
 async def test_an_operator_reads_what_to_say_however_long_the_channels_name_is() -> None:
     channel, names = "#" + "x" * 199, "@olga"
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port)) as (client, _, peer, _),
-        asyncio.TaskGroup() as tasks,
-    ):
+    async with a_listener() as (client, _, peer, _), asyncio.TaskGroup() as tasks:
         request = ConsentRequest(
             chat=chat(channel), room="r" * 100, minutes=5, asked_by=user_id("Alice")
         )
@@ -326,11 +280,7 @@ async def test_at_most_five_operators_are_asked_none_of_ours_and_nobody_else() -
 
 
 async def test_who_runs_several_channels_sees_all_and_ends_the_one_that_is_named() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port), "@olga") as (relay, host, peer, _),
-        asyncio.TaskGroup() as tasks,
-    ):
+    async with a_listener("@olga") as (relay, host, peer, _), asyncio.TaskGroup() as tasks:
         joining = tasks.create_task(relay.join(chat("#other")))
         await peer.admit("@olga")
         await joining

@@ -17,7 +17,7 @@ from bridge.sdk.events import Receipt, RemoteMessage
 from bridge.sdk.ids import RemoteMessageId
 from bridge.sdk.rich import Rich, Style, Styled, Text
 from tests.irc.echoes import ECHO, LABELS, ME, entered, labelled, outcome
-from tests.irc.stage import NOW, Network, chat, listening, message, running, synced
+from tests.irc.stage import NOW, Network, a_listener, chat, listening, message, running, synced
 from tests.rigs.scale import examples
 from tests.rigs.scripted_irc import scripted_server
 
@@ -207,10 +207,7 @@ async def test_nobody_is_taken_for_us_by_a_nick_that_reads_as_ours_in_another_ch
 
 
 async def test_who_is_called_so_in_another_charset_is_heard() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port)) as (_, host, peer, _),
-    ):
+    async with a_listener() as (_, host, peer, _):
         peer.say(":{nick}!t@h NICK Élan", ":Élan!t@h PRIVMSG #room :of our own")
         other = ":Élan!e@h PRIVMSG #room :of another".encode("cp1252")
         peer.say_bytes(other + b"\r\n")

@@ -8,7 +8,7 @@ import pytest
 from bridge.sdk.errors import DeliveryUncertain, PermanentFailure
 from bridge.sdk.events import Rank, Removal
 from bridge.sdk.ids import RemoteUserId, UserId
-from tests.irc.stage import Network, chat, listening, speaking, synced
+from tests.irc.stage import Network, a_listener, chat, listening, speaking, synced
 from tests.rigs.scripted_irc import Peer, scripted_server
 
 ROOM = chat("#room")
@@ -35,10 +35,7 @@ def acts(peer: Peer) -> list[str]:
 @pytest.mark.parametrize("name", ["*", "b?b", "a,b", "a b", "a!b", "a@b", "$a:b", "+o", "a\r\nb"])
 async def test_a_ghost_whose_name_is_no_nick_stands_for_nobody(name: str) -> None:
     person = RemoteUserId(name)
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port)) as (relay, _, peer, _),
-    ):
+    async with a_listener() as (relay, _, peer, _):
         for how in Removal:
             await refused(relay.remove(ROOM, person, how, "x"), "is no IRC nick")
         await refused(relay.set_rank(ROOM, person, Rank.MODERATOR), "is no IRC nick")
@@ -69,11 +66,7 @@ async def test_a_ghost_with_a_nick_of_ours_is_not_put_out_nor_given_a_rank() -> 
 
 
 async def test_an_invitation_that_gets_no_answer_may_be_passed_on_or_not() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port)) as (relay, _, peer, _),
-        asyncio.TaskGroup() as tasks,
-    ):
+    async with a_listener() as (relay, _, peer, _), asyncio.TaskGroup() as tasks:
         person = RemoteUserId("dora")
         asked = tasks.create_task(relay.invite(ROOM, person))
         await peer.expect("INVITE dora #room")

@@ -21,7 +21,18 @@ from bridge.sdk.events import (
 )
 from bridge.sdk.ids import RemoteChatId
 from tests.irc.histories import CAPABILITIES, ISUPPORT, at
-from tests.irc.stage import NOW, Host, Network, chat, listening, message, running, synced, until
+from tests.irc.stage import (
+    NOW,
+    Host,
+    Network,
+    a_listener,
+    chat,
+    listening,
+    message,
+    running,
+    synced,
+    until,
+)
 from tests.rigs.scripted_irc import Peer, ScriptedServer, scripted_server
 
 
@@ -237,15 +248,7 @@ async def test_a_channel_that_is_new_or_was_left_is_not_asked_about() -> None:
 
 
 async def test_a_channel_that_was_left_and_is_bridged_again_has_no_past() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port), capabilities=CAPABILITIES) as (
-            relay,
-            host,
-            peer,
-            _,
-        ),
-    ):
+    async with a_listener(capabilities=CAPABILITIES) as (relay, host, peer, _):
         peer.say(live(10, "heard"))
         await host.wait_for(RemoteMessage)
         await relay.leave(chat("#room"), "unbridged")

@@ -19,6 +19,8 @@ from bridge.sdk.events import RemoteMessage
 from tests.irc.stage import (
     NOW,
     Network,
+    a_listener,
+    a_speaker,
     chat,
     listening,
     message,
@@ -58,10 +60,7 @@ STRANGE = [
 
 @pytest.mark.parametrize("strange", STRANGE)
 async def test_a_line_that_cannot_be_answered_is_passed_over(strange: str) -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port)) as (_, host, peer, run),
-    ):
+    async with a_listener() as (_, host, peer, run):
         peer.say(strange, ":bob!b@h PRIVMSG #room :still here")
         await host.wait_until(lambda one: bool(one.of(RemoteMessage)) or run.ended.is_set())
         assert host.texts == ["bob: still here"]
@@ -69,10 +68,7 @@ async def test_a_line_that_cannot_be_answered_is_passed_over(strange: str) -> No
 
 async def test_many_such_lines_are_one_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        async with (
-            scripted_server() as server,
-            listening(server, Network(server.port)) as (_, host, peer, _),
-        ):
+        async with a_listener() as (_, host, peer, _):
             peer.say(*[STRANGE[0], STRANGE[1]] * 20, ":bob!b@h PRIVMSG #room :still here")
             await host.wait_for(RemoteMessage)
     told = [one.getMessage() for one in caplog.records if "passed over" in one.getMessage()]
@@ -93,10 +89,7 @@ async def test_an_error_that_says_nothing_refuses_the_line_of_its_label(means: M
 
 @pytest.mark.parametrize("said", ["005 {nick} HOSTLEN=8192 USERLEN=8192 :", "396 {nick} {host} :"])
 async def test_a_host_of_any_length_leaves_a_line_or_is_refused(said: str) -> None:
-    async with (
-        scripted_server() as server,
-        speaking(server, Network(server.port)) as (alice, _, peer, _),
-    ):
+    async with a_speaker() as (alice, _, peer, _):
         peer.say(f":irc.test {said.replace('{host}', 'h' * 600)}hidden")
         await synced(peer)
         async with asyncio.TaskGroup() as tasks:
@@ -156,10 +149,7 @@ async def test_no_line_of_any_shape_ends_a_connection(is_relay: bool) -> None:
 
 
 async def test_a_server_that_asks_for_ever_and_reads_nothing_is_left() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port)) as (_, _, peer, run),
-    ):
+    async with a_listener() as (_, _, peer, run):
         peer.stop_reading()
         async with asyncio.timeout(PATIENCE):
             while not (run.ended.is_set() or peer.ended.is_set()):
@@ -235,11 +225,7 @@ async def test_a_bouncer_that_says_much_again_before_it_answers_is_no_such_serve
 
 
 async def test_a_server_that_lists_people_without_end_is_left() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port)) as (relay, _, peer, run),
-        asyncio.TaskGroup() as tasks,
-    ):
+    async with a_listener() as (relay, _, peer, run), asyncio.TaskGroup() as tasks:
         again = tasks.create_task(relay.join(chat("#other")))
         await peer.expect("JOIN #other")
         peer.say(":{nick}!u@h JOIN #other")

@@ -10,7 +10,17 @@ from bridge.sdk.errors import DeliveryUncertain, PermanentFailure, TemporaryFail
 from bridge.sdk.events import RemoteMessage
 from tests.irc.commands import refused, say
 from tests.irc.questions import asked, pong, settled
-from tests.irc.stage import Network, chat, direct, listening, running, speaking, synced, user_id
+from tests.irc.stage import (
+    Network,
+    a_listener,
+    chat,
+    direct,
+    listening,
+    running,
+    speaking,
+    synced,
+    user_id,
+)
 from tests.rigs.scripted_irc import Peer, scripted_server
 
 
@@ -42,11 +52,7 @@ async def test_what_a_person_answers_is_for_a_direct_chat_and_a_services_for_who
 
 
 async def test_what_is_said_of_another_channel_or_message_is_no_answer() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port)) as (relay, _, peer, _),
-        asyncio.TaskGroup() as tasks,
-    ):
+    async with a_listener() as (relay, _, peer, _), asyncio.TaskGroup() as tasks:
         await settled(peer)
         refused = ":irc.test 404 trestle #room :Cannot send to channel"
         for said, wrong, right, answer in (
@@ -82,11 +88,7 @@ async def test_what_is_said_of_another_channel_or_message_is_no_answer() -> None
 
 
 async def test_a_value_that_the_server_does_not_take_is_told_in_its_words() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port)) as (relay, _, peer, _),
-        asyncio.TaskGroup() as tasks,
-    ):
+    async with a_listener() as (relay, _, peer, _), asyncio.TaskGroup() as tasks:
         await settled(peer)
         told = tasks.create_task(refused("mode +l 20", relay, "#room"))
         await peer.expect("MODE #room +l 20")
@@ -99,11 +101,7 @@ async def test_a_value_that_the_server_does_not_take_is_told_in_its_words() -> N
 
 @pytest.mark.parametrize("answer", ["PONG", ":irc.test PONG irc.test"])
 async def test_a_pong_that_does_not_say_what_it_answers_ends_a_question_too(answer: str) -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port, join_seconds=5)) as (relay, _, peer, _),
-        asyncio.TaskGroup() as tasks,
-    ):
+    async with a_listener(join_seconds=5) as (relay, _, peer, _), asyncio.TaskGroup() as tasks:
         await settled(peer)
         told = tasks.create_task(say("kick bob", relay, channel="#room"))
         await peer.expect("KICK #room bob")
@@ -153,8 +151,7 @@ async def test_each_list_of_bans_answers_the_question_it_was_asked_by() -> None:
 
 async def test_what_is_refused_after_a_question_that_is_never_answered_is_told() -> None:
     async with (
-        scripted_server() as server,
-        listening(server, Network(server.port, join_seconds=60)) as (relay, _, peer, _),
+        a_listener(join_seconds=60) as (relay, _, peer, _),
         relay.at_hand() as (_, _, inquiries),
         asyncio.TaskGroup() as tasks,
     ):
@@ -171,11 +168,7 @@ async def test_what_is_refused_after_a_question_that_is_never_answered_is_told()
 
 
 async def test_what_is_left_of_a_question_that_was_given_up_answers_no_other() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port)) as (relay, _, peer, _),
-        asyncio.TaskGroup() as tasks,
-    ):
+    async with a_listener() as (relay, _, peer, _), asyncio.TaskGroup() as tasks:
         await settled(peer)
         for first, asked in (("ban eve", "USERHOST eve"), ("names", "NAMES #room")):
             given_up = tasks.create_task(say(first, relay, channel="#room"))
@@ -223,11 +216,7 @@ async def test_what_a_list_in_pieces_still_brings_is_none_of_the_next() -> None:
 
 
 async def test_where_the_server_knows_no_userhost_it_is_asked_who_somebody_is() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port)) as (relay, _, peer, _),
-        asyncio.TaskGroup() as tasks,
-    ):
+    async with a_listener() as (relay, _, peer, _), asyncio.TaskGroup() as tasks:
         for nick in ("bob", "eve"):
             peer.answers[f"USERHOST {nick}"] = ":irc.test 421 trestle USERHOST :Unknown command"
         banned = tasks.create_task(say("ban bob", relay, channel="#room"))
@@ -338,11 +327,7 @@ def banned(peer: Peer, *hosts: str) -> None:
 async def test_of_what_was_written_and_not_answered_nobody_says_that_it_was_not_done(
     said: str, written: str
 ) -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port, join_seconds=2)) as (relay, _, peer, _),
-        asyncio.TaskGroup() as tasks,
-    ):
+    async with a_listener(join_seconds=2) as (relay, _, peer, _), asyncio.TaskGroup() as tasks:
         await settled(peer)
         told = tasks.create_task(unanswered(DeliveryUncertain, said, relay))
         await peer.expect(written)
@@ -357,11 +342,7 @@ async def test_of_what_was_written_and_not_answered_nobody_says_that_it_was_not_
 async def test_where_the_connection_breaks_a_change_may_be_done_and_a_question_is_asked_again(
     said: str, written: str, kind: type[Exception]
 ) -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port)) as (relay, _, peer, _),
-        asyncio.TaskGroup() as tasks,
-    ):
+    async with a_listener() as (relay, _, peer, _), asyncio.TaskGroup() as tasks:
         await settled(peer)
         told = tasks.create_task(unanswered(kind, said, relay))
         await peer.expect(written)

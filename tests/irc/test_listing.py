@@ -11,10 +11,10 @@ from tests.irc import commands
 from tests.irc.commands import refused, say
 from tests.irc.lines import incoming
 from tests.irc.questions import pong, settled
-from tests.irc.stage import Network, chat, listening, running
+from tests.irc.stage import Network, a_listener, chat, running
 from tests.rigs.inspircd import run_inspircd
 from tests.rigs.irc_user import irc_user
-from tests.rigs.scripted_irc import Peer, scripted_server
+from tests.rigs.scripted_irc import Peer
 
 KNOWN = {
     "ann": Person(Source("ann", "a", "h"), "anna", "Ann \x02Lee\x02", "at lunch"),
@@ -61,11 +61,7 @@ async def test_who_is_not_shown_the_list_yet_reads_why_and_not_that_there_is_not
 
 
 async def test_a_server_that_lists_too_much_just_now_says_so() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port)) as (relay, _, peer, _),
-        asyncio.TaskGroup() as tasks,
-    ):
+    async with a_listener() as (relay, _, peer, _), asyncio.TaskGroup() as tasks:
         await settled(peer)
         told = tasks.create_task(refused("list", relay, "", relay))
         await peer.expect("LIST")
@@ -77,11 +73,7 @@ async def test_a_server_that_lists_too_much_just_now_says_so() -> None:
 
 
 async def test_of_a_channels_modes_the_key_is_shown_to_nobody() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port)) as (relay, _, peer, _),
-        asyncio.TaskGroup() as tasks,
-    ):
+    async with a_listener() as (relay, _, peer, _), asyncio.TaskGroup() as tasks:
         await settled(peer)
         told = tasks.create_task(say("modes", relay, channel="#room"))
         await peer.expect("MODE #room")
@@ -100,11 +92,7 @@ def list_in_lines(peer: Peer, nicks: list[str], each: int) -> None:
 
 
 async def test_of_ten_thousand_people_in_long_lines_everybody_is_counted() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port)) as (relay, _, peer, _),
-        asyncio.TaskGroup() as tasks,
-    ):
+    async with a_listener() as (relay, _, peer, _), asyncio.TaskGroup() as tasks:
         await settled(peer)
         told = tasks.create_task(say("names", relay, channel="#room"))
         await peer.expect("NAMES #room")
@@ -115,11 +103,7 @@ async def test_of_ten_thousand_people_in_long_lines_everybody_is_counted() -> No
 
 
 async def test_the_last_of_many_bans_is_found_too() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port)) as (relay, _, peer, _),
-        asyncio.TaskGroup() as tasks,
-    ):
+    async with a_listener() as (relay, _, peer, _), asyncio.TaskGroup() as tasks:
         await settled(peer)
         found = tasks.create_task(relay.find_bans(chat("#room"), ["n599*", "n600*"]))
         await peer.expect("MODE #room b")
@@ -130,11 +114,7 @@ async def test_the_last_of_many_bans_is_found_too() -> None:
 
 
 async def test_a_list_that_is_too_long_to_be_read_is_not_told_in_part() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port)) as (relay, _, peer, _),
-        asyncio.TaskGroup() as tasks,
-    ):
+    async with a_listener() as (relay, _, peer, _), asyncio.TaskGroup() as tasks:
         await settled(peer)
         told = tasks.create_task(refused("names", relay, "#room"))
         await peer.expect("NAMES #room")

@@ -15,6 +15,8 @@ from bridge.sdk.secret import Secret
 from tests.irc.commands import Person
 from tests.irc.stage import (
     Network,
+    a_listener,
+    a_speaker,
     chat,
     listening,
     message,
@@ -268,10 +270,7 @@ async def test_a_kick_is_not_answered_by_the_long_pause_of_a_refusal_before_it()
 async def test_what_the_relay_is_to_say_or_do_while_it_rests_after_a_kick_knocks_at_nothing() -> (
     None
 ):
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port, rejoin_seconds=3600)) as (relay, _, peer, _),
-    ):
+    async with a_listener(rejoin_seconds=3600) as (relay, _, peer, _):
         room, bob = chat("#room"), RemoteUserId("bob")
         acts: list[Callable[[], Awaitable[object]]] = [
             lambda: relay.set_topic(room, "a topic"),
@@ -357,10 +356,7 @@ async def test_a_refusal_of_the_nick_is_none_of_a_channel_and_a_late_yes_is_take
 
 
 async def test_a_kick_that_is_long_ago_makes_the_next_pause_no_longer() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port, rejoin_seconds=0.01)) as (relay, _, peer, _),
-    ):
+    async with a_listener(rejoin_seconds=0.01) as (relay, _, peer, _):
         kept = relay._memberships
         for number in (1, 2):
             peer.say(":op!o@h KICK #room {nick} :out")
@@ -376,10 +372,7 @@ async def test_a_kick_that_is_long_ago_makes_the_next_pause_no_longer() -> None:
 
 
 async def test_of_a_channel_that_is_left_for_good_nothing_is_kept() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port), "@op carl") as (relay, _, peer, _),
-    ):
+    async with a_listener("@op carl") as (relay, _, peer, _):
         ears, network = relay._ears, relay.network
         assert ears is not None
         peer.say(":carl!c@h QUIT :a.test b.test")
@@ -454,11 +447,7 @@ async def test_a_relay_that_rests_after_a_kick_asks_nothing_from_outside() -> No
 
 
 async def test_who_leaves_the_last_channel_on_the_way_into_another_keeps_the_connection() -> None:
-    async with (
-        scripted_server() as server,
-        speaking(server, Network(server.port)) as (puppet, _, peer, _),
-        asyncio.TaskGroup() as tasks,
-    ):
+    async with a_speaker() as (puppet, _, peer, _), asyncio.TaskGroup() as tasks:
         joining = tasks.create_task(puppet.join(chat("#next")))
         await peer.expect("JOIN #next")
         await puppet.leave(chat("#room"), "left the room")

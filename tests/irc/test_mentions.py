@@ -8,7 +8,7 @@ from bridge.networks.irc.messages.mentions import MOST, Where, with_mentions
 from bridge.sdk.events import RemoteMessage
 from bridge.sdk.ids import RemoteUserId, UserId
 from bridge.sdk.rich import LineBreak, Link, Mention, Rich, Style, Styled, Text
-from tests.irc.stage import Network, listening, message, speaking, synced, user_id
+from tests.irc.stage import Network, a_listener, listening, message, speaking, synced, user_id
 from tests.rigs.scripted_irc import scripted_server
 
 PEOPLE = {
@@ -97,10 +97,7 @@ def test_a_first_word_in_another_type_is_not_all_that_is_said() -> None:
 
 
 async def test_in_a_channel_a_nick_is_found_as_the_network_folds_it() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port), "B[ob carl") as (_, host, peer, _),
-    ):
+    async with a_listener("B[ob carl") as (_, host, peer, _):
         for text in ("b{OB: hello", "ask B[ob", "ask b{ob", "b]ob: who?", "nobody"):
             peer.say(f":carl!c@h PRIVMSG #room :{text}")
         await host.wait_for(RemoteMessage, 5)

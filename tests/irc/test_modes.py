@@ -15,7 +15,16 @@ from bridge.sdk.events import (
     RemoteTopic,
     Removal,
 )
-from tests.irc.stage import Network, chat, listening, refusal, speaking, synced, user_id
+from tests.irc.stage import (
+    Network,
+    a_listener,
+    chat,
+    listening,
+    refusal,
+    speaking,
+    synced,
+    user_id,
+)
 from tests.rigs.scripted_irc import scripted_server
 
 LIMITS = Isupport({"PREFIX": "(qaohv)~&@%+", "CHANMODES": "beI,k,lH,imnpst"})
@@ -48,10 +57,7 @@ def test_the_highest_of_somebodys_ranks_counts() -> None:
 
 
 async def test_what_a_channel_is_and_who_runs_it_is_told_as_it_changes() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port), "@bob +eve carl") as (_, host, peer, _),
-    ):
+    async with a_listener("@bob +eve carl") as (_, host, peer, _):
         await peer.expect("MODE #room")
         peer.say(
             ":irc.test 324 {nick} #room +nkt sesame", ":irc.test 332 {nick} #room :\x02old\x02"

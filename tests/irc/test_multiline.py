@@ -26,9 +26,8 @@ from bridge.sdk.events import MessageKind, Receipt, RemoteMessage
 from bridge.sdk.rich import Code, LineBreak, Rich, Style, Styled, Text
 from tests.irc.echoes import ME, entered, outcome
 from tests.irc.lines import incoming
-from tests.irc.stage import Network, listening, message
+from tests.irc.stage import Network, a_listener, message
 from tests.rigs.scale import examples
-from tests.rigs.scripted_irc import scripted_server
 
 OFFER = "batch message-tags draft/multiline=max-bytes=4000,max-lines=4"
 ECHO = f"{OFFER} echo-message"
@@ -288,10 +287,7 @@ async def test_what_does_not_fit_into_one_burst_goes_line_by_line() -> None:
 
 
 async def test_a_message_of_several_lines_is_one_in_the_room() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port), capabilities=OFFER) as (_, host, peer, _),
-    ):
+    async with a_listener(capabilities=OFFER) as (_, host, peer, _):
         peer.say(
             "@msgid=m1 :bob!b@h BATCH +1 draft/multiline #room",
             "@batch=1 :bob!b@h PRIVMSG #room :\x02one",

@@ -1,9 +1,11 @@
 """What a connection says of whose it is, and whom to turn to."""
 
+from typing import Any
+
 import pytest
 
-from tests.irc.stage import Network, listening, speaking
-from tests.rigs.scripted_irc import Peer, scripted_server
+from tests.irc.stage import a_listener, a_speaker
+from tests.rigs.scripted_irc import Peer
 
 CONTACT = "admin@example.org"
 
@@ -30,20 +32,14 @@ async def said_of_itself(peer: Peer) -> tuple[str, str]:
     ],
 )  # fmt: skip
 async def test_a_persons_connection_says_whose_it_is_and_whom_to_turn_to_as_set(
-    settings: dict[str, object], realname: str, version: str
+    settings: dict[str, Any], realname: str, version: str
 ) -> None:
-    async with (
-        scripted_server() as server,
-        speaking(server, Network(server.port, **settings)) as (_, _, peer, _),
-    ):
+    async with a_speaker(**settings) as (_, _, peer, _):
         assert await said_of_itself(peer) == (realname, f"VERSION {version}")
 
 
 async def test_the_relay_says_that_it_is_a_bridge_and_whom_to_turn_to() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port, contact=CONTACT)) as (_, _, peer, _),
-    ):
+    async with a_listener(contact=CONTACT) as (_, _, peer, _):
         realname, version = await said_of_itself(peer)
         assert version == f"VERSION {realname}"
         assert realname.startswith("Trestle, a bridge to Matrix")

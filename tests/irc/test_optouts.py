@@ -4,7 +4,7 @@ import asyncio
 
 from bridge.networks.irc.private.optouts import MOST_FOLLOWED, MOST_UNDONE, MOST_WAITING
 from bridge.sdk.events import RemoteJoin, RemoteMembers, RemoteMessage, RemoteRename
-from tests.irc.stage import Network, chat, listening, speaking, synced
+from tests.irc.stage import Network, a_listener, a_speaker, chat, listening, speaking, synced
 from tests.rigs.scripted_irc import Peer, scripted_server
 
 ACCOUNTS = "account-notify account-tag extended-join message-tags"
@@ -21,10 +21,7 @@ async def undo(
 
 
 async def test_who_says_optout_privately_is_not_bridged_until_optin() -> None:
-    async with (
-        scripted_server() as server,
-        speaking(server, Network(server.port)) as (_, host, peer, _),
-    ):
+    async with a_speaker() as (_, host, peer, _):
         # In a channel it is a word like others, and a nick has one spelling.
         peer.say(":eve!e@h PRIVMSG #room :optout", ":B[ob!b@h PRIVMSG Alice : OptOut ")
         await peer.expect("NOTICE B[ob :Nothing that you say is carried")
@@ -35,11 +32,7 @@ async def test_who_says_optout_privately_is_not_bridged_until_optin() -> None:
 
 
 async def test_who_opted_out_is_out_under_the_next_nick_too_and_is_told_so_once() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port), "carl dora") as (relay, host, peer, _),
-        asyncio.TaskGroup() as tasks,
-    ):
+    async with a_listener("carl dora") as (relay, host, peer, _), asyncio.TaskGroup() as tasks:
         joined = tasks.create_task(relay.join(chat("#other")))
         await peer.admit("carl")
         await joined
@@ -57,10 +50,7 @@ async def test_who_opted_out_is_out_under_the_next_nick_too_and_is_told_so_once(
 
 
 async def test_nobody_opts_out_more_nicks_than_a_person_has() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port), "n0 dora") as (_, host, peer, _),
-    ):
+    async with a_listener("n0 dora") as (_, host, peer, _):
         peer.say(":n0!c@h PRIVMSG trestle :optout")
         await peer.expect("NOTICE n0 :Nothing that you say is carried")
         for number in range(MOST_FOLLOWED + 3):
@@ -71,10 +61,7 @@ async def test_nobody_opts_out_more_nicks_than_a_person_has() -> None:
 
 
 async def test_who_goes_back_to_the_first_nick_in_between_is_followed_no_further() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port), "mal dora") as (_, host, peer, _),
-    ):
+    async with a_listener("mal dora") as (_, host, peer, _):
         peer.say(":mal!m@h PRIVMSG trestle :optout")
         await peer.expect("NOTICE mal :Nothing that you say is carried")
         for number in range(MOST_FOLLOWED + 3):
@@ -85,10 +72,7 @@ async def test_who_goes_back_to_the_first_nick_in_between_is_followed_no_further
 
 
 async def test_nobody_who_reads_waits_until_it_is_noted_and_what_is_said_next_waits() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port), "n0 dora") as (_, host, peer, _),
-    ):
+    async with a_listener("n0 dora") as (_, host, peer, _):
         host.noting.clear()
         for number in range(MOST_WAITING + 10):
             peer.say(f":n{number}!c@h{number} PRIVMSG trestle :optout")
@@ -106,10 +90,7 @@ async def test_nobody_who_reads_waits_until_it_is_noted_and_what_is_said_next_wa
 
 
 async def test_it_is_undone_no_more_than_some_times_an_hour_from_one_place() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port), "dora") as (_, host, peer, _),
-    ):
+    async with a_listener("dora") as (_, host, peer, _):
         for number in range(MOST_UNDONE):
             peer.say(f":n{number}!c@h PRIVMSG trestle :optout")
             await peer.expect(f"NOTICE n{number} :Nothing that you say is carried")
@@ -126,10 +107,7 @@ async def test_it_is_undone_no_more_than_some_times_an_hour_from_one_place() -> 
 
 
 async def test_an_opt_out_is_of_the_account_where_it_is_known_and_undone_by_that_alone() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port), "dora", ACCOUNTS) as (_, host, peer, _),
-    ):
+    async with a_listener("dora", ACCOUNTS) as (_, host, peer, _):
 
         async def say(prefix: str, word: str, answer: str) -> None:
             peer.say(f"{prefix} PRIVMSG trestle :{word}")

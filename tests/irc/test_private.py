@@ -10,7 +10,16 @@ from bridge.networks.irc.private.once import FORGET_SECONDS, MOST, MOST_EACH, On
 from bridge.networks.irc.private.optouts import WORDS
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import RemoteMessage
-from tests.irc.stage import Network, direct, list_names, listening, speaking, synced
+from tests.irc.stage import (
+    Network,
+    a_listener,
+    a_speaker,
+    direct,
+    list_names,
+    listening,
+    speaking,
+    synced,
+)
 from tests.rigs.scripted_irc import Peer, scripted_server
 
 
@@ -21,12 +30,7 @@ def notices_to(peer: Peer, nick: str) -> list[str]:
 
 
 async def test_help_says_each_word_of_the_relay_in_a_line_that_fits() -> None:
-    async with (
-        scripted_server() as server,
-        listening(
-            server, Network(server.port, own_network=False, contact="c" * 100), "@olga"
-        ) as (_, host, peer, _),
-    ):  # fmt: skip
+    async with a_listener("@olga", own_network=False, contact="c" * 100) as (_, host, peer, _):
         peer.say(":bob!b@h PRIVMSG {nick} : HELP me", ":bob!b@h PRIVMSG {nick} :help")
         await peer.expect("NOTICE bob :no ")
         # Asked again when it was said, it is said again.
@@ -43,10 +47,7 @@ async def test_help_says_each_word_of_the_relay_in_a_line_that_fits() -> None:
 
 
 async def test_on_the_admins_own_network_nobody_is_told_words_for_questions_never_asked() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port)) as (_, _, peer, _),
-    ):
+    async with a_listener() as (_, _, peer, _):
         peer.say(":bob!b@h PRIVMSG {nick} :help")
         await peer.expect("NOTICE bob :unblock <the same>: ")
         await synced(peer)
@@ -54,12 +55,7 @@ async def test_on_the_admins_own_network_nobody_is_told_words_for_questions_neve
 
 
 async def test_strangers_who_ask_for_help_again_and_again_do_not_delay_an_operator() -> None:
-    async with (
-        scripted_server() as server,
-        listening(
-            server, Network(server.port, flood_burst=5, flood_rate=5), "@olga"
-        ) as (_, _, peer, _),
-    ):  # fmt: skip
+    async with a_listener("@olga", flood_burst=5, flood_rate=5) as (_, _, peer, _):
         peer.say(*(f":s{n}!u@h{n % 30} PRIVMSG {{nick}} :help" for n in range(300)))
         await synced(peer)
         peer.say(":olga!o@h PRIVMSG {nick} :leave")
@@ -87,10 +83,7 @@ async def test_hello_is_answered_with_the_words_of_those_who_run_channels() -> N
 
 
 async def test_one_answer_does_not_silence_another() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port)) as (_, _, peer, _),
-    ):
+    async with a_listener() as (_, _, peer, _):
         peer.say(":bob!b@h PRIVMSG {nick} :hello", *[":bob!b@h INVITE {nick} #den"] * 2)
         peer.say(":bob!b@h INVITE {nick} #nook")
         await synced(peer)
@@ -108,20 +101,14 @@ async def test_one_answer_does_not_silence_another() -> None:
 async def test_who_invites_us_is_told_that_operators_are_asked_where_they_are(
     own_network: bool,
 ) -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port, own_network=own_network)) as (_, _, peer, _),
-    ):
+    async with a_listener(own_network=own_network) as (_, _, peer, _):
         peer.say(":bob!b@h INVITE {nick} #den")
         told = await peer.expect("NOTICE bob :")
         assert ("operators are asked" in told) != own_network
 
 
 async def test_a_second_refusal_is_told_like_the_first() -> None:
-    async with (
-        scripted_server() as server,
-        speaking(server, Network(server.port)) as (_, host, peer, _),
-    ):
+    async with a_speaker() as (_, host, peer, _):
         whys = ("they take none", "they take none", "the room is shared")
         host.failures = [PermanentFailure(why) for why in whys]
         peer.say(*[":bob!b@h PRIVMSG Alice :hi"] * 4)
@@ -133,12 +120,9 @@ async def test_a_second_refusal_is_told_like_the_first() -> None:
 
 async def test_an_answer_for_which_there_was_no_room_is_given_the_next_time() -> None:
     async with (
-        scripted_server() as server,
-        listening(
-            server, Network(server.port, flood_burst=1, flood_rate=2)
-        ) as (_, _, peer, _),
+        a_listener(flood_burst=1, flood_rate=2) as (_, _, peer, _),
         asyncio.timeout(PATIENCE),
-    ):  # fmt: skip
+    ):
         peer.say(*[":bob!b@h PRIVMSG {nick} :\x01PING 1\x01"] * 9)
         peer.say(":eve!e@h PRIVMSG {nick} :hello")
         await synced(peer)
@@ -192,10 +176,7 @@ async def test_people_who_are_called_like_some_networks_services_are_heard() -> 
 
 
 async def test_who_has_a_name_of_services_is_told_that_it_is_not_carried() -> None:
-    async with (
-        scripted_server() as server,
-        speaking(server, Network(server.port)) as (_, host, peer, _),
-    ):
+    async with a_speaker() as (_, host, peer, _):
         peer.say(":GameServ!g@home.test NOTICE Alice :beep")
         peer.say(*[":GameServ!g@home.test PRIVMSG Alice :hi"] * 2)
         await synced(peer)
@@ -205,10 +186,7 @@ async def test_who_has_a_name_of_services_is_told_that_it_is_not_carried() -> No
 
 
 async def test_clientinfo_names_what_is_answered_and_each_is() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port)) as (_, _, peer, _),
-    ):
+    async with a_listener() as (_, _, peer, _):
         peer.say(":bob!b@h PRIVMSG {nick} :\x01CLIENTINFO\x01")
         answer = await peer.expect("NOTICE bob :\x01CLIENTINFO ")
         asked = answer.strip("\x01").split()[3:]

@@ -15,6 +15,7 @@ from tests.irc.stage import (
     WAIT_SECONDS,
     Host,
     Network,
+    a_listener,
     chat,
     list_names,
     listening,
@@ -197,10 +198,7 @@ async def test_a_name_that_is_forgotten_while_the_store_is_read_stays_forgotten(
 
 
 async def test_who_is_moved_to_another_channel_comes_back_to_one_that_has_its_name() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port, rejoin_seconds=0.05)) as (relay, host, peer, _),
-    ):
+    async with a_listener(rejoin_seconds=0.05) as (relay, host, peer, _):
         peer.say(*MOVED)
         await peer.expect("PART #better :Not a bridged channel")
         assert await peer.admit() == "#room"
@@ -209,10 +207,7 @@ async def test_who_is_moved_to_another_channel_comes_back_to_one_that_has_its_na
 
 
 async def test_where_the_new_name_is_not_told_the_room_hears_that_there_is_one() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port, rejoin_seconds=0.05)) as (relay, host, peer, _),
-    ):
+    async with a_listener(rejoin_seconds=0.05) as (relay, host, peer, _):
         peer.say(":{nick}!t@h PART #room :Channel renamed")
         await synced(peer)
         why = WHY.replace("#better now", "otherwise now").replace("#better", "<its new name>")
@@ -222,10 +217,7 @@ async def test_where_the_new_name_is_not_told_the_room_hears_that_there_is_one()
 
 
 async def test_what_becomes_of_a_channel_whose_name_is_only_spelled_otherwise_is_nothing() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port), "bob", CAPABILITY) as (relay, host, peer, _),
-    ):
+    async with a_listener("bob", CAPABILITY) as (relay, host, peer, _):
         peer.say(":op!o@h RENAME #room #Room :", ":op!o@h RENAME #elsewhere #there :")
         peer.say(":op!o@h RENAME #room", ":op!o@h RENAME #room bob :", ":op!o@h RENAME #room :# a")
         peer.say(":bob!b@h PRIVMSG #Room :still here")

@@ -5,7 +5,16 @@ from contextlib import asynccontextmanager
 
 from bridge.sdk.events import RemoteMembers, RemoteMessage
 from tests.irc.histories import at
-from tests.irc.stage import Host, Network, chat, listening, message, running, speaking, synced
+from tests.irc.stage import (
+    Host,
+    Network,
+    a_speaker,
+    chat,
+    listening,
+    message,
+    running,
+    synced,
+)
 from tests.rigs.inspircd import run_inspircd
 from tests.rigs.irc_user import irc_user
 from tests.rigs.scripted_irc import scripted_server
@@ -93,10 +102,7 @@ async def test_what_is_said_now_is_not_told_late_however_slow_the_clock_of_a_ser
 
 
 async def test_what_a_bouncer_says_again_to_a_person_is_told_late() -> None:
-    async with (
-        scripted_server() as server,
-        speaking(server, Network(server.port), capabilities=CAPABILITIES) as (_, host, peer, _),
-    ):
+    async with a_speaker(capabilities=CAPABILITIES) as (_, host, peer, _):
         peer.say(
             ":irc.test BATCH +p znc.in/playback Alice",
             f"@time={at(9)};batch=p :bob!b@h PRIVMSG Alice :before", ":irc.test BATCH -p",

@@ -6,7 +6,7 @@ import pytest
 
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.events import RemoteMembers, RemoteShutOut
-from tests.irc.stage import Network, chat, list_names, listening, running, synced
+from tests.irc.stage import Network, a_listener, chat, list_names, listening, running, synced
 from tests.rigs.scripted_irc import Peer, scripted_server
 
 
@@ -25,10 +25,7 @@ async def invites(peer: Peer, nick: str, names: str) -> None:
 
 
 async def test_an_operators_invitation_alone_ends_the_rest_after_a_kick() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port, rejoin_seconds=3600), "@op bob") as (_, _, peer, _),
-    ):
+    async with a_listener("@op bob", rejoin_seconds=3600) as (_, _, peer, _):
         peer.say(":op!o@h KICK #room {nick} :out")
         # Whoever ran it when the relay was there need not any more: the server is asked.
         for nick in ("bob", "op"):

@@ -5,7 +5,7 @@ import asyncio
 from bridge.networks.irc.network.people import Person
 from bridge.networks.irc.wire import Source
 from bridge.sdk.events import RemoteMembers, RemoteMessage, RemoteRanks, RemoteUser
-from tests.irc.stage import Network, chat, list_names, listening, running, synced
+from tests.irc.stage import Network, a_listener, chat, list_names, listening, running, synced
 from tests.rigs.scripted_irc import scripted_server
 
 
@@ -106,10 +106,7 @@ async def test_who_ran_a_channel_is_not_known_any_more_from_another_connection()
 
 
 async def test_who_was_cut_off_by_a_netsplit_is_there_or_not_as_the_next_list_says() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port), "bob carl") as (relay, host, peer, _),
-    ):
+    async with a_listener("bob carl") as (relay, host, peer, _):
         peer.say(":bob!b@h QUIT :a.test b.test")
         await synced(peer)
         ears = relay._ears

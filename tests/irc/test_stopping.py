@@ -14,16 +14,22 @@ from bridge.sdk.errors import (
 )
 from bridge.sdk.events import Receipt, RemoteMessage
 from bridge.sdk.login import LoginState
-from tests.irc.stage import Network, chat, listening, message, running, speaking, synced
+from tests.irc.stage import (
+    Network,
+    a_listener,
+    chat,
+    listening,
+    message,
+    running,
+    speaking,
+    synced,
+)
 from tests.irc.stores import MemoryStore
 from tests.rigs.scripted_irc import scripted_server
 
 
 async def test_a_slow_database_keeps_the_order_and_the_connection() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port)) as (_, host, peer, _),
-    ):
+    async with a_listener() as (_, host, peer, _):
         host.failures = [TemporaryFailure("away", retry_after=0.05)] * 3
         peer.say(":bob!b@h PRIVMSG #room :one", ":bob!b@h PRIVMSG #room :two")
         await synced(peer)
@@ -65,10 +71,7 @@ async def test_what_is_too_long_to_sign_in_with_is_for_a_person_to_change() -> N
 
 
 async def test_what_was_read_before_the_stop_is_still_stored() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port)) as (_, host, peer, _),
-    ):
+    async with a_listener() as (_, host, peer, _):
         host.failures = [TemporaryFailure("away", retry_after=30)]
         peer.say(":bob!b@h PRIVMSG #room :one", ":bob!b@h PRIVMSG #room :two")
         await synced(peer)
@@ -76,10 +79,7 @@ async def test_what_was_read_before_the_stop_is_still_stored() -> None:
 
 
 async def test_rubbish_ends_the_connection_with_a_sentence_at_worst() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port)) as (_, host, peer, run),
-    ):
+    async with a_listener() as (_, host, peer, run):
         peer.say_bytes(
             b"\xff\xfe\0\x01 \r\n: \r\n@\r\n:x KICK\r\nNICK\r\n:a JOIN\r\n353\r\n366\r\n"
         )
@@ -112,10 +112,7 @@ async def test_what_is_stopped_while_the_connection_is_made_is_not_said() -> Non
 
 
 async def test_leaving_parts_and_hears_no_more() -> None:
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port)) as (relay, host, peer, _),
-    ):
+    async with a_listener() as (relay, host, peer, _):
         await relay.leave(chat("#room"), "unbridged\r\nQUIT")
         await peer.expect("PART #room :unbridged  QUIT")
         peer.say(":bob!b@h PRIVMSG #room :anybody?")

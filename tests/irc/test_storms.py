@@ -12,14 +12,13 @@ from bridge.networks.irc.client.client import IrcClient
 from bridge.sdk.errors import LoginRequired, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteJoin, RemoteLeave, RemoteMembers, RemoteMessage
 from bridge.sdk.login import LoginState
-from tests.irc.stage import Network, chat, listening, message, running, synced
+from tests.irc.stage import Network, a_listener, chat, message, running, synced
 from tests.rigs.breaking_wire import BreakingWire, breaking_wire
 from tests.rigs.inspircd import run_inspircd
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ircd import OPERATOR, OPERATOR_PASSWORD, IrcServer
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.scale import chance, scaled
-from tests.rigs.scripted_irc import scripted_server
 
 SPLIT = 300
 LINES = 2000
@@ -28,10 +27,7 @@ LINES = 2000
 async def test_a_split_asks_nothing_of_the_server_and_loses_nobody() -> None:
     """Though the database is away meanwhile."""
     people = [f"p{number}" for number in range(SPLIT)]
-    async with (
-        scripted_server() as server,
-        listening(server, Network(server.port), " ".join(people)) as (_, host, peer, _),
-    ):
+    async with a_listener(" ".join(people)) as (_, host, peer, _):
         await synced(peer)
         before = len(peer.heard)
         host.failures = [TemporaryFailure("away", retry_after=0.05)] * 5

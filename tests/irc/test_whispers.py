@@ -20,6 +20,7 @@ from bridge.sdk.events import (
 from bridge.sdk.ids import RemoteChatId
 from tests.irc.stage import (
     Network,
+    a_speaker,
     direct,
     message,
     refusal,
@@ -32,10 +33,7 @@ from tests.rigs.scripted_irc import scripted_server
 
 
 async def test_what_a_person_says_to_a_puppet_alone_comes_as_a_direct_message() -> None:
-    async with (
-        scripted_server() as server,
-        speaking(server, Network(server.port)) as (_, host, peer, _),
-    ):
+    async with a_speaker() as (_, host, peer, _):
         peer.say(
             ":B[ob!b@h PRIVMSG alice :\x02hi\x02", ":b{OB!b@h PRIVMSG Alice :\x01ACTION waves\x01"
         )
@@ -54,10 +52,7 @@ async def test_what_a_person_says_to_a_puppet_alone_comes_as_a_direct_message() 
 
 async def test_what_is_done_to_messages_and_who_writes_comes_into_a_direct_chat_too() -> None:
     tags, lol = "message-tags draft/message-redaction", "+draft/reply=m1;+draft/react=lol"
-    async with (
-        scripted_server() as server,
-        speaking(server, Network(server.port), capabilities=tags) as (puppet, host, peer, _),
-    ):
+    async with a_speaker(capabilities=tags) as (puppet, host, peer, _):
         peer.say(
             "@+typing=active :bob!b@h TAGMSG Alice", f"@msgid=m2;{lol} :bob!b@h TAGMSG alice",
             "@msgid=m3;+draft/reply=m1 :bob!b@h PRIVMSG Alice :indeed",
@@ -87,10 +82,7 @@ async def test_what_is_done_to_messages_and_who_writes_comes_into_a_direct_chat_
 
 
 async def test_services_open_no_chat_and_are_told_no_password_from_one() -> None:
-    async with (
-        scripted_server() as server,
-        speaking(server, Network(server.port, nickserv="Keeper@services.test")) as started,
-    ):
+    async with a_speaker(nickserv="Keeper@services.test") as started:
         puppet, host, peer, _ = started
         for nick in ("NickServ", "Keeper", "ChanServ"):
             peer.say(f":{nick}!s@x.test NOTICE Alice :your code is 4711")
@@ -129,10 +121,7 @@ async def test_a_channel_is_no_service_whatever_sign_its_name_begins_with(name: 
 
 
 async def test_who_takes_the_nick_of_another_partner_is_told_apart_from_them() -> None:
-    async with (
-        scripted_server() as server,
-        speaking(server, Network(server.port)) as (_, host, peer, _),
-    ):
+    async with a_speaker() as (_, host, peer, _):
         peer.say(":bob!b@home PRIVMSG Alice :hi", ":eve!e@evil PRIVMSG Alice :hi, too")
         peer.say(":eve!e@evil NICK bob", ":bob!e@evil PRIVMSG Alice :it is me")
         await synced(peer)
@@ -144,10 +133,7 @@ async def test_who_takes_the_nick_of_another_partner_is_told_apart_from_them() -
 async def test_a_partner_is_followed_under_another_nick_and_told_apart_from_the_next_of_it() -> (
     None
 ):
-    async with (
-        scripted_server() as server,
-        speaking(server, Network(server.port)) as (_, host, peer, _),
-    ):
+    async with a_speaker() as (_, host, peer, _):
         peer.say(":bob!b@h PRIVMSG Alice :hi", ":eve!e@h NICK mallory", ":bob!b@h NICK robert")
         await synced(peer)
         (rename,) = host.of(RemoteRename)
@@ -164,10 +150,7 @@ async def test_a_partner_is_followed_under_another_nick_and_told_apart_from_the_
 
 
 async def test_who_has_the_nick_of_a_partner_and_is_not_that_person_is_not_followed() -> None:
-    async with (
-        scripted_server() as server,
-        speaking(server, Network(server.port), capabilities="account-tag") as (_, host, peer, _),
-    ):
+    async with a_speaker(capabilities="account-tag") as (_, host, peer, _):
         peer.say("@account=bob :bob!b@h PRIVMSG Alice :hi", ":bob!b@h QUIT :bye")
         peer.say(":mallory!m@evil NICK bob", ":bob!m@evil ACCOUNT mallory")
         peer.say(":bob!m@evil NICK mallory", ":mallory!m@evil NICK bob")
@@ -185,10 +168,7 @@ async def test_who_has_the_nick_of_a_partner_and_is_not_that_person_is_not_follo
 
 
 async def test_who_has_said_nothing_so_far_is_not_followed_and_that_is_told() -> None:
-    async with (
-        scripted_server() as server,
-        speaking(server, Network(server.port)) as (puppet, host, peer, _),
-    ):
+    async with a_speaker() as (puppet, host, peer, _):
         await puppet.send(message("bob", "hi"))
         peer.say(":bob!b@h ACCOUNT bob", ":bob!b@h NICK Bob", ":Bob!b@h NICK robert")
         (remark,) = await host.wait_for(RemoteRemark)
@@ -200,10 +180,7 @@ async def test_who_has_said_nothing_so_far_is_not_followed_and_that_is_told() ->
 
 
 async def test_whose_host_changed_unseen_is_not_followed_and_that_is_told() -> None:
-    async with (
-        scripted_server() as server,
-        speaking(server, Network(server.port)) as (_, host, peer, _),
-    ):
+    async with a_speaker() as (_, host, peer, _):
         peer.say(":bob!b@home PRIVMSG Alice :hi", ":bob!b@home QUIT :Changing host")
         peer.say(":bob!b@cloak JOIN #room", ":bob!b@cloak NICK robert")
         await synced(peer)
@@ -213,10 +190,7 @@ async def test_whose_host_changed_unseen_is_not_followed_and_that_is_told() -> N
 
 
 async def test_what_is_answered_to_a_nick_in_another_charset_is_said_to_nobody_else() -> None:
-    async with (
-        scripted_server() as server,
-        speaking(server, Network(server.port)) as (puppet, host, peer, _),
-    ):
+    async with a_speaker() as (puppet, host, peer, _):
 
         async def say(text: str, charset: str) -> None:
             peer.say_bytes(f":Élan!e@h {text}\r\n".encode(charset))
@@ -249,10 +223,7 @@ async def test_what_is_answered_to_a_nick_in_another_charset_is_said_to_nobody_e
 
 
 async def test_that_a_partner_is_away_is_told_once_and_that_they_are_back() -> None:
-    async with (
-        scripted_server() as server,
-        speaking(server, Network(server.port)) as (puppet, host, peer, _),
-    ):
+    async with a_speaker() as (puppet, host, peer, _):
         peer.say(":irc.test 301 Alice bob :not asked for", ":bob!b@h AWAY :nor this")
         await synced(peer)
         await puppet.send(message("bob", "hi"))
@@ -267,10 +238,7 @@ async def test_that_a_partner_is_away_is_told_once_and_that_they_are_back() -> N
 
 
 async def test_an_invitation_comes_from_whoever_invites() -> None:
-    async with (
-        scripted_server() as server,
-        speaking(server, Network(server.port)) as (_, host, peer, _),
-    ):
+    async with a_speaker() as (_, host, peer, _):
         peer.say(":bob!b@h INVITE Alice #den", ":bob!b@h INVITE eve #den")
         peer.say(":bob!b@h INVITE Alice den", ":ChanServ!s@services.test INVITE Alice #den")
         await synced(peer)
@@ -279,10 +247,7 @@ async def test_an_invitation_comes_from_whoever_invites() -> None:
 
 
 async def test_what_the_bridge_refuses_is_told_to_who_said_it_once() -> None:
-    async with (
-        scripted_server() as server,
-        speaking(server, Network(server.port)) as (_, host, peer, _),
-    ):
+    async with a_speaker() as (_, host, peer, _):
         host.failures = [PermanentFailure("they take none") for _ in range(3)]
         peer.say(":eve!e@h NOTICE Alice :no answer to a notice")
         peer.say(*(f":bob!b@h PRIVMSG Alice :{one}" for one in ("one", "two", "three")))
@@ -293,10 +258,7 @@ async def test_what_the_bridge_refuses_is_told_to_who_said_it_once() -> None:
 
 
 async def test_where_the_settings_let_nobody_private_messages_are_answered_with_that() -> None:
-    async with (
-        scripted_server() as server,
-        speaking(server, Network(server.port, private_messages=False)) as (_, host, peer, _),
-    ):
+    async with a_speaker(private_messages=False) as (_, host, peer, _):
         peer.say(":bob!b@h PRIVMSG Alice :hi", ":bob!b@h PRIVMSG Alice :hi?")
         peer.say("@+typing=active :eve!e@h TAGMSG Alice", ":eve!e@h REDACT Alice yes")
         await synced(peer)
