@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -185,6 +187,28 @@ async def test_a_database_that_is_slow_is_told_while_it_is(
         assert (found["database"], found["parked"]) == ("slow: no answer within 5 s", None)
         assert "database: slow: no answer within 5 s" in in_lines(found)
         assert (await stage.app.parts.status.look())["database"] == "answers"
+
+
+async def test_of_a_database_that_stands_still_no_leave_is_taken_before_that_is_told(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async with play(database_settings, folder) as stage:
+        await stage.app.parts.items.count_parked()
+        connection = await asyncpg.connect(database_settings.url)
+        servers = await connection.fetch(
+            "SELECT pid FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid != pg_backend_pid()"
+        )
+        for one in servers:
+            os.kill(one["pid"], signal.SIGSTOP)
+        try:
+            async with asyncio.timeout(15):
+                found = await stage.app.parts.status.look(0.5)
+        finally:
+            for one in servers:
+                os.kill(one["pid"], signal.SIGCONT)
+            await connection.close()
+        assert (found["database"], found["parked"]) == ("slow: no answer within 0.5 s", None)
 
 
 async def test_a_room_for_which_the_homeserver_asks_for_patience_is_shown_and_asked_no_sooner(

@@ -28,6 +28,8 @@ _LONGEST = 5
 
 PATIENCE = 5.0
 """Seconds for the database where somebody asks: of a slow one they hear while it is slow."""
+_LEAVE = 0.3
+"""Seconds more in which the database takes back a question of which nobody waits for the answer."""
 
 
 class Troubles(logging.Handler):
@@ -102,7 +104,10 @@ class Status:
     async def _count_parked(self, patience: float | None) -> tuple[dict[str, int] | None, str]:
         """What is put aside; and what the database says to that."""
         try:
-            async with asyncio.timeout(patience):
+            # Whose question is cut off waits for the server's word on that, which one that stands
+            # still never gives: the second limit cuts that off too.
+            leave = None if patience is None else patience + _LEAVE
+            async with asyncio.timeout(leave), asyncio.timeout(patience):
                 counted = await self.items.count_parked()
         except TimeoutError:
             return None, f"slow: no answer within {patience:g} s"
