@@ -115,3 +115,23 @@ def _given(descriptor: int, owner: os.stat_result) -> bool:
     except PermissionError:  # Only root may, and not on every disk.
         return False
     return True
+
+
+def read_whole(path: Path) -> tuple[bytes, int]:
+    """Give what is in a file, and its mode.
+
+    Raises ``OSError``, also for what is no file: a pipe keeps its reader waiting, and a device may
+    never end.
+    """
+    # Of a pipe even the opening waits, until somebody writes.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "it is a pipe or a device; give a file", str(path))
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(), mode
+    finally:
+        os.close(descriptor)

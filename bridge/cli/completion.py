@@ -3,11 +3,12 @@
 import click
 from click.shell_completion import get_completion_class
 
-from bridge.cli.group import main
+from bridge.cli.group import main, shows
 
 
 @main.command(short_help="Print a script: the tab key completes commands.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@shows
 def completion(shell: str) -> None:
     """Print a script for that shell, with which the tab key completes our commands.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from bridge import __version__
-from bridge.cli.group import CONFIG, JSON, finished, main, place_of, run_until_told
+from bridge.cli.group import CONFIG, JSON, finished, main, place_of, run_until_told, shows
 from bridge.config import Reading, read, read_document
 from bridge.doors.control import ask
 from bridge.logs import hide, redact
@@ -74,6 +74,7 @@ def check(config: Path, as_json: bool) -> None:
 @config.command("show")
 @CONFIG
 @JSON
+@shows
 def show(config: Path, as_json: bool) -> None:
     """Show what takes effect and where it comes from, without secrets."""
     reading = read(config)
@@ -128,6 +129,7 @@ def upgrade(config: Path, only_diff: bool, yes: bool) -> None:
 @config.command("drift")
 @CONFIG
 @JSON
+@shows
 def drift(config: Path, as_json: bool) -> None:
     """Say where the running Trestle differs from the settings file.
 

@@ -2,13 +2,16 @@
 
 import asyncio
 import contextlib
+import functools
 import os
 import re
 import signal
+import sys
+import traceback
 from collections.abc import Callable, Coroutine, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import click
 import uvloop
@@ -20,6 +23,7 @@ from bridge.sdk.errors import ConfigError, NotNow, TrestleError
 from bridge.sdk.ids import UserId
 from bridge.settings.records import Settings
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 CONFIG = click.option(
@@ -84,6 +88,9 @@ class _Commands(click.Group):
             click.echo("trestle: what was given is no text in UTF-8", err=True)
             ctx.exit(_WRONG_SETTINGS)
         except OSError as error:
+            if _is_unsaid(error):
+                click.echo(f"trestle: {_unsaid(error)}", err=True)
+                ctx.exit(1)
             place = f"{error.filename}: " if error.filename else ""
             said = error.strerror or str(error) or "no answer in time; try again"
             click.echo(f"trestle: {place}{said}", err=True)
@@ -104,6 +111,34 @@ class _Commands(click.Group):
 @click.version_option(__version__, prog_name="trestle")
 def main() -> None:
     """Trestle: bridges, bots and their manager for a Matrix homeserver."""
+
+
+def shows(command: Callable[P, T]) -> Callable[P, T]:
+    """Refuse a command that is run for what it shows, where its output is closed."""
+
+    @functools.wraps(command)
+    def checked(*args: P.args, **options: P.kwargs) -> T:
+        if sys.__stdout__ is None:  # So Python found it.
+            raise TrestleError(
+                "standard output is closed, so nobody would have the answer: leave it open, or "
+                "send it into a file (`> FILE`)"
+            )
+        return command(*args, **options)
+
+    return checked
+
+
+def _is_unsaid(error: OSError) -> bool:
+    """Whether it was raised as something was printed."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_code is click.echo.__code__ for frame, _ in frames)
+
+
+def _unsaid(error: OSError) -> str:
+    return (
+        f"standard output cannot be written: {error.strerror}. Not all that was to be shown is "
+        "there; what the command had done before stays done"
+    )
 
 
 def quietly(config: Path) -> Settings:

@@ -19,6 +19,7 @@ from bridge.cli.group import (
     place_of,
     quietly,
     run_until_told,
+    shows,
 )
 from bridge.cli.steps import showing
 from bridge.core.oversight.aside import HERE
@@ -72,9 +73,16 @@ def check_keys(config: Path, as_json: bool) -> None:
 
 
 @keys.command("new")
+@shows
 def new_key() -> None:
     """Print a new master key, for those who keep it in the environment."""
-    click.echo(random_master_key())
+    try:
+        click.echo(random_master_key())
+    except OSError as error:
+        raise TrestleError(
+            f"the new key could not be written to standard output: {error.strerror}. It is kept "
+            "nowhere; make another where there is room"
+        ) from error
 
 
 @keys.command("forget")

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from bridge.cli.group import CONFIG, JSON, finished, main, quietly, run_until_told
+from bridge.cli.group import CONFIG, JSON, finished, main, quietly, run_until_told, shows
 from bridge.config import load
 from bridge.core.host.catalogue import Installed, describe, find_module, installed
 from bridge.doctor import Doctor, Finding
@@ -84,6 +84,7 @@ def registration(config: Path, output: Path | None) -> None:
 @main.command()
 @click.argument("name", required=False)
 @JSON
+@shows
 def modules(name: str | None, as_json: bool) -> None:
     """List the installed modules, or the settings of one."""
     if as_json:

@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode
 import click
 
 from bridge.cli.asking import NOT_RUNNING, ask_program
-from bridge.cli.group import CONFIG, JSON, finished, main, place_of, quietly, run_until_told
+from bridge.cli.group import CONFIG, JSON, finished, main, place_of, quietly, run_until_told, shows
 from bridge.cli.steps import showing
 from bridge.core.oversight.aside import HERE, Choice, drop_each
 from bridge.doors.control import ask, follow
@@ -41,6 +41,7 @@ def parked() -> None:
 @parked.command("list")
 @CONFIG
 @JSON
+@shows
 def list_parked(config: Path, as_json: bool) -> None:
     """List what is parked, oldest first."""
     rows = _parked(config, "GET", "/parked", _summaries)
@@ -57,6 +58,7 @@ def list_parked(config: Path, as_json: bool) -> None:
 @click.argument("name")
 @CONFIG
 @JSON
+@shows
 def show_parked(name: str, config: Path, as_json: bool) -> None:
     """Show one item, with what people said."""
     row = _parked(config, "GET", f"/parked/{quote(name, safe='')}", lambda s, _: _one(s, name))

@@ -8,7 +8,7 @@ from urllib.parse import quote, urlencode
 import click
 
 from bridge.cli.asking import ask_program
-from bridge.cli.group import CONFIG, JSON, main
+from bridge.cli.group import CONFIG, JSON, main, shows
 
 _UNTYING_SECONDS = 600.0
 """A room may have thousands of ghosts, who leave one after the other."""
@@ -22,6 +22,7 @@ def rooms() -> None:
 @rooms.command("list")
 @CONFIG
 @JSON
+@shows
 def list_rooms(config: Path, as_json: bool) -> None:
     """List the bridged rooms, by network and channel, and how they are.
 

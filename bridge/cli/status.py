@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.text import Text
 
 from bridge.cli.asking import NOT_RUNNING
-from bridge.cli.group import CONFIG, JSON, finished, main, place_of, run_until_told
+from bridge.cli.group import CONFIG, JSON, finished, main, place_of, run_until_told, shows
 from bridge.core.oversight.status import in_lines
 from bridge.doors.control import ask
 from bridge.sdk.errors import TrestleError
@@ -23,6 +23,7 @@ _EVERY = 1.0
 @click.option("--watch", is_flag=True, help="Refresh it every second, until Ctrl-C.")
 @CONFIG
 @JSON
+@shows
 def status(watch: bool, config: Path, as_json: bool) -> None:
     """Show how the running Trestle is doing, on one screen."""
     if watch and as_json:

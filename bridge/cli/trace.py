@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import click
 
-from bridge.cli.group import CONFIG, JSON, finished, main, place_of, quietly, run_until_told
+from bridge.cli.group import CONFIG, JSON, finished, main, place_of, quietly, run_until_told, shows
 from bridge.core.oversight.tracer import Tracer, steps_of
 from bridge.doors.control import ask
 from bridge.matrix.body import parse_transaction
@@ -23,6 +23,7 @@ from bridge.storage.traces import Traces
 @click.argument("identifier", metavar="ID")
 @CONFIG
 @JSON
+@shows
 def trace(identifier: str, config: Path, as_json: bool) -> None:
     """Tell what became of an event or a message, and when.
 

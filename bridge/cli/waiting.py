@@ -7,7 +7,7 @@ from urllib.parse import quote
 import click
 
 from bridge.cli.asking import ask_program
-from bridge.cli.group import CONFIG, JSON, main
+from bridge.cli.group import CONFIG, JSON, main, shows
 
 
 @main.group()
@@ -18,6 +18,7 @@ def waiting() -> None:
 @waiting.command("list")
 @CONFIG
 @JSON
+@shows
 def list_waiting(config: Path, as_json: bool) -> None:
     """List the rooms for which something waits, the longest wait first.
 

@@ -19,6 +19,7 @@ from bridge.sdk.errors import TrestleError
 from bridge.sdk.ids import RoomId, UserId
 from bridge.sdk.secret import Secret
 from bridge.storage.appserviceirc import ConfigRow, Rows
+from bridge.wholefile import read_whole
 
 # SHA-1 is what Node's publicEncrypt takes, and OAEP does not depend on its collisions.
 _PADDING = padding.OAEP(mgf=padding.MGF1(hashes.SHA1()), algorithm=hashes.SHA1(), label=None)  # noqa: S303
@@ -35,7 +36,7 @@ class PasswordKey:
     def read(cls, file: Path) -> "PasswordKey":
         """Read the file. Raises ``TrestleError`` if it is no such key."""
         try:
-            key = serialization.load_pem_private_key(file.read_bytes(), None)
+            key = serialization.load_pem_private_key(read_whole(file)[0], None)
         except OSError as error:
             raise TrestleError(f"{file} cannot be read: {error.strerror}") from error
         except (ValueError, TypeError, UnsupportedAlgorithm):
@@ -66,7 +67,7 @@ ChannelKeys: TypeAlias = Mapping[tuple[str, str], Secret]
 def read_channel_keys(file: Path) -> ChannelKeys:
     """The keys of channels, which stand in its config.yaml. Raises ``TrestleError``."""
     try:
-        document = YAML(typ="safe", pure=True).load(file.read_text("utf-8"))
+        document = YAML(typ="safe", pure=True).load(read_whole(file)[0].decode())
     except OSError as error:
         raise TrestleError(f"{file} cannot be read: {error.strerror}") from error
     except (YAMLError, ValueError) as error:  # Their texts quote the file, keys and all.

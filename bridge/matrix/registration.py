@@ -11,6 +11,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from bridge.matrix.namespaces import Namespaces
 from bridge.sdk.errors import ConfigError
 from bridge.settings.records import AppserviceSettings
+from bridge.wholefile import read_whole
 
 
 def random_token() -> str:
@@ -59,7 +60,7 @@ def registration(
 def read_registration(path: Path) -> dict[str, Any]:
     """Read a registration file. Raises ``ConfigError`` if it is none."""
     try:
-        data = YAML(typ="safe", pure=True).load(path.read_text("utf-8"))
+        data = YAML(typ="safe", pure=True).load(read_whole(path)[0].decode())
     except FileNotFoundError as error:
         raise ConfigError(f"{path} is not there; `trestle registration` writes it") from error
     except OSError as error:

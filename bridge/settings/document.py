@@ -11,6 +11,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.representer import RoundTripRepresenter
 
 from bridge.sdk.errors import ConfigError
+from bridge.wholefile import read_whole
 
 _INSTALLED = Path("/etc/trestle/config.yaml")
 """Where install.md puts the settings. It is only suggested: people must say which they mean."""
@@ -31,8 +32,7 @@ Representer.add_representer(
 def read_bytes(path: Path) -> tuple[bytes, int]:
     """Give what is in the file, and its mode. Raises ``ConfigError`` if it cannot be read."""
     try:
-        with path.open("rb") as file:
-            return file.read(), os.fstat(file.fileno()).st_mode
+        return read_whole(path)
     except FileNotFoundError as error:
         installed = path != _INSTALLED and os.path.exists(_INSTALLED)
         way = (

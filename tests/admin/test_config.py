@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bridge.config import load, read_settings
+from bridge.matrix.registration import read_registration
 from bridge.model import Announce, InstanceRules, Members, Permission, Puppets
 from bridge.running.roster import check_modules
 from bridge.sdk.errors import ConfigError
@@ -308,6 +309,14 @@ def test_a_folder_or_bytes_are_no_settings(folder: Path) -> None:
     assert trestle("run", "-c", folder).errors == (
         f"trestle: {folder} cannot be read: Is a directory\n"
     )
+    os.mkfifo(folder / "pipe")
+    for place in (folder / "pipe", Path("/dev/zero")):  # Nobody writes into the one.
+        for words in (["config", "check"], ["config", "upgrade"], ["status"]):
+            assert trestle(*words, "-c", place).errors == (
+                f"trestle: {place} cannot be read: it is a pipe or a device; give a file\n"
+            )
+    with pytest.raises(ConfigError, match="it is a pipe or a device"):
+        read_registration(folder / "pipe")
     (folder / "config.yaml").write_bytes(b"a: \xff\xff")
     ended = trestle("run", "-c", folder / "config.yaml")
     assert ended.code == 2

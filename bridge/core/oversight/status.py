@@ -29,7 +29,7 @@ _LONGEST = 5
 PATIENCE = 5.0
 """Seconds for the database where somebody asks: of a slow one they hear while it is slow."""
 _LEAVE = 0.3
-"""Seconds more in which the database takes back a question of which nobody waits for the answer."""
+"""Seconds more for the database to take back a question whose answer nobody waits for."""
 
 
 class Troubles(logging.Handler):

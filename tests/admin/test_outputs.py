@@ -1,0 +1,50 @@
+"""Where what is printed cannot go: closed, full, or read by nobody."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.admin.commands import LIMIT, command, init
+
+CLOSED = "standard output is closed, so nobody would have the answer: leave it open"
+
+
+def ended(*words: object, into: str) -> tuple[int, str]:
+    """How a command ends whose output goes there, and what it says of that."""
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {into}', "sh", *command(*words)], check=False, timeout=LIMIT,
+        stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("words", ["keys new", "modules", "status", "config show"])
+def test_what_is_run_for_what_it_shows_is_refused_with_nowhere_to_show_it(
+    words: str, folder: Path
+) -> None:
+    init(folder)
+    more = ["-c", str(folder / "config.yaml")] if words in {"status", "config show"} else []
+    code, said = ended(*words.split(), *more, into=">&-")
+    assert (code, CLOSED in said) == (1, True), said
+
+
+def test_what_is_run_for_what_it_does_is_done_with_nowhere_to_show_it(folder: Path) -> None:
+    assert init(folder).code == 0
+    config, file = folder / "config.yaml", folder / "registration.yaml"
+    file.unlink()
+    assert ended("registration", "-c", config, into=">&-") == (0, "")
+    assert file.exists()
+
+
+def test_of_a_key_that_could_not_be_printed_it_is_said_that_nobody_has_it() -> None:
+    code, said = ended("keys", "new", into="> /dev/full")
+    assert (code, said.count("\n")) == (1, 1), said
+    assert f"{os.strerror(28)}. It is kept nowhere; make another" in said
+
+
+def test_of_what_could_not_be_printed_it_is_said_that_it_is_the_output_that_is_full() -> None:
+    code, said = ended("modules", into="> /dev/full")
+    assert (code, said.count("\n")) == (1, 1), said
+    assert said.startswith(f"trestle: standard output cannot be written: {os.strerror(28)}.")
