@@ -50,7 +50,9 @@ class ServerLog:
 
     def last_words(self) -> str:
         """Why the server ended, in its own words."""
-        lines = self.path.read_text(errors="replace").strip().splitlines()
+        with self.path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _PIECE))  # Nobody knows how long it is.
+            lines = file.read(_PIECE).decode(errors="replace").strip().splitlines()
         fatal = [line.partition("FATAL:")[2].strip() for line in lines[-5:] if "FATAL:" in line]
         return (fatal or lines or ["no reason given"])[-1]
 

@@ -1,6 +1,7 @@
 """The log of the embedded Postgres."""
 
 import os
+import tracemalloc
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -75,6 +76,20 @@ def test_a_full_disk_loses_no_line_and_doubles_none(folder: Path, lines: int) ->
     log.tidy(DAY + timedelta(days=1))
     assert aside.read_text() == "of an earlier turn\n" + words
     assert log.path.read_text() == ""
+
+
+def test_the_last_words_of_a_server_that_said_a_lot_take_no_memory(folder: Path) -> None:
+    log = ServerLog(folder / "postgres.log")
+    with log.path.open("wb") as file:
+        file.truncate(64 << 20)
+    with log.opened() as server:
+        os.write(server, b"\nFATAL:  could not write: No space left\nLOG:  shut down\n")
+    tracemalloc.start()
+    try:
+        assert log.last_words() == "could not write: No space left"
+        assert tracemalloc.get_traced_memory()[1] < 2 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_without_a_file_there_is_nothing_to_do(folder: Path) -> None:
