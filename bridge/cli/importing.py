@@ -171,17 +171,33 @@ def _import(plan: Plan, read: Reads, blank: Blanks | None = None) -> Carried:
     check_modules(settings)
     connectors = {name: make_module(settings, name) for name in split_modules(settings)[0]}
     names = _names(plan.networks, connectors)
+    carriers: list[Carrier] = []
 
     async def work() -> Carried:
         with shown() as report:
             async with _means(plan, connectors, names) as (means, client):
                 found = await read(client, report)
-                carried = await Carrier(means).carry(found, report)
+                carriers.append(carrier := Carrier(means))
+                carried = await carrier.carry(found, report)
                 if blank is not None:
                     await blank(client, carried)
                 return carried
 
-    return finished(run_until_told(work))
+    carried = run_until_told(work)
+    if carried is None:
+        so_far = carriers[0].so_far if carriers else Carried()
+        click.echo(f"trestle: cut off. {_so_far(so_far, dry_run=plan.dry_run)}", err=True)
+    return finished(carried)
+
+
+def _so_far(carried: Carried, *, dry_run: bool) -> str:
+    """What is so after an import that was cut off, and the way on."""
+    if dry_run:
+        return "Nothing was changed"
+    return (
+        f"Brought over so far: {len(carried.rooms)} rooms, {len(carried.people)} people; they "
+        "stay. Give the same command again for the rest: nothing is brought over twice"
+    )
 
 
 @asynccontextmanager

@@ -102,6 +102,11 @@ class Carrier:
         self._stores: dict[InstanceId, Draft] = {}
         self._carried = Carried()
 
+    @property
+    def so_far(self) -> Carried:
+        """What is brought over already."""
+        return self._carried
+
     async def carry(self, found: Found, report: Report) -> Carried:
         """Bring all of it over. What was brought before stays brought, wherever it is cut.
 
