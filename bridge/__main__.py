@@ -8,6 +8,7 @@ import sys
 def main() -> None:
     """Run the command line. Ctrl-C while it is being loaded ends it at once, without a word."""
     _fill_standard_places()
+    _take_any_character()
     heard = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if heard:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -29,6 +30,13 @@ def _fill_standard_places() -> None:
         except OSError:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
             setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 - for good
+
+
+def _take_any_character() -> None:
+    """Where a screen or a file has no sign for a character, have its number shown."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream.errors == "strict" and stream.encoding.lower() != "utf-8":
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
 if __name__ == "__main__":

@@ -31,7 +31,13 @@ class FormerBot:
     @classmethod
     def read(cls, registration: Path, server_name: str) -> "FormerBot":
         """Read that bridge's registration. Raises ``ConfigError`` if it is none."""
-        data = read_registration(registration)
+        try:
+            data = read_registration(registration)
+        except ConfigError as error:  # Its way out is for our own.
+            raise ConfigError(
+                f"{error.reason.partition('; `trestle')[0]}; give the registration that the "
+                "homeserver has of the other bridge"
+            ) from error
         localpart, token = data.get("sender_localpart"), data.get("as_token")
         if not (isinstance(localpart, str) and localpart and isinstance(token, str) and token):
             raise ConfigError(

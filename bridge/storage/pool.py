@@ -297,6 +297,8 @@ def told_as_settings(settings: DatabaseSettings) -> Iterator[None]:
 
 def _reason(error: BaseException) -> str:
     """Why it failed: the system's own word, since asyncpg joins several into a long text."""
+    if isinstance(error, TemporaryFailure) and error.__cause__ is not None:
+        error = error.__cause__  # Its own sentence says again that the database is away.
     if isinstance(error, OSError) and error.errno is not None:
         return os.strerror(error.errno) if error.errno > 0 else str(error.strerror)
     return first_line(error)

@@ -93,6 +93,8 @@ async def test_a_database_that_is_down(folder: Path) -> None:
         "database.url: the database at 127.0.0.1:9 cannot be reached: Connection refused; is it "
         "running, and the address right?"
     )
+    backup = await asyncio.to_thread(run_program, "backup", folder / "kept", "-c", config)
+    assert "9 cannot be reached: Connection refused; is it running" in backup.errors
 
 
 async def test_a_place_where_something_else_answers(folder: Path) -> None:

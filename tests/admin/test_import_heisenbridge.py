@@ -384,6 +384,10 @@ def test_what_keeps_an_import_from_beginning_is_a_sentence(
         assert "the homeserver answered 503" in ill.errors
     away = trestle("import", *words, good, *where, "--dry-run")
     assert "the homeserver cannot be reached" in away.errors
+    nowhere = trestle("import", *words, folder / "nowhere.yaml", *where)
+    assert "nowhere.yaml is not there; give the registration that the homeserver has" in (
+        nowhere.errors
+    )
     (folder / "empty.yaml").write_text("id: hb\n")
     empty = trestle("import", *words, folder / "empty.yaml", *where)
     assert "has no sender_localpart and as_token" in empty.errors

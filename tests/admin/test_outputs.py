@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.admin.commands import LIMIT, command, init
+from tests.admin.commands import LIMIT, command, init, run_program
 
 CLOSED = "standard output is closed, so nobody would have the answer: leave it open"
 
@@ -48,3 +48,15 @@ def test_of_what_could_not_be_printed_it_is_said_that_it_is_the_output_that_is_f
     code, said = ended("modules", into="> /dev/full")
     assert (code, said.count("\n")) == (1, 1), said
     assert said.startswith(f"trestle: standard output cannot be written: {os.strerror(28)}.")
+
+
+def test_a_character_for_which_a_terminal_has_no_sign_is_shown_by_its_number(
+    folder: Path,
+) -> None:
+    assert init(folder).code == 0
+    (folder / "config.yaml").rename(config := folder / "☃.yaml")
+    for encoding in ("latin-1", "cp1252"):
+        shown = run_program(
+            "config", "check", "-c", config, env={"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+        )
+        assert (shown.code, "/\\u2603.yaml is right" in shown.output) == (0, True), shown.said
