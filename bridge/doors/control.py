@@ -77,7 +77,10 @@ async def fetch(state_dir: Path, method: str, path: str, *, limit: float) -> byt
         return None  # What a killed process left behind.
     except (aiohttp.ClientError, TimeoutError) as error:
         why = reason_of(error, None)
-        raise TemporaryFailure(f"the running Trestle does not answer: {why}") from error
+        raise TemporaryFailure(
+            f"the running Trestle does not answer: {why}; its log, and `trestle status`, may say "
+            "what it waits for"
+        ) from error
 
 
 def _refusal(status: int, raw: bytes) -> TrestleError:

@@ -70,4 +70,6 @@ def at_the_door() -> _Door:
 
 def first_line(error: BaseException) -> str:
     """What an error says, on one line."""
+    if isinstance(error, TimeoutError) and not str(error):
+        return "no answer in time"
     return (str(error) or type(error).__name__).splitlines()[0]

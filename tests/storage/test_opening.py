@@ -10,9 +10,10 @@ import asyncpg
 import pytest
 
 from bridge.model import Outgoing, SendKind, Source, SystemClock
-from bridge.sdk.errors import ConfigError
+from bridge.sdk.errors import ConfigError, TemporaryFailure
 from bridge.sdk.ids import RoomId, UserId
 from bridge.settings.records import DatabaseSettings
+from bridge.storage.door import at_the_door
 from bridge.storage.journal import Journal
 from bridge.storage.keys import DayKeys
 from bridge.storage.lock import refuse_pooling_proxy
@@ -115,6 +116,13 @@ async def test_a_server_that_says_no_more_as_the_lock_is_taken_again_is_asked_an
     async with asyncio.timeout(20), admin.transaction():
         await admin.execute("LOCK TABLE lease")
         assert not await database._lock.take_again()
+
+
+async def test_of_one_that_stands_still_it_is_said_that_it_does_not_answer(
+    database: Database,
+) -> None:
+    with pytest.raises(TemporaryFailure, match=r"is away: no answer in time$"), at_the_door():
+        await database.core.fetchval("SELECT pg_sleep(60)", timeout=0.1)
 
 
 async def test_one_that_falls_silent_while_we_look_for_a_proxy_is_not_waited_for(
