@@ -283,7 +283,7 @@ class Outbox:
                         "AND (SELECT epoch FROM lease WHERE shard = 0) = $3 RETURNING *",
                         day, seq, self._database.epoch,
                     )  # fmt: skip
-                    entry = None if row is None else open_entry(row, self._day_keys)
+                    entry = None if row is None else open_entry(row, self._day_keys, again=True)
         except (TemporaryFailure, asyncio.CancelledError):
             self._doubtful[day, seq] = None
             self.on_unclaimed()
@@ -346,7 +346,7 @@ class Outbox:
     async def _read_or_drop(self, row: asyncpg.Record) -> QueuedOutgoing | None:
         """A queued entry; None, with a word, if it cannot be read any more."""
         try:
-            return open_entry(row, self._day_keys)
+            return open_entry(row, self._day_keys, again=True)
         except KeyLost as error:
             log.error(
                 "entry %s of %s of the outbox cannot be read: %s", row["seq"], row["day"],
@@ -494,7 +494,7 @@ class Outbox:
         return {
             row["transaction_id"]: QueuedOutgoing(
                 day=row["day"], seq=row["seq"], received_at=row["received_at"],
-                outgoing=wanted[row["transaction_id"]],
+                outgoing=wanted[row["transaction_id"]], again=True,
             )
             for row in rows if row["state"] == "queued"
         }  # fmt: skip

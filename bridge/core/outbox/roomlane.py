@@ -30,6 +30,8 @@ class RoomLane:
     """The number of the last that came into memory in its turn."""
     until: int = 0
     """The number of the last that is known of."""
+    is_misread: bool = False
+    """Something came that may be missing among what is being read of the outbox."""
     left: int = 0
     """The number of the last that an earlier process left."""
     is_running: bool = False
