@@ -2,20 +2,24 @@
 
 import asyncio
 from collections import Counter, deque
+from dataclasses import replace
 from pathlib import Path
 
 import asyncpg
 
 from bridge.core.outbox.roomlane import RoomLane
 from bridge.core.oversight.aside import Choice
-from bridge.sdk.ids import RoomId
+from bridge.model import SendKind
+from bridge.sdk.events import RemoteChat
+from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
 from bridge.settings.records import DatabaseSettings
-from tests.conformance.stage import ROOM, play
+from tests.conformance.stage import ALICE, DICE, ROOM, play
 from tests.core.outgoing import LostAnswer, away, say
 from tests.rigs.cluster import until_one_waits
-from tests.rigs.scripted_homeserver import Answer, Asked, refuse
+from tests.rigs.scripted_homeserver import SERVER, Answer, Asked, refuse
 from tests.rigs.trestle import wait_until
 
+NEW, BOT = RoomId(f"!new:{SERVER}"), UserId(f"@trestle:{SERVER}")
 MANY = 150
 """More than a room holds in memory."""
 
@@ -109,3 +113,40 @@ async def test_what_is_tried_again_while_a_backlog_is_being_read_is_in_memory_on
         await stage.homeserver.wait_until(
             lambda: stage.homeserver.texts(room) == ["first", "second"]
         )
+
+
+async def test_a_deletion_in_a_room_that_was_left_meanwhile_is_done_there_by_the_bot(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    is_refused = True
+
+    def rule(asked: Asked) -> Answer | None:
+        is_it = is_refused and "redact" in asked.parts
+        return refuse(403, "M_FORBIDDEN") if is_it else None
+
+    async with play(database_settings, folder, rules=[rule]) as stage:
+        homeserver, parts = stage.homeserver, stage.app.parts
+        homeserver.rooms |= {ROOM: {BOT, DICE, ALICE}, NEW: {BOT, DICE, ALICE}}
+        door = await parts.portals.add(
+            instance=InstanceId("dice"), chat=RemoteChat(id=RemoteChatId("#tea"), name="#tea"),
+            room=RoomId(ROOM), created_by=UserId(ALICE),
+        )  # fmt: skip
+        said = replace(say("said"), portal=door.portal.id, remote_id="said")
+        gone = replace(
+            say("gone"), kind=SendKind.REDACT, user=BOT, content={}, about="said",
+            portal=door.portal.id,
+        )  # fmt: skip
+        for one in (said, gone):
+            await parts.sender.put([one])
+            await wait_until(lambda: not parts.sender.holding())
+        (parked,) = await parts.aside.all()
+        await parts.portals.move(door, NEW, UserId(ALICE), takes=True)
+        await parts.intents.leave(RoomId(ROOM), UserId(DICE))
+        is_refused = False
+        before = len(homeserver.asked)
+        await parts.aside.retry(parked.name)
+        await wait_until(lambda: not parts.sender.holding())
+        # The ghost that said it has left.
+        asked = [one for one in homeserver.asked[before:] if one.parts[:2] == ("rooms", ROOM)]
+        assert {one.user for one in asked} == {BOT}
+        assert "redact" in asked[-1].parts

@@ -412,6 +412,9 @@ class Sender:
             return (outgoing,)
         links = await self.links_of(outgoing.portal, outgoing.about)
         ours = [link.sender for link in links if self._is_ours(link.sender)]
+        if self.along.readdress(outgoing) is not outgoing:
+            # Tried again after its portal's move: whoever has left must not come back for it.
+            ours = [user for user in ours if self._intents.is_in(outgoing.room, user)]
         aimed = aim(outgoing, links, ours)
         await self.put([one for one in aimed if one.room != outgoing.room])
         return [one for one in aimed if one.room == outgoing.room]
