@@ -354,7 +354,7 @@ class Sender:
                             return None
                         aimed = [wordless(one) for one in aimed]
                     failpoint("sending")
-                    lane.tried = True
+                    lane.note_try(self.read_back.elapsed())
                     for one in aimed:
                         event_id = await self._intents.send(one)
                         if one.alias != outgoing.alias:
