@@ -449,6 +449,8 @@ class QueuedOutgoing:
     seq: int
     received_at: datetime
     outgoing: Outgoing
+    again: bool = field(default=False, compare=False)
+    """It was found in the outbox, so it may have been put into its room before."""
 
 
 class Sent(NamedTuple):

@@ -193,7 +193,9 @@ class History:
             chunk = reply.get("chunk")
             events = [event for event in chunk if isinstance(event, dict)] if chunk else []
             start, end = start or _token(reply, "start"), _token(reply, "end")
-            if events or end in {"", query.get("from")}:
+            if end == query.get("from"):
+                end = ""  # Some homeservers say so of the room's beginning.
+            if events or not end:
                 break
             query["from"] = end
         return Page(events=events, start=start, before=end if events else "")

@@ -299,6 +299,10 @@ class Intents:
         await self._devices.make(user)
         return await invitations_of(self._client, user, device)
 
+    def is_in(self, room: RoomId, user: UserId) -> bool:
+        """Whether the user is known to be in the room."""
+        return bool(self._joined.get((room, user)))
+
     async def ensure_joined(self, room: RoomId, user: UserId, name: str = "") -> None:
         """Have the user in the room, invited by the main bot where that is needed.
 

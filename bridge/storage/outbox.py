@@ -22,6 +22,7 @@ from bridge.storage.moves import Moves
 from bridge.storage.outboxentry import COLUMNS, columns_of, open_entry, outbox_context, payload_of
 from bridge.storage.pool import Database
 from bridge.storage.portals import remote_bytes
+from bridge.storage.storeddays import DAYS, StoredDays
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +56,6 @@ _ADD = _adding(_EACH, _ENTRIES)
 _ADD_LOOKING_ROUND = _adding(_EACH, _ENTRIES, ">= $4::date - n.kept")
 """Looks at every day that is kept, for what is replayed, and at the days to come: too much for
 what was said just now, unless the clock was put back."""
-_PUT_BACK = timedelta(days=7)
-"""By how much it is put back at the most: days beyond that are of a clock that was all wrong."""
 
 _FIND = (
     "SELECT day, seq, received_at, transaction_id, state FROM outbox "
@@ -146,9 +145,7 @@ class Outbox:
         self.moves = Moves(database, day_keys)
         self._clock = database.clock
         self._seq = 0
-        self._newest = date.min
-        """The newest day of which anything may be stored: later than today if the clock was put
-        back."""
+        self._days = StoredDays()
         self._gathered: list[_Call] = []
         self._write_over: asyncio.Event | None = None
         """Set when the write is over that is under way."""
@@ -165,9 +162,10 @@ class Outbox:
         with at_the_door():
             (stands,) = await self._database.core.fetch(
                 "SELECT greatest((SELECT max(seq) FROM outbox), (SELECT outbox_seq "
-                "FROM instance_state)) AS seq, (SELECT max(day) FROM outbox) AS newest"
+                "FROM instance_state)) AS seq"
             )
-        self._seq, self._newest = stands["seq"], stands["newest"] or date.min
+            days = await self._database.core.fetch(DAYS)
+        self._seq, self._days = stands["seq"], StoredDays(row["day"] for row in days)
 
     @property
     def has_unclaimed(self) -> bool:
@@ -283,7 +281,7 @@ class Outbox:
                         "AND (SELECT epoch FROM lease WHERE shard = 0) = $3 RETURNING *",
                         day, seq, self._database.epoch,
                     )  # fmt: skip
-                    entry = None if row is None else open_entry(row, self._day_keys)
+                    entry = None if row is None else open_entry(row, self._day_keys, again=True)
         except (TemporaryFailure, asyncio.CancelledError):
             self._doubtful[day, seq] = None
             self.on_unclaimed()
@@ -346,7 +344,7 @@ class Outbox:
     async def _read_or_drop(self, row: asyncpg.Record) -> QueuedOutgoing | None:
         """A queued entry; None, with a word, if it cannot be read any more."""
         try:
-            return open_entry(row, self._day_keys)
+            return open_entry(row, self._day_keys, again=True)
         except KeyLost as error:
             log.error(
                 "entry %s of %s of the outbox cannot be read: %s", row["seq"], row["day"],
@@ -469,9 +467,7 @@ class Outbox:
         yesterday = day - timedelta(days=1)
         shared = (day, entries[0][0].received_at, self._database.epoch, yesterday)
         rows = [columns_of(queued, payload, self._day_keys) for queued, payload in entries]
-        is_put_back = day < self._newest <= day + _PUT_BACK
-        looks_round = is_put_back or any(row[-1] for row in rows)
-        self._newest = max(self._newest, day)
+        looks_round = self._days.note(day) or any(row[-1] for row in rows)
         with at_the_door():
             if len(rows) == 1 and not looks_round:
                 stored = await self._database.core.fetch(_ADD_ONE, *shared, *rows[0][:-1])
@@ -494,7 +490,7 @@ class Outbox:
         return {
             row["transaction_id"]: QueuedOutgoing(
                 day=row["day"], seq=row["seq"], received_at=row["received_at"],
-                outgoing=wanted[row["transaction_id"]],
+                outgoing=wanted[row["transaction_id"]], again=True,
             )
             for row in rows if row["state"] == "queued"
         }  # fmt: skip

@@ -53,7 +53,7 @@ def columns_of(queued: QueuedOutgoing, payload: bytes, day_keys: DayKeys) -> tup
     )  # fmt: skip
 
 
-def open_entry(row: asyncpg.Record, day_keys: DayKeys) -> QueuedOutgoing:
+def open_entry(row: asyncpg.Record, day_keys: DayKeys, *, again: bool = False) -> QueuedOutgoing:
     """Read an entry back. Raises ``KeyLost`` when its day's key is gone."""
     payload = orjson.loads(
         day_keys.open(row["day"], outbox_context(row["day"], row["seq"]), row["content"])
@@ -63,6 +63,7 @@ def open_entry(row: asyncpg.Record, day_keys: DayKeys) -> QueuedOutgoing:
         day=row["day"],
         seq=row["seq"],
         received_at=row["received_at"],
+        again=again,
         outgoing=Outgoing(
             room=RoomId(row["room"]),
             user=UserId(row["sender"]),

@@ -195,12 +195,9 @@ class Database:
             await self._lock.take()
             if self._access.by_url:
                 await have_roles(self._access)
-            owner = await self.owner()
-        try:
+        async with self.as_owner() as owner:
             await settle_by_rows(state_dir, owner)
             await (refuse_another_schema(owner) if as_it_is else migrate(owner))
-        finally:
-            await owner.close()
         async with asyncio.timeout(_OPEN_LIMIT):
             await self._lock.begin()
             self.core = await self._access.pool(CORE, size=8)

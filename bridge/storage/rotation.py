@@ -57,12 +57,9 @@ class Rotation:
         try:
             self._begin()
             with at_the_door():
-                owner = await self._database.owner()
-                try:
+                async with self._database.as_owner() as owner:
                     async for step in self._rewrap_all(owner):
                         yield step
-                finally:
-                    await owner.close()
             self.vault.master.retire()
             log.info("the master key was changed", extra={"event": "keys_rotated"})
         finally:
@@ -71,8 +68,7 @@ class Rotation:
     async def check(self) -> AsyncGenerator[Step, None]:
         """Open every ring and every record; name what does not open."""
         with at_the_door():
-            owner = await self._database.owner()
-            try:
+            async with self._database.as_owner() as owner:
                 total = await _count(owner)
                 faults = [fault async for fault in self.vault.check(None)]
                 yield Step(done=0, total=total, faults=tuple(faults))
@@ -80,8 +76,6 @@ class Rotation:
                     yield step
                 lost = [fault async for fault in self._check_without_ring(owner)]
                 yield Step(done=total, total=total, faults=tuple(lost))
-            finally:
-                await owner.close()
 
     # --- inside ---
 

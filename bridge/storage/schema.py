@@ -21,6 +21,9 @@ APPLICATION = "trestle"
 BACKUP = "trestle backup"
 """What the sessions call themselves that only read, beside a Trestle at work."""
 
+_MIGRATION_LIMIT = 86400.0
+"""Seconds that one migration may take: it may have very many rows to change."""
+
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
@@ -98,7 +101,7 @@ async def _apply(connection: Connection, number: int, sql: str) -> None:
         # around it (ALTER TABLE x NO FORCE ROW LEVEL SECURITY) and fails if it forgot, instead of
         # moving none.
         await connection.execute("SET LOCAL row_security = off")
-        await connection.execute(sql)
+        await connection.execute(sql, timeout=_MIGRATION_LIMIT)
         await connection.execute("INSERT INTO schema_version (version) VALUES ($1)", number)
 
 

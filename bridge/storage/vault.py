@@ -316,11 +316,8 @@ class Vault:
     async def reset(self) -> None:
         """Forget all credentials of everybody, and begin with a new master key."""
         with at_the_door():
-            owner = await self._database.owner()
-            try:
+            async with self._database.as_owner() as owner:
                 await owner.execute("TRUNCATE vault, subject_key, instance_key")
-            finally:
-                await owner.close()
         if not self.master.given:
             self.master.add()
             self.master.retire()
@@ -340,15 +337,12 @@ class Vault:
 
     async def _count_by_master(self) -> dict[int, int]:
         with at_the_door():
-            owner = await self._database.owner()
-            try:
+            async with self._database.as_owner() as owner:
                 rows = await owner.fetch(
                     "SELECT key_version, count(*) AS number FROM ("
                     "SELECT key_version FROM subject_key UNION ALL "
                     "SELECT key_version FROM instance_key) AS keys GROUP BY key_version"
                 )
-            finally:
-                await owner.close()
         return {row["key_version"]: row["number"] for row in rows}
 
     def _open(self, found: asyncpg.Record) -> bytes:

@@ -1,5 +1,6 @@
 """Of whom a chat takes nothing: of a person, or of all of a homeserver."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,20 @@ async def test_what_was_on_its_way_when_somebody_was_blocked_is_not_said(
         await ground.house.blocks.add(NEAR, CHAT, "test.example")
         with pytest.raises(TemporaryFailure, match="ended meanwhile"):
             door.voices.check(ALICE)
+
+
+async def test_blocks_and_lifts_of_the_same_moment_are_held_as_they_are_stored(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async with Database.open(database_settings, folder, SystemClock()) as database:
+        blocks = Blocks(BlockStore(database))
+        for number in range(50):
+            whom = f"@bad{number}:ok.example"
+            async with asyncio.TaskGroup() as group:
+                for change in (blocks.add, blocks.remove) * 2:
+                    group.create_task(change(NEAR, TEA, whom))
+        assert blocks.of(NEAR, TEA) == []
+        assert await BlockStore(database).all() == set()
 
 
 async def test_a_block_outlasts_a_restart_until_it_is_lifted(

@@ -3,8 +3,12 @@
 import asyncio
 import secrets
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from bridge.core.lanes.crossings import Crossings
 from bridge.core.lanes.progress import Marker, Row
@@ -80,3 +84,32 @@ async def test_what_a_network_names_too_long_for_the_database_is_noted_without_t
             writing.cancel()
         (link,) = await store.find_message(7, EventId("$said"))
         assert link.remote_id is None
+
+
+async def test_what_a_module_says_wrongly_of_a_message_keeps_nothing_else_from_being_noted(
+    database_settings: DatabaseSettings, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with processes(database_settings, folder) as (database, _):
+        store = PortalStore(database)
+        links = Crossings(store)
+        said = MessageLink(
+            portal=7, event_id=EventId("$said"), remote_id="m1", part=0,
+            sender=UserId("@u:hs"), room=RoomId("!r"), kind=LinkKind.MESSAGE,
+        )  # fmt: skip
+        no_text: Any = 17
+        no_time: Any = 1790000000.0
+        links.note([
+            replace(said, remote_id=no_text), replace(said, sent_at=no_time), said,
+            replace(said, event_id=EventId("$later"), remote_id="m2"),
+        ])  # fmt: skip
+        marker = Marker(Journal(database, DayKeys(folder, database.clock)), links)
+        async with asyncio.TaskGroup() as group:
+            writing = group.create_task(marker.run())
+            marker.touch(row(1))
+            async with asyncio.timeout(20):
+                await marker.settle()
+            writing.cancel()
+        for name, event in (("m1", "$said"), ("m2", "$later")):
+            assert [one.event_id for one in await store.find_remote(7, name)] == [event]
+        assert [vars(one)["event"] for one in caplog.records].count("link_lost") == 2
+        assert not links.noted()

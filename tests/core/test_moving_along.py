@@ -425,7 +425,7 @@ async def test_what_was_parked_or_found_late_for_a_room_that_was_left_is_said_in
         assert row is not None
         again = await outbox.take_back(row["day"], row["seq"])
         assert again is not None
-        parts.sender.take_up(again)
+        parts.sender.push(again)
         await homeserver.wait_until(lambda: homeserver.texts(NEW) == ["parked"])
         # As it is with a commit of which nobody had heard.
         for queued in await outbox.add(lines(portal, ["late"])):

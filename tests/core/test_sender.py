@@ -179,6 +179,22 @@ async def test_what_is_in_the_room_and_the_homeserver_has_forgotten_is_not_put_a
         assert homeserver.texts(ROOM) == ["once", "after"]
 
 
+async def test_a_clock_that_was_ahead_hides_no_day_in_which_the_homeserver_forgets(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    clock, passed = TurnedClock(timedelta(hours=9)), 0.0
+    async with play(database_settings, folder, clock=clock) as stage:
+        homeserver, sender = stage.homeserver, stage.app.parts.sender
+        sender.read_back.elapsed = lambda: passed
+        homeserver.rules.append(lost := LostAnswer(homeserver))
+        await sender.put([say("once")])
+        await homeserver.wait_until(lambda: lost.is_lost)
+        # Set right, and a day later: the clock tells of fifteen hours.
+        clock.ahead, passed = timedelta(hours=24), 24 * 3600.0
+        await wait_until(lambda: not sender.holding())
+        assert homeserver.texts(ROOM) == ["once"]
+
+
 async def test_a_change_said_by_itself_is_found_by_what_it_changed_after_a_lost_answer_too(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:

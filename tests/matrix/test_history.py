@@ -65,6 +65,27 @@ async def test_it_is_read_to_what_was_answered_before_all_that_waits_or_to_its_t
         assert len(asked) == 9
 
 
+async def test_a_homeserver_that_leads_back_to_the_same_page_is_at_the_rooms_beginning() -> None:
+    def pages(one: Asked) -> Answer | None:
+        if one.parts[-1] != "messages":
+            return None
+        return Answer(content={"chunk": [event(1)], "start": "s", "end": "0"})
+
+    async with (
+        scripted_homeserver() as homeserver,
+        HomeserverClient(homeserver.url, Secret("token")) as client,
+    ):
+        homeserver.rules.append(pages)
+        history = History(client, lambda user: user == BOT)
+        first = await history.page(ROOM, BOT)
+        assert first is not None
+        assert first.before == "0"
+        last = await history.page(ROOM, BOT, before="0")
+        assert last is not None
+        assert [one["event_id"] for one in last.events] == ["$e1"]
+        assert not last.before
+
+
 RULES: list[dict[str, Any]] = [
     {"type": "m.room.power_levels", "state_key": "", "content": {}},
     {"type": "m.room.message", "state_key": "", "content": {}},

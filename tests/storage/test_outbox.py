@@ -280,6 +280,19 @@ async def test_an_entry_of_before_midnight_is_the_same_after_it(
     assert len(await PortalStore(database).find_message(1, EventId("$e"))) == 1
 
 
+async def test_a_clock_that_was_years_ahead_for_a_moment_hides_no_entry_of_after_midnight(
+    outbox: Outbox, database: Database, day_keys: DayKeys, clock: TurnedClock
+) -> None:
+    await outbox.add([entry("yesterday")])
+    clock.ahead = timedelta(days=1)
+    await outbox.add([entry("t1")])
+    clock.ahead = timedelta(days=3650)
+    await outbox.add([entry("far")])
+    for one in (outbox, await reopened(database, day_keys)):
+        clock.ahead = timedelta()
+        assert ids_of(await one.add([entry("t1")])) == []
+
+
 @pytest.mark.parametrize("is_restarted", [False, True])
 async def test_an_entry_of_after_midnight_is_the_same_when_the_clock_is_put_back_over_it(
     outbox: Outbox, database: Database, day_keys: DayKeys, clock: TurnedClock, is_restarted: bool

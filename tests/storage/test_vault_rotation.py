@@ -11,8 +11,9 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from bridge.demo.matrix_user import PATIENCE
 from bridge.model import SystemClock
-from bridge.sdk.errors import ConfigError
+from bridge.sdk.errors import ConfigError, TemporaryFailure
 from bridge.sdk.ids import InstanceId, UserId
 from bridge.settings.records import DatabaseSettings
 from bridge.storage.accounts import Accounts
@@ -33,6 +34,7 @@ LIMIT = 600.0
 CUT_SHORT = """
 import asyncio, os, signal, sys
 from pathlib import Path
+from bridge.demo.matrix_user import PATIENCE
 from bridge.model import SystemClock
 from bridge.settings.records import DatabaseSettings
 from bridge.storage.masterkeys import MasterKeys
@@ -243,6 +245,22 @@ async def test_nobody_changes_the_keys_twice_at_a_time(
     assert vault.master.is_changing
     await steps_of(rotation.rotate())
     assert not vault.master.is_changing
+
+
+async def test_a_database_that_says_nothing_ends_the_work_on_all_keys_and_it_can_be_done_later(
+    vault: Vault, database: Database, admin: Connection
+) -> None:
+    await fill(admin, vault, 3)
+    rotation, database.owner_limit = Rotation(database, vault), 0.5
+    async with asyncio.timeout(PATIENCE):
+        for work in (
+            lambda: steps_of(rotation.rotate()), lambda: steps_of(rotation.check()), vault.reset,
+        ):  # fmt: skip
+            async with admin.transaction():
+                await admin.execute("LOCK TABLE subject_key")
+                with pytest.raises(TemporaryFailure):
+                    await work()
+            await work()
 
 
 async def test_a_key_of_the_environment_is_changed_by_its_admin(

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from bridge.core.lanes.crossings import Crossings
 from bridge.failpoint import failpoint
-from bridge.model import ItemId, Mark, RowId
+from bridge.model import ItemId, Mark, MessageLink, RowId
 from bridge.sdk.errors import TemporaryFailure
 from bridge.storage.journal import Journal
 
@@ -213,8 +213,7 @@ class Marker:
         # Taken at one moment: what is done meanwhile may have links that are not among these.
         marks, links = [row.mark() for row in batch], self._links.noted()
         try:
-            await self._marks.mark(marks, links)
-            self._links.written(len(links))
+            await self._store(marks, links)
         except BaseException as error:
             for row in batch:
                 self.touch(row)
@@ -231,6 +230,31 @@ class Marker:
         for settled in waiting:
             if not settled.done():
                 settled.set_result(None)
+
+    async def _store(self, marks: Sequence[Mark], links: Sequence[MessageLink]) -> None:
+        try:
+            await self._marks.mark(marks, links)
+        except TemporaryFailure:
+            raise
+        except Exception:
+            if not links:
+                raise
+        else:
+            self._links.written(len(links))
+            return
+        # A module may say of a message what cannot be stored; that costs no other anything.
+        for link in links:
+            try:
+                await self._marks.mark(marks, [link])
+            except TemporaryFailure:
+                raise
+            except Exception:
+                log.exception(
+                    "what a message is on the network of portal %d cannot be stored: nothing can "
+                    "be about that message later", link.portal, extra={"event": "link_lost"},
+                )  # fmt: skip
+            self._links.written(1)
+        await self._marks.mark(marks)
 
     async def _write_last(self) -> None:
         try:

@@ -79,7 +79,7 @@ class Along:
         if outgoing is queued.outgoing or outgoing.kind not in GOING:
             return False
         if await self.moves.readdress(queued, outgoing.room):
-            self._push(replace(queued, outgoing=outgoing))
+            self._push(replace(queued, outgoing=outgoing, again=False))
         else:  # It was settled by a move of whose commit nobody heard.
             self._drop(outgoing)
         return True

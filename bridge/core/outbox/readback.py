@@ -9,6 +9,7 @@ from bridge.matrix.history import WereSent
 from bridge.model import Clock, QueuedOutgoing, SendKind
 from bridge.sdk.ids import EventId, RoomId, UserId
 from bridge.storage.outbox import Outbox
+from bridge.storage.retention import uptime
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,8 @@ class ReadBack:
         self._find_ours = find_ours
         self._clock = clock
         self._bot = bot
+        self.elapsed: Callable[[], float] = uptime
+        """Seconds from whenever, by a clock that cannot be set."""
 
     def doubt(self, lane: RoomLane) -> None:
         """Have the lane's room read back before anything that waits there now is put."""
@@ -55,6 +58,10 @@ class ReadBack:
         is_old = now - queued.received_at > _REMEMBERED and (
             lane.asked_at is None or now - lane.asked_at > _REMEMBERED
         )
+        # The clock may have been set back since then.
+        is_old = is_old or (
+            lane.tried and self.elapsed() - lane.tried_at > _REMEMBERED.total_seconds()
+        )
         # People have no device by which a homeserver knows it again after its restart.
         if not (is_doubtful or is_old or (lane.tried and queued.outgoing.double)):
             return
@@ -62,6 +69,7 @@ class ReadBack:
         astray = _ASTRAY if lane.there is None else timedelta()
         found = await self.find(lane.room, lane.queue, astray)
         lane.there, lane.asked_at = {**(lane.there or {}), **found}, now
+        lane.tried_at = self.elapsed()
 
     async def find(
         self, room: RoomId, waiting: Sequence[QueuedOutgoing], astray: timedelta = _ASTRAY

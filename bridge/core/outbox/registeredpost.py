@@ -70,7 +70,7 @@ class RegisteredPost:
             if stored is not None and stored.state == "parked":
                 queued = await self._outbox.take_back(stored.day, stored.seq)
                 if queued is not None:
-                    self._sender.take_up(queued)
+                    self._sender.push(queued)
             try:
                 async with asyncio.timeout(_LOOK_SECONDS):
                     await awaited.over.wait()

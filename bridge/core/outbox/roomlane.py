@@ -30,6 +30,8 @@ class RoomLane:
     """The number of the last that came into memory in its turn."""
     until: int = 0
     """The number of the last that is known of."""
+    is_misread: bool = False
+    """Something came that may be missing among what is being read of the outbox."""
     left: int = 0
     """The number of the last that an earlier process left."""
     is_running: bool = False
@@ -47,6 +49,8 @@ class RoomLane:
     """Why the first is still there, as the homeserver said."""
     tried: bool = False
     """The first was put at least once, and no answer came."""
+    tried_at: float = 0.0
+    """When it was first put, or the room read back since then, by the machine's uptime."""
     asked_at: datetime | None = None
     """When the room was read back."""
     there: Mapping[str, EventId] | None = None
@@ -61,6 +65,11 @@ class RoomLane:
         self.is_resting = False
         if self.limit is not None and not self.limit.expired():
             self.limit.reschedule(asyncio.get_running_loop().time())
+
+    def note_try(self, now: float) -> None:
+        """Take note that the first is put; ``now`` is the machine's uptime."""
+        if not self.tried:
+            self.tried, self.tried_at = True, now
 
     def may_hold(self, entry: Outgoing) -> bool:
         """Whether an entry that was put may be on its way yet."""

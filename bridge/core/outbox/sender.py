@@ -162,15 +162,6 @@ class Sender:
             for queued in stored:
                 self.push(queued)
 
-    def take_up(self, queued: QueuedOutgoing) -> None:
-        """Send an entry that was parked."""
-        lane = self.lane(queued.outgoing.room)
-        lane.queue.append(queued)
-        self._held += 1
-        # It may be older than the homeserver's memory, or the homeserver another one by now.
-        self.read_back.doubt(lane)
-        self._start(lane)
-
     async def set_aside(self, room: RoomId) -> bool:
         """Park what the room waits for first; False if it is being tried just now.
 
@@ -246,16 +237,20 @@ class Sender:
         place = queued.seq
         room_for = _NEAR if self._held < _MEMORY else _FEW
         if place <= lane.last:
-            # What a commit left whose answer was lost; it comes before what came after it.
+            # It was parked, or its commit's answer was lost.
             self._held += 1
             lane.queue.append(queued)
         elif lane.beyond or len(lane.queue) >= room_for:
             lane.beyond += 1
+            lane.is_misread |= place <= lane.until
             lane.until = max(lane.until, place)
         else:
             self._held += 1
             lane.queue.append(queued)
             lane.last = lane.until = place
+        if queued.again:
+            # It may be older than the homeserver's memory, or the homeserver another one by now.
+            self.read_back.doubt(lane)
         self._start(lane)
 
     def take_out(self, room: RoomId, numbers: Set[int]) -> None:
@@ -296,11 +291,13 @@ class Sender:
     async def _feed(self, lane: RoomLane) -> None:
         """Bring the next entries of a long lane into memory."""
         limit = _NEAR if self._held < _MEMORY else _FEW
-        until, counted = lane.until, lane.beyond
+        until, counted, lane.is_misread = lane.until, lane.beyond, False
         try:
             more = await self._outbox.next_of(lane.room, lane.last, until, limit)
         except TemporaryFailure:
             await asyncio.sleep(1)
+            return
+        if lane.is_misread:
             return
         lane.queue.extend(more.entries)
         self._held += len(more.entries)
@@ -357,7 +354,7 @@ class Sender:
                             return None
                         aimed = [wordless(one) for one in aimed]
                     failpoint("sending")
-                    lane.tried = True
+                    lane.note_try(self.read_back.elapsed())
                     for one in aimed:
                         event_id = await self._intents.send(one)
                         if one.alias != outgoing.alias:
@@ -415,6 +412,9 @@ class Sender:
             return (outgoing,)
         links = await self.links_of(outgoing.portal, outgoing.about)
         ours = [link.sender for link in links if self._is_ours(link.sender)]
+        if self.along.readdress(outgoing) is not outgoing:
+            # Tried again after its portal's move: whoever has left must not come back for it.
+            ours = [user for user in ours if self._intents.is_in(outgoing.room, user)]
         aimed = aim(outgoing, links, ours)
         await self.put([one for one in aimed if one.room != outgoing.room])
         return [one for one in aimed if one.room == outgoing.room]

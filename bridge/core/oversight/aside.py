@@ -172,7 +172,7 @@ class Aside:
             if parked.kind == "outgoing":
                 queued = await self._take_back(*parked.key)
                 if queued is not None:
-                    self._sender.take_up(queued)
+                    self._sender.push(queued)
             elif parked.kind == "timer":
                 timers = self._timers.get(InstanceId(parked.consumer.removeprefix("bot:")))
                 if timers is None:

@@ -1,5 +1,6 @@
 """Of whom the chats of networks take nothing, as those who run them wish."""
 
+import asyncio
 from collections.abc import Sequence
 
 from bridge.sdk.ids import InstanceId, RemoteChatId, UserId
@@ -13,6 +14,7 @@ class Blocks:
     def __init__(self, store: BlockStore) -> None:
         self._store = store
         self._rows: set[tuple[InstanceId, RemoteChatId, str]] = set()
+        self._changing = asyncio.Lock()
 
     async def load(self) -> None:
         """Read them. Call once, before events are dispatched."""
@@ -33,13 +35,19 @@ class Blocks:
 
     async def add(self, instance: InstanceId, chat: RemoteChatId, whom: str) -> None:
         """Block a Matrix user or a homeserver. Raises ``TemporaryFailure``; then it is not so."""
-        await self._store.add(instance, chat, whom)
-        self._rows.add((instance, chat, whom))
+        async with self._changing:
+            try:
+                await self._store.add(instance, chat, whom)
+            except asyncio.CancelledError:
+                self._rows.add((instance, chat, whom))  # It may be stored.
+                raise
+            self._rows.add((instance, chat, whom))
 
     async def remove(self, instance: InstanceId, chat: RemoteChatId, whom: str) -> None:
         """Block them no longer. Raises ``TemporaryFailure``; then nothing changed."""
-        await self._store.remove(instance, chat, whom)
-        self._rows.discard((instance, chat, whom))
+        async with self._changing:
+            await self._store.remove(instance, chat, whom)
+            self._rows.discard((instance, chat, whom))
 
 
 def server_of(person: str) -> str:

@@ -18,6 +18,8 @@ class OptOuts:
         self._store = store
         self._audit = audit
         self._rows: set[tuple[UserId, int]] = set()
+        self._unsure: set[tuple[UserId, int]] = set()
+        """Rows that count, though nobody heard whether they are stored."""
         self._changing = asyncio.Lock()
 
     async def load(self) -> None:
@@ -34,11 +36,18 @@ class OptOuts:
     async def add(self, person: UserId, portal: int) -> None:
         """Stop bridging the person there. Raises ``TemporaryFailure``; then nothing changed."""
         async with self._changing:
-            if (person, portal) in self._rows:
+            row = (person, portal)
+            if row in self._rows - self._unsure:
                 return
             await self._record(person, AuditAction.OPT_OUT, portal)
-            await self._store.add(person, portal)
-            self._rows.add((person, portal))
+            try:
+                await self._store.add(person, portal)
+            except asyncio.CancelledError:
+                self._rows.add(row)
+                self._unsure.add(row)
+                raise
+            self._rows.add(row)
+            self._unsure.discard(row)
 
     async def remove(self, person: UserId, portal: int) -> None:
         """Bridge the person there again; ``EVERYWHERE`` takes back all that was said."""
