@@ -41,6 +41,10 @@ class NotNow(ConfigError):
 class ModuleError(TrestleError):
     """A module (or one login of it) came to an early end."""
 
+    kind = ""
+    """What kind of end, in a word or two that name nobody: of one person's login the log says
+    no more than that. For example ``timeout``."""
+
 
 class ModuleNotReady(ModuleError):
     """The network cannot be reached now; the host starts the client again, with backoff."""

@@ -409,7 +409,8 @@ class Settings:
             doc="Who may do what: none < relay < user < admin, by Matrix id, else by server "
             "(upper or lower case), else by `*`. Without a line for `*`, your own server is "
             "`user` and the rest `none`; with one, it holds for your own server too, "
-            "unless that has a line of its own.",
+            "unless that has a line of its own. A server that may do less than `*` may not do "
+            "more at any of its ports; one that may do more may so only as it is written.",
             example={"*": "none", "example.org": "user", "@admin:example.org": "admin"},
         ),
     ] = field(default_factory=dict)

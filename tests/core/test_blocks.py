@@ -27,7 +27,20 @@ async def test_a_homeservers_block_holds_in_whatever_letters_and_a_persons_as_it
         await blocks.add(NEAR, TEA, "@Bad:ok.example")
         for one in ("@x:evil.example", "@x:EVIL.example", "@Bad:ok.example"):
             assert blocks.cover(NEAR, TEA, UserId(one)), one
-        for one in ("@bad:ok.example", "@x:ok.example", "@x:evil.example:80"):
+        for one in ("@bad:ok.example", "@x:ok.example", "@x:not-evil.example"):
+            assert not blocks.cover(NEAR, TEA, UserId(one)), one
+
+
+async def test_a_homeservers_block_holds_for_each_of_its_ports_unless_it_names_one(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async with Database.open(database_settings, folder, SystemClock()) as database:
+        blocks = Blocks(BlockStore(database))
+        for whom in ("evil.example", "half.example:8448", "[2001:db8::1]"):
+            await blocks.add(NEAR, TEA, whom)
+        for one in ("@x:evil.example:8448", "@x:half.example:8448", "@x:[2001:db8::1]:8448"):
+            assert blocks.cover(NEAR, TEA, UserId(one)), one
+        for one in ("@x:half.example", "@x:half.example:80", "@x:[2001:db8::2]:8448"):
             assert not blocks.cover(NEAR, TEA, UserId(one)), one
 
 

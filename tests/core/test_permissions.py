@@ -51,6 +51,19 @@ def test_a_servers_name_counts_in_whatever_letters_and_a_persons_as_it_is_writte
     assert [permissions.of(one) for one in neighbours] == [USER, USER, USER, ADMIN]
 
 
+def test_a_server_without_a_port_is_shut_out_with_each_of_its_ports_and_let_in_with_none() -> None:
+    levels = {"*": RELAY, "evil.org": NONE, "good.org": ADMIN, "good.org:8448": USER}
+    permissions = Permissions(levels, "ex.org", is_ours=lambda _: False, of_instances={
+        LIBERA: {"good.org": NONE, "z.org": USER}
+    })  # fmt: skip
+    for user, level, there in (
+        ("@x:evil.org:8448", NONE, NONE), ("@x:good.org:8448", USER, NONE),
+        ("@x:good.org:80", RELAY, NONE), ("@x:z.org:8448", RELAY, RELAY),
+    ):  # fmt: skip
+        found = permissions.of(UserId(user)), permissions.of(UserId(user), LIBERA)
+        assert found == (level, there), user
+
+
 def test_who_is_ours_has_no_level_whatever_is_written() -> None:
     permissions = Permissions({"*": ADMIN, ME: ADMIN}, "ex.org", is_ours=lambda one: one == ME)
     assert (permissions.of(ME), permissions.of(NEIGHBOUR)) == (NONE, ADMIN)

@@ -1,6 +1,8 @@
 """When a client is started again, and what makes it try sooner."""
 
 import asyncio
+import errno
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -8,7 +10,7 @@ from typing import Any
 import pytest
 
 from bridge.core.host.supervisor import REST, Supervisor
-from bridge.sdk.errors import LoginRequired
+from bridge.sdk.errors import LoginRequired, ModuleNotReady
 from bridge.sdk.events import Message, Receipt
 from bridge.sdk.login import LoginState
 from bridge.sdk.module import Client
@@ -218,3 +220,45 @@ async def test_who_waits_for_what_it_cancelled_itself_has_crashed_and_is_begun_a
         assert states == ["starting", "reconnecting", "starting"]
         await supervisor.stop()
     assert client.tries == 2
+
+
+class Silenced:
+    """A client that is connected until its server is silent."""
+
+    def __init__(self) -> None:
+        self.supervisor: Supervisor
+        self.end = asyncio.Event()
+
+    async def run(self) -> None:
+        self.supervisor.report(LoginState.CONNECTED)
+        await self.end.wait()
+        silence = TimeoutError(errno.ETIMEDOUT, "alice is silent")
+        raise ModuleNotReady("alice is not heard of") from silence
+
+    async def send(self, message: Message) -> Receipt:
+        return Receipt()
+
+
+async def test_a_persons_login_says_why_since_when_and_when_next_and_its_log_names_nobody(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    client, uptime = Silenced(), Uptime()
+    async with supervised(client, personal=True, first_delay=1000.0, elapsed=uptime) as (
+        supervisor,
+        _,
+    ):
+        client.supervisor = supervisor
+        await supervisor.connected.wait()
+        assert not supervisor.outlook
+        uptime.seconds += 500
+        client.end.set()
+        while supervisor.state is not LoginState.RECONNECTING:
+            await asyncio.sleep(0)
+        uptime.seconds += 300
+        assert supervisor.reason == "alice is not heard of"
+        told = re.fullmatch(r"for 5 min; the next try is in (\d+) min", supervisor.outlook)
+        assert told is not None
+        assert 400 <= int(told[1]) * 60 <= 1030
+    (line,) = [one for one in caplog.messages if "not connected" in one]
+    begins = "test is not connected: reconnecting (Connection timed out); for 0 s; the next try "
+    assert line.startswith(begins)

@@ -4,8 +4,10 @@ import asyncio
 
 import pytest
 
+from bridge.networks.irc.network.keys import PREFIX
 from bridge.sdk.events import RemoteChat, RemoteMembers, RemoteMessage
 from bridge.sdk.ids import RemoteChatId
+from bridge.sdk.secret import Secret
 from tests.irc.stage import Network, message, running, synced, user_id
 from tests.rigs.scripted_irc import Peer, scripted_server
 
@@ -50,6 +52,27 @@ async def test_who_speaks_before_the_relay_is_there_speaks_in_the_bridged_channe
             peer = await welcomed(await server.accept(), isupport)
             assert await peer.admit() == "#Hall[1]"
             await peer.expect("PRIVMSG #Hall[1] :hi")
+
+
+@pytest.mark.parametrize("mapping", ["rfc1459", "ascii"])
+async def test_a_channel_is_joined_with_its_own_key_alone(mapping: str) -> None:
+    isupport = f"NICKLEN=30 CASEMAPPING={mapping}"
+    other = RemoteChat(id=RemoteChatId("#lobby{1}"), name="#Lobby{1}")
+    async with scripted_server() as server:
+        kept = {PREFIX + HALL.id: Secret("sesame"), PREFIX + "#lobby[1]": Secret("wrong")}
+        relay, _ = Network(server.port).relay(kept)
+        relay.watch_chats([HALL, RemoteChat(id=RemoteChatId("#lobby[1]"), name="#Lobby[1]")])
+        async with running(relay), asyncio.TaskGroup() as tasks:
+            ears = await welcomed(await server.accept(), isupport)
+            joining = tasks.create_task(relay.join(HALL))
+            await ears.expect("JOIN #Hall[1] sesame")
+            ears.say(":{nick}!t@h JOIN #Hall[1]", ":irc.test 366 {nick} #Hall[1] :End")
+            await joining
+            if mapping == "ascii":
+                joining = tasks.create_task(relay.join(other))
+                assert (await ears.expect("JOIN #Lobby{1}")).split()[2:] == []
+                ears.say(":{nick}!t@h JOIN #Lobby{1}", ":irc.test 366 {nick} #Lobby{1} :End")
+                await joining
 
 
 async def test_a_name_that_was_not_known_is_used_once_it_is() -> None:

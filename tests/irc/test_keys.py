@@ -112,6 +112,22 @@ async def test_who_comes_into_a_channel_that_has_no_key_any_more_forgets_it(
         await wait_for_key(host, channel, None)
 
 
+async def test_a_channel_that_is_empty_when_the_relay_comes_is_locked_by_the_key_that_is_kept(
+    server: IrcServer, channel: str
+) -> None:
+    network = Network(server.port, nick="firstin")
+    relay, host = network.relay({PREFIX + channel.lower(): SESAME})
+    async with irc_user(server.port, "latecomer") as late, running(relay):
+        await host.wait_until_connected()
+        await relay.join(chat(channel))
+        await host.wait_until(lambda one: any(not access.open for access in one.of(RemoteAccess)))
+        late.say(f"JOIN {channel}")
+        await late.expect(f" 475 latecomer {channel} ")
+        late.say(f"JOIN {channel} sesame")
+        await late.expect("JOIN", channel)
+        assert kept(host, channel) == SESAME
+
+
 async def test_channels_with_and_without_a_key_are_joined_in_one_line(
     server: IrcServer, channel: str
 ) -> None:

@@ -13,7 +13,7 @@ from tests.rigs.scripted_irc import scripted_server
 
 PEOPLE = {
     nick.lower(): Mention(UserId(""), nick, RemoteUserId(nick.lower()))
-    for nick in ("Alice", "bob[m]", "it", "carl", "Zoë")
+    for nick in ("Alice", "bob[m]", "it", "carl", "Zoë", "[Dan]")
 }
 
 
@@ -65,6 +65,11 @@ def marked(rich: Rich) -> str:
         ("Alice.", "<Alice>.", "Alice."),
         ("zoë: hello", "<Zoë>: hello", "<Zoë>: hello"),
         ("ask Zoë, not Zoëlle", "ask <Zoë>, not Zoëlle", ""),
+        ("[Dan]: hello", "<[Dan]>: hello", "<[Dan]>: hello"),
+        ("hi [Dan], [[Dan]]", "hi <[Dan]>, [<[Dan]>]", ""),
+        ("[ask Alice] {Alice} [bob[m]]", "[ask <Alice>] {<Alice>} [<bob[m]>]", ""),
+        ("[Alice]: hello", "[<Alice>]: hello", "[Alice]: hello"),
+        ("Dan [alice] [Malice]", "Dan [alice] [Malice]", ""),
         ("  Alice: indented", "  <Alice>: indented", "  <Alice>: indented"),
     ],
 )

@@ -313,6 +313,10 @@ def nickserv() -> Identity:
     [
         ":NickServ!s@services.s NOTICE bob :You are now identified for \x02acc\x02.",
         ":nickserv!s@services.s NOTICE bob :Password accepted -- you are now recognized.",
+        ":services.s 900 bob bob!b@h acc :Vous êtes maintenant identifié.",
+        ":NickServ!s@services.s MODE bob :+r",
+        ":services.s MODE Bob :-x+ir",
+        ":bob!b@h ACCOUNT acc",
         ":s 900 bob bob!b@h acc :You are now logged in as acc",
     ],
 )
@@ -323,7 +327,12 @@ def test_where_there_is_no_sasl_nickserv_is_told(lines: list[str], said: str) ->
     feed(handshake, ":NickServ!s@services.s NOTICE bob :This nickname is registered.")
     feed(handshake, ":eve!e@h NOTICE bob :You are now identified for acc.")
     assert not handshake.done
-    assert handshake.awaited == "pass on an answer from NickServ@services.s"
+    feed(handshake, ":services.s MODE bob :+i-r", ":services.s MODE eve :+r", ":eve!e@h ACCOUNT e")
+    assert not handshake.done
+    assert handshake.awaited == (
+        "pass on an answer from NickServ@services.s that we understand (it said: This nickname is "
+        "registered.)"
+    )
     feed(handshake, said)
     assert handshake.done
 

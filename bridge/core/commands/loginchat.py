@@ -473,4 +473,5 @@ def describe(session: Session) -> str:
     """How a login is, in a line for its owner."""
     row, supervisor = session.row, session.supervisor
     why = f": {supervisor.reason}" if supervisor.reason else ""
-    return f"{row.id}: {row.name} on {row.instance}, {supervisor.state.value}{why}"
+    when = f" ({supervisor.outlook})" * bool(supervisor.outlook)
+    return f"{row.id}: {row.name} on {row.instance}, {supervisor.state.value}{why}{when}"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from bridge.core.consent.consents import Consents
 from bridge.core.lanes.patience import promptly
-from bridge.core.permissions.blocks import server_of
+from bridge.core.permissions.blocks import servers_of
 from bridge.core.portals.plumbing import Plumbing
 from bridge.core.rooms.house import House
 from bridge.core.traffic.bothsides import say_on_both_sides
@@ -156,7 +156,7 @@ class Moderators:
             and not self._house.namespaces.is_ours(user)
         ]  # fmt: skip
         # First: people call themselves what they like, and could shield their homeserver by that.
-        if _SERVER.match(about) or about.lower() in set(map(server_of, members)):
+        if _SERVER.match(about) or about.lower() in set().union(*map(servers_of, members)):
             return about.lower(), sorted({*named, *filter(None, [wish.person])})
         if wish.person is not None:
             return wish.person, ()

@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
+import os
 import random
 from collections.abc import Callable
 from time import monotonic
 
 from bridge.core.lanes.cancellation import is_meant_for_us
-from bridge.sdk.errors import LoginRequired, ModuleNotReady
+from bridge.sdk.errors import LoginRequired, ModuleError, ModuleNotReady
 from bridge.sdk.login import LoginState
 from bridge.sdk.module import Client
 
@@ -52,6 +53,8 @@ class Supervisor:
         self.state = LoginState.STARTING
         self.reason = ""
         self._ended_at = 0.0
+        self._away_since = elapsed()
+        self._next_try: float | None = None
         self._is_stopped = False
         self.connected = asyncio.Event()
 
@@ -69,12 +72,26 @@ class Supervisor:
         """Whether its last end is long enough ago for another try of what was refused."""
         return self._elapsed() - self._ended_at >= self._rest
 
+    @property
+    def outlook(self) -> str:
+        """Since when it is not connected and when it is tried again, for people; empty while it is
+        connected or was never wanted."""
+        if self.state not in {LoginState.RECONNECTING, LoginState.SIGN_IN_NEEDED}:
+            return ""
+        now = self._elapsed()
+        since = f"for {_spell(now - self._away_since)}"
+        if self._next_try is None:
+            return since
+        return f"{since}; the next try is in {_spell(max(self._next_try - now, 0))}"
+
     def report(self, state: LoginState, reason: str = "") -> None:
         """Take note of what the client says of itself, until it is stopped."""
         if not self._is_stopped:
             self._note(state, reason)
 
     def _note(self, state: LoginState, reason: str) -> None:
+        if self.state is LoginState.CONNECTED and state is not LoginState.CONNECTED:
+            self._away_since = self._elapsed()
         self.state, self.reason = state, reason
         if state is LoginState.CONNECTED:
             self.connected.set()
@@ -97,9 +114,10 @@ class Supervisor:
     async def _run(self) -> None:
         delay = self._first_delay
         while True:
+            self._next_try = None
             self.report(LoginState.STARTING)
             began = self._elapsed()
-            state, reason = await self._once()
+            state, reason, kind = await self._once()
             if self._is_stopped:
                 return  # Its client did not let the cancellation through.
             # Whoever wanted it while it was at work had it: a refusal is no reason to knock again.
@@ -107,31 +125,39 @@ class Supervisor:
             self._ended_at = self._elapsed()
             if self._ended_at - began > _STABLE:
                 delay, self._rest = self._first_delay, self._first_rest
+            is_refused = state is LoginState.SIGN_IN_NEEDED
+            pause = delay * random.uniform(0.7, 1.3)  # noqa: S311 - jitter
+            self._next_try = None if is_refused else self._ended_at + pause
             self.report(state, reason)
             # What a network says of one person's login may name the person.
-            why = state.value if self._personal else reason
-            log.warning("%s is not connected: %s", self.name, why, extra={"event": "client_ended"})
-            if state is LoginState.SIGN_IN_NEEDED:
+            why = state.value + f" ({kind})" * bool(kind) if self._personal else reason
+            log.warning(
+                "%s is not connected: %s; %s", self.name, why.rstrip("."), self.outlook,
+                extra={"event": "client_ended"},
+            )  # fmt: skip
+            if is_refused:
                 await self._again.wait()
                 self._rest = min(self._rest * 2, _LONGEST_REST)
             else:
-                await self._pause(delay * random.uniform(0.7, 1.3))  # noqa: S311 - jitter
+                await self._pause(pause)
                 delay = min(delay * 2, _LONGEST_DELAY)
 
-    async def _once(self) -> tuple[LoginState, str]:
+    async def _once(self) -> tuple[LoginState, str, str]:
+        """Run it to its end; in which state it is then, why, and what may be said in the log."""
         try:
             await self.client.run()
         except ModuleNotReady as error:
-            return LoginState.RECONNECTING, str(error)
+            return LoginState.RECONNECTING, str(error), _kind(error)
         except LoginRequired as error:
-            return LoginState.SIGN_IN_NEEDED, str(error)
+            return LoginState.SIGN_IN_NEEDED, str(error), _kind(error)
         except (Exception, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError) and is_meant_for_us():
                 raise
             # A module is a stranger; its crash is ours to outlive.
             log.exception("%s crashed", self.name, extra={"event": "client_crashed"})
-            return LoginState.RECONNECTING, f"it failed with {type(error).__name__}"
-        return LoginState.RECONNECTING, "the connection ended"
+            name = type(error).__name__
+            return LoginState.RECONNECTING, f"it failed with {name}", name
+        return LoginState.RECONNECTING, "the connection ended", ""
 
     async def _pause(self, seconds: float) -> None:
         try:
@@ -139,3 +165,18 @@ class Supervisor:
                 await self._again.wait()
         except TimeoutError:
             return
+
+
+def _kind(error: ModuleError) -> str:
+    """What kind of end it was, without a name of anybody."""
+    cause = error.__cause__
+    if error.kind or not isinstance(cause, OSError) or not (cause.errno or 0) > 0:
+        return error.kind
+    return os.strerror(cause.errno or 0)
+
+
+def _spell(seconds: float) -> str:
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -177,6 +177,8 @@ class Watcher:
             await self.direct_chats.invited(
                 user, inviter, room, direct=direct, encrypted=encrypted, event=event
             )
+            if self.direct_chats.is_in(room):
+                await self._listen_for_orders(room)
             return
         if self._permissions.highest(inviter) < Permission.USER:
             await self.invitations.decline(
@@ -186,6 +188,8 @@ class Watcher:
         self._intents.evictions.forgive(room, user)
         # Beside somebody of a network: that is their chat, in which the bot only hears orders.
         direct = direct and not self.direct_chats.is_in(room)
+        if direct:
+            self.direct_chats.note_bot(user, inviter, room, event)
         direct_with = inviter if direct else None
         if not await self._come_in(user, room, direct_with):
             return
@@ -195,6 +199,13 @@ class Watcher:
             await self._private_chats.offer(user, inviter, room, direct=direct)
         elif direct and user == self._namespaces.bot:
             await self._private_chats.greet(user, inviter, room)
+
+    async def _listen_for_orders(self, room: RoomId) -> None:
+        """Have a bot that was invited before somebody of a network hear no more than orders."""
+        bot = self._namespaces.bot
+        if self._has_seat(bot, room):
+            await self._bot_rooms.add_bot_room(bot, room, None)
+            self._on_join(bot, room, None)
 
     async def _come_in(self, user: UserId, room: RoomId, direct_with: UserId | None) -> bool:
         """Bring the bot into the room; False if that cannot be. Raises ``TemporaryFailure``."""

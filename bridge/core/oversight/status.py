@@ -130,6 +130,7 @@ class Status:
                     "owner": session.row.owner or "",
                     "state": session.supervisor.state.value,
                     "reason": session.supervisor.reason,
+                    "outlook": session.supervisor.outlook,
                 }
                 for session in instance.sessions
                 if session.supervisor.state in _TROUBLED
@@ -193,7 +194,9 @@ def in_lines(look: Mapping[str, Any]) -> list[str]:
         )
         lines += [
             f"  login {login['login']}{' of ' * bool(login['owner'])}{login['owner']}: "
-            f"{login['state']}" + (f" ({login['reason']})" if login["reason"] else "")
+            f"{login['state']}"
+            + (f" ({login['reason']})" if login["reason"] else "")
+            + f", {login['outlook']}" * bool(login.get("outlook"))
             for login in one["logins_in_trouble"]
         ]
         lines += [f"  {chat}: {why}" for chat, why in one["chats_in_trouble"].items()]

@@ -1,10 +1,13 @@
 """Of whom the chats of networks take nothing, as those who run them wish."""
 
 import asyncio
+import re
 from collections.abc import Sequence
 
 from bridge.sdk.ids import InstanceId, RemoteChatId, UserId
 from bridge.storage.consents import BlockStore
+
+_PORT = re.compile(r":\d{1,5}\Z")
 
 
 class Blocks:
@@ -24,7 +27,7 @@ class Blocks:
         """Whether the chat takes nothing of the person, or of all of their homeserver."""
         rows = self._rows
         return bool(rows) and any(
-            (instance, chat, whom) in rows for whom in (person, server_of(person))
+            (instance, chat, whom) in rows for whom in (person, *servers_of(person))
         )
 
     def of(self, instance: InstanceId, chat: RemoteChatId) -> Sequence[str]:
@@ -54,3 +57,15 @@ def server_of(person: str) -> str:
     """The homeserver of a Matrix id, in small letters: hosts' names are the same in any case,
     people's ids are not. It may include a port."""
     return person.partition(":")[2].lower()
+
+
+def host_of(server: str) -> str:
+    """A homeserver's name without its port."""
+    return _PORT.sub("", server)
+
+
+def servers_of(person: str) -> frozenset[str]:
+    """The homeserver of a Matrix id in small letters, with its port and without: who names a
+    host means it whatever its port, as server ACLs and policy lists do (Matrix specification)."""
+    server = server_of(person)
+    return frozenset((server, host_of(server)))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from bridge.core.permissions.blocks import server_of
+from bridge.core.permissions.blocks import host_of, server_of
 from bridge.model import Permission
 from bridge.sdk.ids import InstanceId, UserId
 
@@ -17,6 +17,9 @@ def with_defaults(levels: Mapping[str, Permission], server_name: str) -> dict[st
 
 class Permissions:
     """Levels by Matrix id, else by server, else by ``*``; an instance's own come first.
+
+    What a server written without a port may *not* do, it may not at any port; what it may do, it
+    may only as it is written: at another port may be somebody else.
 
     Ghosts and bots (``is_ours``) have none: they are never obeyed.
     """
@@ -60,10 +63,15 @@ class Permissions:
         if self._is_ours(user):
             return Permission.NONE
         own = self._of_instances.get(instance, {}) if instance is not None else {}
+        server, most = server_of(user), Permission.ADMIN
         for levels in (own, self._levels):
-            for key in (user, server_of(user), "*"):
-                if key in levels:
-                    return levels[key]
+            if user in levels:
+                return levels[user]
+            if server in levels:
+                return min(most, levels[server])
+            most = min(most, levels.get(host_of(server), most))
+            if "*" in levels:
+                return min(most, levels["*"])
         return Permission.NONE
 
     def allows(self, user: UserId, level: Permission, instance: InstanceId | None = None) -> bool:

@@ -3,13 +3,12 @@
 Without I/O. Recommendations other than a ban are left alone, and so are rules without sense.
 """
 
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from bridge.core.permissions.blocks import server_of
+from bridge.core.permissions.blocks import servers_of
 from bridge.sdk.globs import LONGEST, Glob
 from bridge.sdk.ids import UserId
 
@@ -36,7 +35,6 @@ KINDS: Mapping[str, About] = {
 """Types of rules: as specified, and as they were called before."""
 
 _BANS = frozenset({"m.ban", "org.matrix.mjolnir.ban"})
-_PORT = re.compile(r":\d{1,5}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +92,7 @@ class Ruleset:
     def _is_about(self, person: UserId) -> bool:
         if self._matches(About.USER, person):
             return True
-        return any(self._matches(About.SERVER, name) for name in _servers_of(person))
+        return any(self._matches(About.SERVER, name) for name in servers_of(person))
 
     def _matches(self, about: About, text: str) -> bool:
         return text in self._exact[about] or any(one.matches(text) for one in self._globs[about])
@@ -181,12 +179,6 @@ def weigh(
 def _names(people: Sequence[str]) -> str:
     more = f" and {len(people) - 5} more" if len(people) > 5 else ""
     return ", ".join(people[:5]) + more
-
-
-def _servers_of(person: UserId) -> set[str]:
-    """The homeserver in small letters, and the same without its port: rules name hosts."""
-    server = server_of(person)
-    return {server, _PORT.sub("", server)}
 
 
 class InForce:

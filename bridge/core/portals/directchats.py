@@ -37,6 +37,9 @@ log = logging.getLogger(__name__)
 
 NEW_MOST, NEW_SECONDS = 10, 600.0
 """How many rooms people of a network may open for one person in that time."""
+_AT_ONCE = 30_000
+"""Milliseconds between the invitations of the bot and of a ghost that are one: clients make a room
+and invite everybody at once, in whatever order."""
 _ENCRYPTED = "I cannot read encrypted messages yet; I invite you to a chat that is not encrypted"
 
 
@@ -65,7 +68,9 @@ class DirectChats:
         """The portals of chats whose rooms are being left."""
         self._brought: Recent[tuple[RoomId, UserId], bool] = Recent(1000)
         """Where a ghost that is coming has the bot with it already: it comes again after it was
-        cut off."""
+        cut off, or (False) the bot was invited as well and stays whatever becomes of it."""
+        self._with_bot: Recent[RoomId, tuple[UserId, int]] = Recent(1000)
+        """Into which rooms the bot was invited for a direct chat: by whom, and when (ms)."""
         self._answered: Recent[str, str] = Recent(1000)
         """What came of inviting people into chats, by event: what is tried again is the answer,
         and nobody is invited twice. Empty: they were there already."""
@@ -137,6 +142,19 @@ class DirectChats:
         """Whether the room is somebody's direct chat with a person of a network."""
         return any(door.portal.receiver is not None for door in self._portals.in_room(room))
 
+    def note_bot(
+        self, bot: UserId, inviter: UserId, room: RoomId, event: Mapping[str, Any]
+    ) -> None:
+        """The main bot is invited for a direct chat: a ghost's that is invited with it, maybe."""
+        at = event.get("origin_server_ts")
+        if bot == self._house.namespaces.bot and isinstance(at, int):
+            self._with_bot.put(room, (inviter, at))
+
+    def _is_with_bot(self, inviter: UserId, room: RoomId, event: Mapping[str, Any]) -> bool:
+        by, at = self._with_bot.get(room) or ("", 0)
+        now = event.get("origin_server_ts")
+        return by == inviter and isinstance(now, int) and 0 <= now - at <= _AT_ONCE
+
     async def invited(
         self, ghost: UserId, inviter: UserId, room: RoomId, *, direct: bool, encrypted: bool,
         event: Mapping[str, Any],
@@ -150,6 +168,8 @@ class DirectChats:
             if self._house.namespaces.parse_ghost(ghost) is None:
                 reason = "no network that is switched on here has anybody of that name"
             elif direct or all(one.portal.receiver for one in self._portals.in_room(room)):
+                if self._is_with_bot(inviter, room, event):
+                    self._brought.put((room, ghost), False)
                 reason = await self._come(ghost, inviter, room, direct=direct, encrypted=encrypted)
             else:
                 reason = await self._call_in(ghost, inviter, room, event)
@@ -275,7 +295,8 @@ class DirectChats:
         await intents.ensure_joined(room, bot)
         others = set(await intents.joined_members(room)) - {ghost, bot, inviter}
         if others or await intents.is_encrypted(room):
-            await intents.leave(room, bot)
+            if self._brought.get((room, ghost)):
+                await intents.leave(room, bot)
             raise PermanentFailure("that is no chat of us two, or it is encrypted")
 
     async def _prepare(

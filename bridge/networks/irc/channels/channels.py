@@ -7,9 +7,9 @@ from bridge.networks.irc.connections.connection import Connection
 from bridge.networks.irc.protocol import replies
 from bridge.networks.irc.wire import Incoming, cut, line
 from bridge.sdk.errors import DeliveryError, TemporaryFailure
-from bridge.sdk.ids import RemoteChatId
 from bridge.sdk.secret import Secret
 
+FindKey = Callable[[str, Callable[[str], str]], Secret | None]
 _Answer = asyncio.Future[DeliveryError | None]
 
 _NAMES_BYTES = 400
@@ -25,11 +25,11 @@ class Channels:
         connection: Connection,
         join_seconds: float,
         before: Callable[[str], Awaitable[None]] | None = None,
-        find_key: Callable[[RemoteChatId], Secret | None] = lambda chat: None,
+        find_key: FindKey = lambda name, fold: None,
     ) -> None:
         """``before``: asked for each channel that is to be joined; raises why it must not be.
 
-        ``find_key``: gives what a channel is to be joined with, by its folded name.
+        ``find_key``: gives a channel's key, by its name and by how names are folded.
         """
         self._connection = connection
         self._join_seconds = join_seconds
@@ -119,7 +119,7 @@ class Channels:
         keyed: dict[str, str] = {}
         others: list[str] = []
         for name in self._unsaid[:most]:
-            secret = self._find_key(RemoteChatId(self._fold(name)))
+            secret = self._find_key(name, self._fold)
             key = "" if secret is None else secret.reveal()
             bytes_left -= len(name.encode()) + len(key.encode()) + 2
             if (keyed or others) and bytes_left < 0:

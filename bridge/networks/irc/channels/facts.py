@@ -61,6 +61,8 @@ class _Channel:
     masks: dict[str, Source] | None = None
     """The list of bans that we asked for when we came in, as far as it is there: folded masks, and
     who set each."""
+    is_new: bool = True
+    """Nobody was there when we came in, as far as we have been told: we made it."""
     own: dict[str, UserId] = field(default_factory=dict)
     """Our people who were told to have a rank, by what they are known by."""
 
@@ -152,9 +154,21 @@ class Facts:
         keys = [one.value for one in changes if one.adding and one.mode == _KEY]
         if keys:
             self._network.keys.hear(chat.id, keys[-1])
-        elif self._roster.is_in(chat):  # From outside not all of them are shown.
+        elif self._roster.is_in(chat) and not self._lock(chat, channel):
+            # From outside not all of them are shown.
             self._network.keys.hear_of_none(chat.id)
         return [self._access(chat, channel)]
+
+    def _lock(self, chat: RemoteChat, channel: _Channel) -> bool:
+        """Set the key that is kept on a channel that ended with its last member and that we have
+        made anew; False if there is none to be set, or we may not."""
+        key = self._network.keys.find(chat.id)
+        ours = self._network.ranks.get(chat.id, {}).get(self._key(self._connection.own), "")
+        if key is None or not channel.is_new or rank_of(ours) < Rank.MODERATOR:
+            return False
+        channel.is_new = False
+        self._connection.write(line("MODE", chat.name, "+k", key.reveal()))
+        return True
 
     def _on_mode(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
         limits = self._connection.isupport
@@ -189,9 +203,10 @@ class Facts:
     def _on_names(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
         if not self._roster.is_in(chat):  # See there.
             return []
-        names = self._channel(chat).names
-        prefixes = self._connection.isupport.prefixes
+        channel = self._channel(chat)
+        names, prefixes = channel.names, self._connection.isupport.prefixes
         for signs, who in message.listed("".join(prefixes)):
+            channel.is_new = channel.is_new and self._connection.is_own(who)
             if signs and len(names) < MOST_RANKED:
                 names[self._key(who)] = "".join(prefixes[sign] for sign in signs)
         return []

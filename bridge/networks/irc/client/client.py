@@ -314,7 +314,7 @@ class IrcClient(Presence):
         channels = Channels(
             connection, self._settings.join_seconds,
             former_bans(connection, inquiries, self.naming.former_usernames, self._network),
-            self._network.keys.find,
+            partial(self._network.keys.find_named, self._network.chat),
         )  # fmt: skip
         if not self._is_puppet:
             self._network.relay = inquiries

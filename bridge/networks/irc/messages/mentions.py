@@ -31,6 +31,8 @@ _SHORTEST = 3
 """Shorter nicks are words as a rule."""
 _WORD = re.compile(r"\S+")
 _NICK = re.compile(r"[\w\[\]\\`^{|}-]+")
+_BRACKETS = "[]{}"
+"""Letters of nicks that also stand around them, as round brackets do."""
 _SERVER = re.compile(r"[:@]\w")
 
 
@@ -41,9 +43,28 @@ def with_mentions(rich: Rich, find: Find, where: Where, is_among: Among) -> Rich
     Links and code are left alone. ``is_among`` spares looking at each word where none is a nick,
     as in most of what is said.
     """
-    if where == "nowhere" or not is_among(_NICK.findall(said := to_plain(rich))):
+    if where == "nowhere" or not is_among(_words(said := to_plain(rich))):
         return rich
     return Rich(tuple(_Reader(find, where, said.strip()).read(rich.nodes)))
+
+
+def _words(said: str) -> list[str]:
+    if set(_BRACKETS).isdisjoint(said):
+        return _NICK.findall(said)
+    return [nick for match in _NICK.finditer(said) for _, nick in _spellings(match)]
+
+
+def _spellings(match: re.Match[str]) -> Iterator[tuple[int, str]]:
+    """What may be a nick there, and where it stands: with a bracket at each end, and without."""
+    start, word = match.start(), match[0]
+    yield start, word
+    ends = word[-1] in _BRACKETS
+    if ends:
+        yield start, word[:-1]
+    if word[0] in _BRACKETS:
+        yield start + 1, word[1:]
+        if ends:
+            yield start + 1, word[1:-1]
 
 
 class _Reader:
@@ -88,24 +109,25 @@ class _Reader:
         if not self._left or "://" in word[0]:
             return None
         for match in _NICK.finditer(word[0]):
-            mention = self._find(match[0])
-            if mention is None or not self._is_meant(match, mention, word):
-                continue
-            self._left -= 1
-            return match.start(), match[0], mention
+            for start, nick in _spellings(match):
+                mention = self._find(nick)
+                if mention is None or not self._is_meant(start, nick, mention, word[0]):
+                    continue
+                self._left -= 1
+                return start, nick, mention
         return None
 
-    def _is_meant(self, match: re.Match[str], mention: Mention, word: re.Match[str]) -> bool:
-        lead, rest = match.string[: match.start()], match.string[match.end() :]
+    def _is_meant(self, start: int, nick: str, mention: Mention, word: str) -> bool:
+        lead, rest = word[:start], word[start + len(nick) :]
         if has_at := lead.endswith("@"):
             # Some write it so; an address (of mail, of Matrix) is another's name.
             lead, is_address = lead[:-1], _SERVER.match(rest) is not None
         else:
             is_address = rest[:1] == "@"
-        is_exact = match[0] == mention.name and len(match[0]) >= _SHORTEST
+        is_exact = nick == mention.name and len(nick) >= _SHORTEST
         if self._at_start and not lead:
             # Before more words, what is not spelled like the nick may be a mere word, too.
-            is_alone = not rest and word[0] == self._said
+            is_alone = not rest and word == self._said
             if rest in {":", ","} or is_alone or (not rest and (has_at or is_exact)):
                 return True
         before, after = lead[-1:], rest[:1]

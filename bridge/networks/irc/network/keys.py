@@ -4,7 +4,7 @@ They lie in the vault, as what the relay's login keeps. A channel tells its memb
 changes, and so the relay learns of that.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
@@ -12,6 +12,7 @@ from bridge.networks.irc.network.behind import Behind
 from bridge.networks.irc.network.keepsakes import Keepsakes
 from bridge.networks.irc.protocol.isupport import Isupport
 from bridge.sdk.errors import PermanentFailure
+from bridge.sdk.events import RemoteChat
 from bridge.sdk.ids import RemoteChatId
 from bridge.sdk.secret import Secret
 
@@ -65,6 +66,21 @@ class Keyring:
     def find(self, chat: RemoteChatId) -> Secret | None:
         """The key that a channel is to be joined with; None if it is not known to have one."""
         return self._offered.get(chat) or self._keys.get(chat)
+
+    def find_named(
+        self,
+        chat_of: Callable[[RemoteChatId], RemoteChat],
+        name: str,
+        fold: Callable[[str], str],
+    ) -> Secret | None:
+        """The same by the channel's name: ids are names as the network folded them once, which it
+        may do otherwise by now. ``chat_of`` gives what is known of an id."""
+        folded = fold(name)
+        for chat in (RemoteChatId(folded), *self._offered, *self._keys):
+            key = self.find(chat)
+            if key is not None and fold(chat_of(chat).name) == folded:
+                return key
+        return None
 
     @contextmanager
     def offering(self, chat: RemoteChatId, key: Secret) -> Iterator[None]:

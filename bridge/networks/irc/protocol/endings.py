@@ -95,10 +95,13 @@ class ClosedError(ModuleNotReady):
     def __init__(self, cause: Cause, sentence: str) -> None:
         super().__init__(sentence)
         self.cause = cause
+        self.kind = cause.name.lower() if cause is not Cause.OTHER else "closed by the server"
 
 
 class BannedError(LoginRequired):
     """The network bans this login, or all who come from its address."""
+
+    kind = "banned"
 
     def __init__(self, server: str, said: str) -> None:
         # Coming back would be knocking at a door that a person shut.

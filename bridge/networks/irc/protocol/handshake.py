@@ -13,6 +13,10 @@ from bridge.networks.irc.wire import Incoming, Line, cut, is_word, line
 from bridge.sdk.errors import LoginRequired, ModuleNotReady
 from bridge.sdk.secret import Secret
 
+_REGISTERED = re.compile(r"\+[^-]*r")
+"""The mode that services set on a user whose nick is theirs, in whatever language they speak."""
+MOST_SAID = 200
+"""Of what NickServ says and we do not understand, for people to read."""
 MOST_NICKS = 20
 MOST_REFUSED = 2
 """So many nicks are not to a server's liking before they may be too long for it."""
@@ -22,7 +26,7 @@ MOST_UNHEARD, MOST_UNHEARD_CHARS = 20_000, 4 * 1024 * 1024
 MOST_REALNAME_BYTES = 400
 """Of what the line has room for; servers cut it far shorter."""
 
-# Services have no numerics for these; the words are those of Atheme and Anope.
+# Not all services have a numeric for these; the words are those of Atheme and Anope in English.
 _IDENTIFIED = re.compile(r"now (?:identified|logged in|recognized)|password accepted", re.I)
 _NOT_IDENTIFIED = re.compile(
     r"(?:invalid|incorrect|wrong) password|password (?:is )?incorrect|not (?:a )?registered"
@@ -273,12 +277,28 @@ class Handshake:
         source = message.source.nick.lower() if message.source else ""
         if message.command in {replies.NO_SUCH_NICK, replies.SERVICES_DOWN}:
             raise ModuleNotReady(f"{self._server} has no {self._identity.nickserv} now: {said}")
-        if message.command == replies.LOGGED_IN or (source == name and _IDENTIFIED.search(said)):
+        if self._is_known(message) or (source == name and _IDENTIFIED.search(said)):
             self.done = True
         elif source == name and _NOT_IDENTIFIED.search(said):
             raise LoginRequired(
                 f"{self._identity.nickserv} on {self._server} refused {self._account}: {said}"
             )
+        elif source == name and self._is_asking:
+            self.awaited = (
+                f"pass on an answer from {self._identity.nickserv} that we understand (it said: "
+                f"{cut(said, MOST_SAID)})"
+            )
+
+    def _is_known(self, message: Incoming) -> bool:
+        """Whether the server says, without words, that services know us."""
+        if message.command == replies.LOGGED_IN:
+            return True
+        nick = self.nick.lower()
+        if message.command == "ACCOUNT":
+            is_ours = message.source is not None and message.source.nick.lower() == nick
+            return is_ours and message.param(0) not in {"", "*"}
+        is_ours = message.command == "MODE" and message.param(0).lower() == nick
+        return self._is_asking and is_ours and bool(_REGISTERED.search(message.param(1)))
 
     def _on_reply(self, command: str, message: Incoming) -> list[Line]:
         said = strip_codes(message.param(-1))
