@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
 from xdist.scheduler.loadscope import LoadScopeScheduling
 
 TOGETHER = {
@@ -51,7 +52,14 @@ def _file_of(nodeid: str) -> str:
 
 
 class ByFile(LoadScopeScheduling):  # type: ignore[misc] # It has no types.
-    """Hands a worker all tests of a file, or of files that belong together."""
+    """Hands a worker all tests of a file, or of files that belong together.
+
+    It keeps the order they come in; xdist itself would begin with the file of the most tests.
+    """
+
+    def __init__(self, config: pytest.Config, log: Producer) -> None:
+        super().__init__(config, log)
+        config.option.loadscopereorder = False
 
     def _split_scope(self, nodeid: str) -> str:
         file = _file_of(nodeid)
