@@ -108,7 +108,7 @@ def test_what_fails_twice_or_too_often_fails_the_run(
     (tmp_path / "test_it.py").write_text(tests)
     ended = subprocess.run(
         [
-            sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadfile",
+            sys.executable, "-m", "pytest", "-n", "1", "--dist", "loadfile",
             "-p", "no:cacheprovider", "--hypothesis-seed=7", "test_it.py",
         ],
         cwd=tmp_path, capture_output=True, text=True, check=False,

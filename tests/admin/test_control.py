@@ -11,8 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from bridge.doors.control import ask, follow
-from bridge.doors.controlserver import socket_of
+from bridge.doors.control import ask, follow, socket_of
 from bridge.doors.endpoints import Endpoints
 from bridge.matrix.answer import Answer
 from bridge.matrix.listener import Listener, Request

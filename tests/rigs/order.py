@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
 from xdist.scheduler.loadscope import LoadScopeScheduling
 
 TOGETHER = {
@@ -22,12 +23,14 @@ TOGETHER = {
 
 LONGEST = (
     *TOGETHER["demo"],
-    "crash/test_proof", "crash/test_poison", "crash/test_failpoints", "crash/test_stopping",
-    "flow/test_who_may_what", "flow/test_reload", "flow/test_restore", "flow/test_uncertain",
-    "flow/test_conversation", "flow/test_logins", "flow/test_declared",
-    "admin/test_doctor_misconfigured", "storage/test_backup", "storage/test_move",
-    "flow/test_reconcile", "web/test_logins", "crash/test_putting_aside", "flow/test_canaries",
-    "flow/test_double_puppets", "admin/test_pages", *TOGETHER["installation"],
+    "flow/test_following", "crash/test_proof", "crash/test_poison", "core/test_sender",
+    "flow/test_aside", "sdk/test_testing", "crash/test_stopping", "flow/test_reconcile",
+    "irc/test_servers", "flow/test_erasing", "flow/test_invitations", "flow/test_reload",
+    "admin/test_pages", "flow/test_replaced_rooms", "crash/test_failpoints", "test_again",
+    "flow/test_conversation", "flow/test_logins", "irc/test_commands", "flow/test_all_parked",
+    "flow/test_direct_chats", "web/test_logins", "flow/test_who_may_what", "flow/test_consent",
+    "flow/test_homeserver_away", "crash/test_putting_aside", "flow/test_double_puppets",
+    "flow/test_privacy", "flow/test_members", "flow/test_restore", *TOGETHER["installation"],
 )  # fmt: skip
 """Files that run before all others."""
 
@@ -51,7 +54,14 @@ def _file_of(nodeid: str) -> str:
 
 
 class ByFile(LoadScopeScheduling):  # type: ignore[misc] # It has no types.
-    """Hands a worker all tests of a file, or of files that belong together."""
+    """Hands a worker all tests of a file, or of files that belong together.
+
+    It keeps the order they come in; xdist itself would begin with the file of the most tests.
+    """
+
+    def __init__(self, config: pytest.Config, log: Producer) -> None:
+        super().__init__(config, log)
+        config.option.loadscopereorder = False
 
     def _split_scope(self, nodeid: str) -> str:
         file = _file_of(nodeid)
