@@ -4,6 +4,7 @@ that the server has read what we said."""
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -29,7 +30,7 @@ class Ground:
         server = {"host": "127.0.0.1", "port": 1, "tls": False}
         settings = IrcSettings.model_validate({"servers": [server], "own_network": True})
         self.reader = Reader(None)
-        streams = (self.reader, cast(Any, None))
+        streams = (self.reader, cast(Any, SimpleNamespace(transport=None)))
         self.connection = Connection(streams, settings.servers[0], settings, Flood(1, 1.0))
         self.connection.own = Source("ann")
         self.connection.speak_only()

@@ -58,6 +58,7 @@ class Connection:
         flood: Flood,
     ) -> None:
         self._reader, self._writer = streams
+        self._transport = self._writer.transport
         self._settings = settings
         self._flood = flood
         self._line_reader = LineReader()
@@ -129,7 +130,7 @@ class Connection:
     @property
     def is_up(self) -> bool:
         """Whether what is written now has a chance to arrive."""
-        return not (self._ended or self._writer.is_closing())
+        return not (self._ended or self._transport.is_closing())
 
     def speak_only(self) -> None:
         """Pass over what others say in channels, from now on.
@@ -141,8 +142,7 @@ class Connection:
 
     def is_own(self, source: Source | None) -> bool:
         """Whether who says or is named in a line is ourselves."""
-        key = self.isupport.key
-        return source is not None and key(source) == key(self.own)
+        return source is not None and self.isupport.are_one(source, self.own)
 
     def is_relayed(self, message: Incoming) -> bool:
         """Whether we had it said in another's name."""
@@ -161,22 +161,22 @@ class Connection:
         if self._held is not None:
             self._held.append(one.encode())
         elif self.is_up:
-            self._writer.write(one.encode())
+            self._transport.write(one.encode())
             self._check_unwritten()
 
     def _check_unwritten(self) -> None:
         """Give up a server that reads nothing of what it has us write."""
-        if self._writer.transport.get_write_buffer_size() > MOST_UNWRITTEN_BYTES:
+        if self._transport.get_write_buffer_size() > MOST_UNWRITTEN_BYTES:
             self._give_up(f"{self.server} does not read what is written to it.")
 
     def _give_up(self, why: str) -> None:
         self._silence = why
-        self._writer.transport.abort()
+        self._transport.abort()
 
     def _let_go(self) -> None:
         held, self._held = self._held, None
         if held and self.is_up:
-            self._writer.write(b"".join(held))
+            self._transport.write(b"".join(held))
             self._check_unwritten()
 
     def answer(self, one: Line) -> bool:
@@ -494,7 +494,7 @@ class Connection:
                 self._writer.close()
                 await self._writer.wait_closed()
         except (TimeoutError, OSError):
-            self._writer.transport.abort()
+            self._transport.abort()
         finally:
             self._end()
             self._writer.close()

@@ -33,12 +33,12 @@ class Means(Enum):
     @property
     def labels(self) -> bool:
         """Whether each line gets a label."""
-        return self in {Means.LABELS, Means.LABELS_AND_ECHO}
+        return self is Means.LABELS or self is Means.LABELS_AND_ECHO
 
     @property
     def echoes(self) -> bool:
         """Whether what was passed on comes back to us."""
-        return self in {Means.ECHO, Means.LABELS_AND_ECHO}
+        return self is Means.ECHO or self is Means.LABELS_AND_ECHO
 
 
 _SAID = frozenset({"PRIVMSG", "RELAYMSG", "BATCH"})
