@@ -427,7 +427,7 @@ class Inquiries:
             if not question.done.done():
                 unsaid = self._silent() if question.last else None
                 question.done.set_result(question.refusal or unsaid)
-        elif not awaits(self._late):
+        elif self._late and not awaits(self._late):
             self._late = ""
 
     def _answer(self, message: Incoming, question: _Question) -> None:

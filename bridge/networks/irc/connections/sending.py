@@ -113,7 +113,10 @@ class Sending:
     @property
     def refusal(self) -> DeliveryError | None:
         """The first reason that the server gave against one of its lines."""
-        return next((one.refusal for one in self.lines if one.refusal is not None), None)
+        for one in self.lines:
+            if one.refusal is not None:
+                return one.refusal
+        return None
 
     def may_be_refused_as(self, commands: Collection[str]) -> bool:
         """Whether such a line is one that a refusal of these commands means."""
