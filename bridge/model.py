@@ -461,8 +461,7 @@ class Sent(NamedTuple):
     at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MessageLink:
+class MessageLink(NamedTuple):
     """One event and the remote message (part) that it is."""
 
     portal: int

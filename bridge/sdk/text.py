@@ -21,8 +21,11 @@ from bridge.sdk.rich import (
 
 def to_plain(rich: Rich) -> str:
     """Say it without markup: links with their address, quotes behind ``>``, lists with marks."""
-    if is_bare(rich.nodes):
-        return "".join(map(_plain, rich.nodes))
+    match rich.nodes:
+        case (Text(text),):
+            return text  # As nearly all that people say is.
+        case nodes if is_bare(nodes):
+            return "".join(map(_plain, nodes))
     return "\n".join("".join(map(_plain, line)) for line in _lines(rich.nodes))
 
 

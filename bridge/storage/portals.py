@@ -348,7 +348,7 @@ def link_columns(links: Sequence[MessageLink]) -> list[tuple[Any, ...]]:
     """The columns of ``message`` behind the day, each with a value for each link."""
     rows = [
         (one.portal, one.event_id, remote_bytes(one.remote_id), one.part, one.sender,
-         one.room, one.kind.value, one.received_at, one.laned_at, one.sent_at, one.confirmed_at)
+         one.room, one.kind, one.received_at, one.laned_at, one.sent_at, one.confirmed_at)
         for one in links
     ]  # fmt: skip
     return list(zip(*rows, strict=True))

@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import suppress
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any, cast
 
 from bridge.networks.irc.connections.connection import Connection
@@ -214,7 +215,7 @@ def test_what_lies_unread_because_we_are_slow_is_no_silence_of_the_server() -> N
 
     async def listen(loop: SteppedLoop) -> None:
         reader = Reader(None)
-        streams = (reader, cast(Any, None))
+        streams = (reader, cast(Any, SimpleNamespace(transport=None)))
         connection = Connection(streams, settings.servers[0], settings, Flood(1, 1.0))
         reader.feed_data(b":bob!b@h PRIVMSG #room :one\r\n")
         loop.now += 5

@@ -5,6 +5,7 @@ import random
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -115,7 +116,7 @@ class World:
         server = {"host": "127.0.0.1", "port": 1, "tls": False}
         settings = IrcSettings.model_validate({"servers": [server], "own_network": True})
         self.network = Network(settings)
-        streams = (Reader(None), cast(Any, None))
+        streams = (Reader(None), cast(Any, SimpleNamespace(transport=None)))
         connection = Connection(streams, settings.servers[0], settings, Flood(1, 1.0))
         connection.own = Source("trestle", "trestle", "h")
         self.roster = Roster(connection, self.network)

@@ -1,8 +1,10 @@
-"""What others say in channels wakes none of those of our connections that only speak."""
+"""What wakes none of those of our connections that only speak: what others say in channels, and
+that the server has read what we said."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -28,7 +30,7 @@ class Ground:
         server = {"host": "127.0.0.1", "port": 1, "tls": False}
         settings = IrcSettings.model_validate({"servers": [server], "own_network": True})
         self.reader = Reader(None)
-        streams = (self.reader, cast(Any, None))
+        streams = (self.reader, cast(Any, SimpleNamespace(transport=None)))
         self.connection = Connection(streams, settings.servers[0], settings, Flood(1, 1.0))
         self.connection.own = Source("ann")
         self.connection.speak_only()
@@ -72,9 +74,48 @@ def test_what_others_say_wakes_nobody_and_is_a_sign_of_life(data: bytes) -> None
     run_stepped(check)
 
 
+PONG = b":irc.test PONG irc.test :t1\r\n"
+
+
+@pytest.mark.parametrize("data", [PONG, SAID + PONG, b"@time=now " + PONG, b"PONG t1\r\n"])
+def test_an_answer_to_a_ping_is_heard_at_once_and_wakes_nobody(data: bytes) -> None:
+    async def check(loop: SteppedLoop) -> None:
+        async with listening(loop) as ground:
+            heard: list[str] = []
+            ground.connection.on_pong = lambda: heard.append("pong")
+            assert not ground.say(data)
+            assert heard == ["pong"]
+
+    run_stepped(check)
+
+
+REFUSED = b":irc.test 404 ann #room :No\r\n"
+
+
 @pytest.mark.parametrize(
-    "data", [SAID[:20], SAID + SAID[:9], SAID + TO_US, b"PING x\r\n", b"\r\n"]
+    "pieces", [(REFUSED + PONG,), (REFUSED, PONG), (REFUSED[:9], REFUSED[9:] + PONG)]
 )
+def test_an_answer_behind_what_is_to_be_read_is_heard_after_it(pieces: tuple[bytes, ...]) -> None:
+    async def check(loop: SteppedLoop) -> None:
+        async with listening(loop) as ground:
+            before: list[list[str]] = []
+            ground.connection.on_pong = lambda: before.append([one.command for one in ground.read])
+            for data in pieces:
+                ground.say(data)
+            assert not before
+            await loop.turn()
+            assert before == [["404"]]
+
+    run_stepped(check)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        SAID[:20], SAID + SAID[:9], SAID + TO_US, b"PING x\r\n", b"\r\n", b"@batch=a " + PONG,
+        TO_US[:-2] + b" PONG t1\r\n",
+    ],
+)  # fmt: skip
 def test_what_may_be_more_than_that_is_read(data: bytes) -> None:
     async def check(loop: SteppedLoop) -> None:
         async with listening(loop) as ground:

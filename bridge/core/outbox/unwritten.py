@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 from bridge.core.lanes.unforeseen import Unforeseen
 from bridge.failpoint import failpoint
@@ -43,7 +42,7 @@ class Unwritten:
     def of_remote(self, portal: int, remote_id: str) -> list[MessageLink]:
         """Which events a remote message is, by either of its names."""
         return [
-            replace(link, remote_id=remote_id)
+            link._replace(remote_id=remote_id)
             for link, alias in self._links(portal)
             if remote_id in {link.remote_id, alias}
         ]

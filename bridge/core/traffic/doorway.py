@@ -138,7 +138,7 @@ class Doorway:
     async def handle(self, item: Item) -> None:
         """Bring one Matrix event to the network. Raises a ``DeliveryError``."""
         self.stops.begun = None
-        sender = UserId(item.event["sender"])
+        sender, portal = UserId(item.event["sender"]), self.portal
         left_alone = self._is_left_alone(sender)
         if item.event["type"] == "m.room.member":
             item.drop()
@@ -152,13 +152,13 @@ class Doorway:
             await self.on_tombstone(item)
         elif self.stops.cover(item) and item.event["type"] not in KINDS:
             await self._let_stop(item)
-        elif self.portal.paused or left_alone or self._is_left_out(item):
+        elif portal.paused or left_alone or self._is_left_out(item):
             item.drop()
             await self.acts.overhear(item.event)
         elif item.event["type"] in KINDS:
             await self.acts.handle(item)
-        elif self.portal.receiver is None and (why := self.voices.why_unheard(sender)):
-            await self.turned_away.tell(self.portal, item, why)
+        elif portal.receiver is None and (why := self.voices.why_unheard(sender)):
+            await self.turned_away.tell(portal, item, why)
             self._drop(item)
         else:
             self.stops.begun = item

@@ -40,7 +40,8 @@ class Voices:
     @property
     def puppets(self) -> Puppets:
         """Whose account speaks here."""
-        return self._portal.puppets or self._house.rules(self._portal.instance).puppets
+        portal = self._portal
+        return portal.puppets or self._house.rules(portal.instance).puppets
 
     def why_unheard(self, person: UserId) -> str:
         """Why what somebody says stays in Matrix: by the settings, or as those wish who run the

@@ -6,7 +6,19 @@ from dataclasses import replace
 from itertools import islice
 
 from bridge.sdk.graphemes import graphemes
-from bridge.sdk.rich import Colour, Items, Link, Node, Quote, Rich, Style, Styled, Text, refill
+from bridge.sdk.rich import (
+    Colour,
+    Items,
+    Link,
+    Node,
+    Quote,
+    Rich,
+    Style,
+    Styled,
+    Text,
+    is_bare,
+    refill,
+)
 from bridge.sdk.text import to_plain
 
 _EXCERPT = 40
@@ -22,7 +34,7 @@ _HIDDEN = Text("[spoiler]")
 def open_text(rich: Rich) -> str:
     """Say in plain text what everybody is to see at once: spoilers, which it cannot hide, are
     left out."""
-    return to_plain(Rich(_without_spoilers(rich.nodes)))
+    return to_plain(rich if is_bare(rich.nodes) else Rich(_without_spoilers(rich.nodes)))
 
 
 def _without_spoilers(nodes: Sequence[Node]) -> tuple[Node, ...]:

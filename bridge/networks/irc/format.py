@@ -74,6 +74,9 @@ def clean_text(text: str) -> str:
 
 def to_irc(rich: Rich, *, colours: int = 16, name_of: NameOf | None = None) -> str:
     """Render one line's tree. Line breaks that are left in it become spaces."""
+    match rich.nodes:
+        case (Text(text),):
+            return clean_text(text)  # As nearly all that people say is.
     written: list[str] = []
     look = _PLAIN
     for text, asked in _runs(rich.nodes, _PLAIN, name_of or (lambda mention: mention.name)):

@@ -245,6 +245,13 @@ def is_chatter(raw: bytes, own: str) -> bool:
     return is_named and words[2][:1] in _CHANNEL_SIGNS and nick.lower() != own.lower().encode()
 
 
+def read_pong(raw: bytes) -> Incoming | None:
+    """Read a line that is plainly a ``PONG`` and in no group of lines; None for all others."""
+    message = parse(raw) if b"PONG " in raw else None
+    is_plain = message is not None and message.command == "PONG" and "batch" not in message.tags
+    return message if is_plain else None
+
+
 def _parse_tags(text: str) -> dict[str, str]:
     tags = {}
     for tag in text.split(";"):

@@ -136,17 +136,18 @@ class IrcClient(Presence):
             )
 
     async def send(self, message: Message) -> Receipt:
-        """Say the message in its channel, which is joined first if need be.
-
-        Returns when the network has taken it: see ``Connection.deliver``.
-        """
-        with self._spoken(message), self._voice.stoppable(message.event_id) as stop:
-            connection, chat = await self._enter(message.chat)
-            if not connection.isupport.is_channel(chat.name):
-                self.guard_secret(chat.name, message.body)
-            if self._typist is not None:
-                self._typist.spoke(chat.name)
-            return await self._voice.say(connection, chat, message, stop)
+        """Say the message in its channel, joined first if need be: see ``Connection.deliver``."""
+        with self._spoken(message):
+            stop = self._voice.begin(message.event_id)
+            try:
+                connection, chat = await self._enter(message.chat)
+                if not connection.isupport.is_channel(chat.name):
+                    self.guard_secret(chat.name, message.body)
+                if self._typist is not None:
+                    self._typist.spoke(chat.name)
+                return await self._voice.say(connection, chat, message, stop)
+            finally:
+                self._voice.end(stop)
 
     def stop_sending(self, event_id: EventId) -> bool:
         """Write no more lines of a message."""

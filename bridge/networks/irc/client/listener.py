@@ -67,8 +67,7 @@ class Listener:
     async def _follow(self, message: Incoming) -> None:
         connection, is_speech = self.connection, message.command in replies.SPEAKING
         if message.command == "PONG" and self.ears is None:
-            self.inquiries.handle(message)  # One comes for each message; nobody else heeds it.
-            return
+            return  # Those who heed it have heard it from the connection.
         if not is_speech:
             self.network.hold(self.login, connection.own)
             self.network.note_server(self.login, connection.means, connection.capabilities)

@@ -47,8 +47,7 @@ class NickKeeper:
 
     def _is_it(self, who: Source | None) -> bool:
         """Whether somebody has the nick that is ours."""
-        key = self._connection.isupport.key
-        return who is not None and key(who) == key(Source(self._own))
+        return who is not None and self._connection.isupport.are_one(who, Source(self._own))
 
     def handle(self, message: Incoming) -> None:
         """Follow one line; ask for the nick if it may be free now."""

@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import datetime
 from pathlib import Path
 from time import monotonic
@@ -206,22 +206,26 @@ class Presence:
             for one in chats:
                 self._network.note_chat(one)
 
-    @contextmanager
-    def _spoken(self, said: Said | None = None) -> Iterator[None]:
-        """Keep the connection, or have it made, while something is being said.
+    def _spoken(self, said: Said | None = None) -> "_Speaking":
+        """Keep the connection, or have it made, while the block says something.
 
         Raises ``PermanentFailure`` if an operator's kill ended the saying of it.
         """
-        with nullcontext() if said is None else self._tries.trying(said):
-            self._speaking += 1
-            self._needed.set()
-            if self._is_puppet:
-                self._network.crowd.spoke(self._login.id, self._dismiss)
-            try:
-                yield
-            finally:
-                self._speaking -= 1
-                self._last_spoken = asyncio.get_running_loop().time()
+        return _Speaking(self._begin_to_speak, self._end_speaking, said)
+
+    def _begin_to_speak(self, said: Said | None) -> None:
+        if said is not None:
+            self._tries.begin(said)
+        self._speaking += 1
+        self._needed.set()
+        if self._is_puppet:
+            self._network.crowd.spoke(self._login.id, self._dismiss)
+
+    def _end_speaking(self, said: Said | None, error: BaseException | None) -> None:
+        self._speaking -= 1
+        self._last_spoken = asyncio.get_running_loop().time()
+        if said is not None:
+            self._tries.finish(said, error)
 
     def _dismiss(self) -> bool:
         """End the connection until the next message, unless something is on its way."""
@@ -363,3 +367,28 @@ class Presence:
     def now(self) -> datetime:
         """The time in UTC."""
         return self._host.now()
+
+
+class _Speaking:
+    """A block that says something. With every message: a generator would take several times as
+    long."""
+
+    __slots__ = ("_begin", "_end", "_said")
+
+    def __init__(
+        self,
+        begin: Callable[[Said | None], None],
+        end: Callable[[Said | None, BaseException | None], None],
+        said: Said | None,
+    ) -> None:
+        self._begin = begin
+        self._end = end
+        self._said = said
+
+    def __enter__(self) -> None:
+        self._begin(self._said)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: object
+    ) -> None:
+        self._end(self._said, error)

@@ -17,16 +17,12 @@ class Tries:
         self._tried: dict[RemoteChatId, tuple[EventId, str]] = {}
         """The last of each chat, with the reason why it is over; empty while it is not."""
 
-    def trying(self, said: Said) -> "Trying":
-        """Have it said by the block.
+    def begin(self, said: Said) -> None:
+        """Take note that it is tried.
 
         Raises ``PermanentFailure``, and only once, if a kill came while it was said or since it
         was tried: anyone who has it tried again after that means it.
         """
-        return Trying(self, said)
-
-    def begin(self, said: Said) -> None:
-        """Take note that it is tried. Raises as ``trying``."""
         reason = self._reason(said)
         self._tried.pop(said.chat, None)
         if reason:
@@ -36,7 +32,7 @@ class Tries:
             del self._tried[next(iter(self._tried))]
 
     def finish(self, said: Said, error: BaseException | None) -> None:
-        """Take note of how it went. Raises as ``trying``."""
+        """Take note of how it went. Raises as :meth:`begin`."""
         if error is None or isinstance(error, PermanentFailure):
             self._forget(said)
         elif isinstance(error, DeliveryError) and (reason := self._reason(said)):
@@ -59,21 +55,3 @@ class Tries:
         self._tried = {
             chat: (event, before or reason) for chat, (event, before) in self._tried.items()
         }
-
-
-class Trying:
-    """One thing that is being said."""
-
-    __slots__ = ("_said", "_tries")
-
-    def __init__(self, tries: Tries, said: Said) -> None:
-        self._tries = tries
-        self._said = said
-
-    def __enter__(self) -> None:
-        self._tries.begin(self._said)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: object
-    ) -> None:
-        self._tries.finish(self._said, error)

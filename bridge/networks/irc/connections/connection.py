@@ -10,6 +10,7 @@ from typing import Any
 from bridge.networks.irc.connections.delivery import RETRY_SECONDS, Deliveries
 from bridge.networks.irc.connections.flood import Flood
 from bridge.networks.irc.connections.lifeline import Lifeline
+from bridge.networks.irc.connections.overdue import Overdue
 from bridge.networks.irc.connections.reader import Reader, reason_of
 from bridge.networks.irc.connections.sending import Delivered, Means, Sending
 from bridge.networks.irc.protocol import endings, multiline, relaymsg, replies
@@ -30,6 +31,7 @@ from bridge.networks.irc.wire import (
     lacks_name,
     line,
     parse,
+    read_pong,
 )
 from bridge.sdk.errors import DeliveryError, ModuleError, ModuleNotReady, TemporaryFailure
 
@@ -56,6 +58,7 @@ class Connection:
         flood: Flood,
     ) -> None:
         self._reader, self._writer = streams
+        self._transport = self._writer.transport
         self._settings = settings
         self._flood = flood
         self._line_reader = LineReader()
@@ -72,9 +75,11 @@ class Connection:
         self._deliveries = Deliveries(server.label)
         self._batches = Batches()
         self._asking: asyncio.TimerHandle | None = None
-        self._watch: asyncio.TimerHandle | None = None
         self._lifeline = Lifeline(
             settings.ping_seconds, settings.ping_timeout_seconds, self.ask, self._miss
+        )
+        self._overdue = Overdue(
+            self._deliveries, self._lifeline, settings.confirm_seconds, self._lose_patience
         )
         self._received = 0
         """Bytes, in all."""
@@ -90,6 +95,8 @@ class Connection:
         self.unanswered: DeliveryError | None = None
         """Why the line that was read last got no answer, though it asks for one; whoever reads
         takes it out."""
+        self.on_pong: Callable[[], object] = tuple
+        """Called when the server has answered a PING."""
         self.isupport = Isupport()
         self._offers = Offers()
 
@@ -123,7 +130,7 @@ class Connection:
     @property
     def is_up(self) -> bool:
         """Whether what is written now has a chance to arrive."""
-        return not (self._ended or self._writer.is_closing())
+        return not (self._ended or self._transport.is_closing())
 
     def speak_only(self) -> None:
         """Pass over what others say in channels, from now on.
@@ -131,12 +138,11 @@ class Connection:
         With hundreds of our connections in one channel each line comes hundreds of times.
         """
         self.listens = False
-        self._reader.sieve = self._is_for_us
+        self._reader.at_once = self._is_done_with
 
     def is_own(self, source: Source | None) -> bool:
         """Whether who says or is named in a line is ourselves."""
-        key = self.isupport.key
-        return source is not None and key(source) == key(self.own)
+        return source is not None and self.isupport.are_one(source, self.own)
 
     def is_relayed(self, message: Incoming) -> bool:
         """Whether we had it said in another's name."""
@@ -155,22 +161,22 @@ class Connection:
         if self._held is not None:
             self._held.append(one.encode())
         elif self.is_up:
-            self._writer.write(one.encode())
+            self._transport.write(one.encode())
             self._check_unwritten()
 
     def _check_unwritten(self) -> None:
         """Give up a server that reads nothing of what it has us write."""
-        if self._writer.transport.get_write_buffer_size() > MOST_UNWRITTEN_BYTES:
+        if self._transport.get_write_buffer_size() > MOST_UNWRITTEN_BYTES:
             self._give_up(f"{self.server} does not read what is written to it.")
 
     def _give_up(self, why: str) -> None:
         self._silence = why
-        self._writer.transport.abort()
+        self._transport.abort()
 
     def _let_go(self) -> None:
         held, self._held = self._held, None
         if held and self.is_up:
-            self._writer.write(b"".join(held))
+            self._transport.write(b"".join(held))
             self._check_unwritten()
 
     def answer(self, one: Line) -> bool:
@@ -291,8 +297,7 @@ class Connection:
         """Write a PING; return what is in its PONG, which says that all before it is done."""
         marker = self._deliveries.ask()
         self.write(line("PING", marker))
-        if self._watch is None:
-            self._look_later(self._settings.confirm_seconds)
+        self._overdue.watch()
         return marker
 
     def awaits(self, marker: str) -> bool:
@@ -305,25 +310,11 @@ class Connection:
             await asyncio.sleep(pause)
         return self.ask()
 
-    def _look_later(self, seconds: float) -> None:
-        self._watch = asyncio.get_running_loop().call_later(seconds, self._look)
-
-    def _look(self) -> None:
-        """Give the connection up if an answer is overdue."""
-        self._watch = None
-        limit, since = self._settings.confirm_seconds, self._deliveries.waiting_since
-        if since is None:
-            return
-        left = since + limit - asyncio.get_running_loop().time()
-        if not self._lifeline.is_waiting:
-            # We are the slow ones, the storage is away say: the answer may lie here unread.
-            self._look_later(limit)
-        elif left > 0:
-            self._look_later(left)
-        else:
-            self._give_up(
-                f"{self.server} did not say within {limit:g} seconds that it has read a message."
-            )
+    def _lose_patience(self) -> None:
+        limit = self._settings.confirm_seconds
+        self._give_up(
+            f"{self.server} did not say within {limit:g} seconds that it has read a message."
+        )
 
     async def check_answers(self, since: datetime | None) -> None:
         """Return when the server has answered a PING, as it must for us to learn what it has read,
@@ -369,10 +360,10 @@ class Connection:
     def _end(self) -> None:
         self._ended = True
         self._lifeline.cut()
-        for timer in (self._asking, self._watch):
-            if timer is not None:
-                timer.cancel()
-        self._asking = self._watch = None
+        self._overdue.cut()
+        if self._asking is not None:
+            self._asking.cancel()
+            self._asking = None
         self._deliveries.end()
 
     async def _fill(self) -> None:
@@ -393,18 +384,28 @@ class Connection:
             raise ModuleNotReady(self._silence)
         raise endings.ended(self.server, self._error, personal=self._personal) from broke
 
-    def _is_for_us(self, data: bytes) -> bool:
-        """Whether anything that arrives is more than what others say in channels."""
+    def _is_done_with(self, data: bytes) -> bool:
+        """Do at once what nobody need be woken for: hear that the server has read what we said,
+        and pass over what others say in channels. Gives whether that was all that arrived."""
         # What was read before it may change our nick; and of what is no whole line nobody knows.
-        lifeline = self._lifeline
+        lifeline, own = self._lifeline, self.own.nick
         if not lifeline.is_waiting or self._line_reader.is_amid or not data.endswith(b"\n"):
-            return True
-        own = self.own.nick
-        if not all(is_chatter(one, own) for one in data[:-1].split(b"\n")):
-            return True
+            return False
+        pongs: list[Incoming] = []
+        for raw in data[:-1].split(b"\n"):
+            if pong := read_pong(raw):
+                pongs.append(pong)
+            elif not is_chatter(raw, own):
+                return False
         lifeline.hear()
         self._received += len(data)
-        return False
+        for pong in pongs:
+            self._hear_pong(pong)
+        return True
+
+    def _hear_pong(self, pong: Incoming) -> None:
+        self._deliveries.hear_pong(pong)
+        self.on_pong()
 
     async def _receive(self) -> bytes:
         """Wait for more; of nothing when it is over."""
@@ -426,7 +427,7 @@ class Connection:
             case "PING":
                 self.write(line("PONG", message.param(-1)))
             case "PONG":
-                self._deliveries.hear_pong(message)
+                self._hear_pong(message)
             case "CAP":
                 self._on_cap(message)
             case "ERROR":
@@ -493,7 +494,7 @@ class Connection:
                 self._writer.close()
                 await self._writer.wait_closed()
         except (TimeoutError, OSError):
-            self._writer.transport.abort()
+            self._transport.abort()
         finally:
             self._end()
             self._writer.close()

@@ -132,6 +132,7 @@ class Inquiries:
     def __init__(self, connection: Connection, seconds: float) -> None:
         self._connection = connection
         self._seconds = seconds
+        connection.on_pong = self._hear_pong
         self._time = asyncio.get_running_loop().time
         self._turns = Gate(1, math.inf)
         self._waiting: Counter[Priority] = Counter()
@@ -388,8 +389,7 @@ class Inquiries:
         is_overheard = message.command in replies.SPEAKING and self._overhear(message)
         question = self._question
         if message.command == "PONG":
-            self._joined.clear()  # Their lists came before.
-            self._hear_pong()
+            pass  # The connection tells us of it as soon as it comes.
         elif self._is_of_late_list(message) or self._is_of_own_join(message):
             pass
         elif question is not None and not question.done.done() and not self._late:
@@ -419,6 +419,7 @@ class Inquiries:
         return is_of_it
 
     def _hear_pong(self) -> None:
+        self._joined.clear()  # Their lists came before.
         question, awaits = self._question, self._connection.awaits
         if question is not None and question.marker and not awaits(question.marker):
             question.is_over = True
@@ -426,7 +427,7 @@ class Inquiries:
             if not question.done.done():
                 unsaid = self._silent() if question.last else None
                 question.done.set_result(question.refusal or unsaid)
-        elif not awaits(self._late):
+        elif self._late and not awaits(self._late):
             self._late = ""
 
     def _answer(self, message: Incoming, question: _Question) -> None:

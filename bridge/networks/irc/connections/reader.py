@@ -23,13 +23,13 @@ class Reader(asyncio.StreamReader):
         self._plug = plug
         self._failure: Exception | None = None
         self._is_empty = True
-        self.sieve: Callable[[bytes], bool] | None = None
-        """Whether what arrives is worth waking anybody for; else it is left out. Asked only of
-        what nothing unread stands before."""
+        self.at_once: Callable[[bytes], bool] | None = None
+        """Does what can be done about what arrives without waking anybody; gives whether that is
+        all. Asked only of what nothing unread stands before."""
 
     def feed_data(self, data: Any) -> None:  # Bytes: asyncio says less of it.
         """Take note of the bytes that arrived."""
-        if self._is_empty and self.sieve is not None and not self.sieve(data):
+        if self._is_empty and self.at_once is not None and self.at_once(data):
             return
         self._is_empty = False
         super().feed_data(data)

@@ -33,12 +33,12 @@ class Means(Enum):
     @property
     def labels(self) -> bool:
         """Whether each line gets a label."""
-        return self in {Means.LABELS, Means.LABELS_AND_ECHO}
+        return self is Means.LABELS or self is Means.LABELS_AND_ECHO
 
     @property
     def echoes(self) -> bool:
         """Whether what was passed on comes back to us."""
-        return self in {Means.ECHO, Means.LABELS_AND_ECHO}
+        return self is Means.ECHO or self is Means.LABELS_AND_ECHO
 
 
 _SAID = frozenset({"PRIVMSG", "RELAYMSG", "BATCH"})
@@ -113,7 +113,10 @@ class Sending:
     @property
     def refusal(self) -> DeliveryError | None:
         """The first reason that the server gave against one of its lines."""
-        return next((one.refusal for one in self.lines if one.refusal is not None), None)
+        for one in self.lines:
+            if one.refusal is not None:
+                return one.refusal
+        return None
 
     def may_be_refused_as(self, commands: Collection[str]) -> bool:
         """Whether such a line is one that a refusal of these commands means."""

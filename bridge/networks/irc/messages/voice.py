@@ -1,8 +1,7 @@
 """What one client says and does in channels that it is in."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from bridge.networks.irc.connections.connection import Connection
 from bridge.networks.irc.connections.sending import Delivered
@@ -53,16 +52,15 @@ class Voice:
             stop.set_result(None)
         return bool(found)
 
-    @contextmanager
-    def stoppable(self, event_id: EventId) -> Iterator[asyncio.Future[None]]:
-        """Let a message be stopped while the block says it, or waits until it can; give what is
-        done when it is."""
+    def begin(self, event_id: EventId) -> asyncio.Future[None]:
+        """Let a message be stopped that is to be said; give what is done when it is."""
         stop: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._stops[stop] = event_id
-        try:
-            yield stop
-        finally:
-            del self._stops[stop]
+        return stop
+
+    def end(self, stop: asyncio.Future[None]) -> None:
+        """Take note that no more of it will be said."""
+        del self._stops[stop]
 
     async def say(
         self,

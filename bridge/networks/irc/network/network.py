@@ -398,7 +398,7 @@ class Network:
 
     def sent(self, ids: Iterable[str]) -> None:
         """Take note of the network's ids of what one of us said."""
-        self._sent.extend(one for one in ids if one)
+        self._sent.extend(filter(None, ids))
 
     def was_ours(self, source: Source, msgid: str) -> bool:
         """Whether something out of the server's memory was said by one of us."""

@@ -4,7 +4,7 @@ import re
 import string
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from unicodedata import decomposition, normalize
 
 from bridge.networks.irc.wire import LINE_BYTES, Source
@@ -46,7 +46,6 @@ MOST_MODES = 20
 """So many at once where the server sets no limit."""
 
 
-@lru_cache(2000)
 def fold(name: str, casemapping: str = "rfc1459") -> str:
     """Map a name so that equal names are equal texts. An unknown mapping folds ASCII only."""
     if casemapping in _UNICODE and not name.isascii():
@@ -91,9 +90,11 @@ class Isupport:
                 tokens[key.upper()] = _unescape(value)
         return Isupport(tokens)
 
-    def fold(self, name: str) -> str:
-        """Map a name of this network so that equal names are equal texts."""
-        return fold(name, self.casemapping)
+    @cached_property
+    def fold(self) -> Callable[[str], str]:
+        """Maps a name of this network so that equal names are equal texts."""
+        # Asked many times with every line: what it said lately it says at once.
+        return lru_cache(2000)(partial(fold, casemapping=self.casemapping))
 
     def key(self, person: Source) -> str:
         """What somebody is known by: the folded nick, as long as it is UTF-8.
@@ -103,6 +104,10 @@ class Isupport:
         """
         folded = self.fold(person.nick)
         return folded if person.is_utf8 else f"{folded}{_OTHER_CHARSET}"
+
+    def are_one(self, person: Source, other: Source) -> bool:
+        """Whether both are known by the same key."""
+        return person.is_utf8 is other.is_utf8 and self.fold(person.nick) == self.fold(other.nick)
 
     @staticmethod
     def person(key: str) -> Source:
