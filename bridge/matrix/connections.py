@@ -120,11 +120,11 @@ class Connections:
 
 def _encode(method: str, target: str, headers: dict[str, str], body: bytes | None) -> bytes:
     """Write a request. Raises ``ValueError`` for what would be more than one."""
-    lines = [f"{method} {target} HTTP/1.1"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
+    lines = [f"{method} {target} HTTP/1.1", *map(": ".join, headers.items())]
     if body is not None:
         lines.append(f"Content-Length: {len(body)}")
-    if " " in target or not all(one.isascii() and one.isprintable() for one in lines):
+    said = "".join(lines)
+    if " " in target or not said.isascii() or not said.isprintable():
         raise ValueError("a request holds what would break its lines")
     return "\r\n".join((*lines, "", "")).encode("ascii") + (body or b"")
 
