@@ -216,7 +216,7 @@ class Outbox:
                     _SENT, day, [one.queued.seq for one in entries],
                     [one.event_id for one in entries], self._database.epoch, today,
                     [one.at for one in entries],
-                    [one.queued.outgoing.link.value for one in entries],
+                    [one.queued.outgoing.link for one in entries],
                     [remote_bytes(one.queued.outgoing.alias or None) for one in entries],
                 )  # fmt: skip
 

@@ -49,7 +49,9 @@ _SHORT = 100
 class _Voice(NamedTuple):
     """As whom somebody of the chat is heard in the room."""
 
+    ghost: UserId
     user: UserId
+    """The ghost, or the bot."""
     name: str
     """Empty for the bot."""
     double: str
@@ -117,9 +119,9 @@ class Arrivals:
     async def _receive_message(self, event: RemoteMessage | RemoteEdit) -> None:
         if await self._is_left_out(event.sender):
             return
-        portal, ghost, voice = self._portal, self._ghost(event.sender), self._voice(event.sender)
+        portal, voice = self._portal, self._voice(event.sender)
         body = mentions_as(event.body, self._with_ghost)
-        self._house.typing.show(portal.room, ghost, 0)
+        self._house.typing.show(portal.room, voice.ghost, 0)
         contents = content_for(body, event.kind)
         profile = event.profile if isinstance(event, RemoteMessage) else None
         if profile is None and voice.is_relayed:
@@ -144,7 +146,7 @@ class Arrivals:
                 kind=SendKind.EVENT,
                 type="m.room.message",
                 content={**content, SAID_AT: said_at},
-                transaction_id=self._id(what, event.id, first, piece, ghost),
+                transaction_id=self._id(what, event.id, first, piece, voice.ghost),
                 portal=portal.id,
                 remote_id=event.id,
                 part=first + piece,
@@ -161,7 +163,7 @@ class Arrivals:
     async def _receive_reaction(self, event: RemoteReaction) -> None:
         if await self._is_left_out(event.sender):
             return
-        ghost, voice = self._ghost(event.sender), self._voice(event.sender)
+        voice = self._voice(event.sender)
         key = clean(event.key).strip()[:_LONGEST_KEY]
         if not key:
             return
@@ -172,7 +174,7 @@ class Arrivals:
                 kind=SendKind.EVENT,
                 type="m.reaction",
                 content={"m.relates_to": {"key": key}},
-                transaction_id=self._id("reaction", event.id, ghost),
+                transaction_id=self._id("reaction", event.id, voice.ghost),
                 portal=self._portal.id,
                 remote_id=event.id,
                 name=voice.name,
@@ -243,15 +245,15 @@ class Arrivals:
     async def _put(self, outgoing: Sequence[Outgoing], sender: RemoteUser, voice: _Voice) -> None:
         if not voice.is_relayed:
             # Only now that it is said: levels tell everybody who spoke in the chat.
-            await self.let_speak(self._ghost(sender))
+            await self.let_speak(voice.ghost)
         await self._house.sender.put(outgoing)
         self.attendance.note_spoke(sender)
 
     def _voice(self, user: RemoteUser) -> _Voice:
-        speaker = speaker_of(self._house, self._portal, user)
+        ghost, speaker = self._ghost(user), speaker_of(self._house, self._portal, user)
         if self.attendance.mode is Members.NONE and not speaker:
-            return _Voice(self._house.namespaces.bot, "", speaker, is_relayed=True)
-        return _Voice(self._ghost(user), user.name, speaker, is_relayed=False)
+            return _Voice(ghost, self._house.namespaces.bot, "", "", is_relayed=True)
+        return _Voice(ghost, ghost, user.name, speaker, is_relayed=False)
 
     def _id(self, what: str, *parts: object) -> str:
         return transaction_id(self._house.key_of, what, self._portal.id, *parts)

@@ -47,8 +47,10 @@ class NickKeeper:
 
     def _is_it(self, who: Source | None) -> bool:
         """Whether somebody has the nick that is ours."""
-        key = self._connection.isupport.key
-        return who is not None and key(who) == key(Source(self._own))
+        if who is None:
+            return False
+        key, is_spelled_so = self._connection.isupport.key, who.nick == self._own and who.is_utf8
+        return is_spelled_so or key(who) == key(Source(self._own))
 
     def handle(self, message: Incoming) -> None:
         """Follow one line; ask for the nick if it may be free now."""
