@@ -404,7 +404,8 @@ class SendKind(StrEnum):
     """``content``: the instance in whose list of rooms it is to be ``listed``, or not."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Not frozen, though nothing changes it: to make one, for each line, would take four times as long.
+@dataclass(slots=True, kw_only=True)
 class Outgoing:
     """One thing to do in a Matrix room, as a ghost or a bot. Durable once in the outbox."""
 

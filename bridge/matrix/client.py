@@ -4,18 +4,16 @@ No redirect is followed with the token, 429 is reported with its delay, every wa
 the path is the same bytes at every attempt. (docs/adr/0002 says why this is not mautrix's client.)
 """
 
-import asyncio
 import logging
 import os
 import re
 import socket
 import ssl
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 import orjson
@@ -61,8 +59,7 @@ PING_ERRORS = NOT_REACHED | {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """An answer: the status and the JSON object in it."""
 
     status: int
@@ -110,9 +107,15 @@ class MatrixError(TrestleError):
         return self.status == 401 and self.errcode in _OF_TOKEN
 
 
+@lru_cache(1000)
 def path(*parts: str) -> str:
     """Spell a path of the client API: each part percent-encoded whole, always the same way."""
-    return "/_matrix/client/" + "/".join(map(_quoted, parts))
+    return "/_matrix/client/" + "/".join(map(quoted, parts))
+
+
+def quoted(part: str) -> str:
+    """Spell a part of a path by itself: one that is another each time."""
+    return quote(part, safe="")
 
 
 def event_id_of(reply: Mapping[str, Any]) -> EventId:
@@ -133,12 +136,6 @@ def _id_in(reply: Mapping[str, Any], name: str) -> str:
     if not isinstance(found, str) or not found or "\0" in found:
         raise HomeserverAway(f"the homeserver's answer has no {name}")
     return found
-
-
-@lru_cache(1000)
-def _quoted(part: str) -> str:
-    # Most parts are the same rooms and types again and again.
-    return quote(part, safe="")
 
 
 @lru_cache(1000)
@@ -219,8 +216,9 @@ class HomeserverClient:
             headers["Content-Type"] = kind
         place = f"{self._prefix}{target}"
         try:
-            async with asyncio.timeout(timeout or self._timeout):
-                answer = await self._connections.ask(method, place, headers, body)
+            answer = await self._connections.ask(
+                method, place, headers, body, seconds=timeout or self._timeout
+            )
         except (TimeoutError, OSError) as error:
             raise HomeserverAway(
                 f"the homeserver cannot be reached: {reason_of(error, self._base.host)}"

@@ -17,6 +17,8 @@ _MOST = 64
 _IDLE_SECONDS = 15.0
 """A connection that rested longer is not used again: the server may be about to close it."""
 _CONNECT_SECONDS = 10.0
+_SECONDS = 40.0
+"""For all that a request takes, if nothing else is said."""
 _LARGEST = 256 * 1024 * 1024
 """Bytes of an answer."""
 
@@ -56,31 +58,44 @@ class Connections:
         self._slots = asyncio.Semaphore(_MOST)
 
     async def ask(
-        self, method: str, target: str, headers: dict[str, str], body: bytes | None
-    ) -> Answer:
+        self, method: str, target: str, headers: dict[str, str], body: bytes | None,
+        *, seconds: float = _SECONDS,
+    ) -> Answer:  # fmt: skip
         """Send one request; give the answer whatever its status. No redirect is followed.
 
         ``target`` is the encoded path with its query. Raises ``OSError`` if the server cannot be
         reached (``ssl.SSLError`` for its certificate), :class:`NoAnswerError` if what comes is
-        none, and ``TimeoutError`` if connecting takes too long; the wait for the answer is the
-        caller's to limit. A request that may safely be repeated is sent once more if a kept
-        connection turns out to have been closed.
+        none, and ``TimeoutError`` if connecting takes too long, or all of it more than
+        ``seconds``. A request that may safely be repeated is sent once more if a kept connection
+        turns out to have been closed.
         """
+        until = asyncio.get_running_loop().time() + seconds
         request = _encode(method, target, {"Host": self._name, **headers}, body)
-        async with self._slots:
+        await self._wait_for_slot(until)
+        try:
             connection = self._take()
             if connection is not None and method != "POST":
                 try:
-                    return await self._ask(connection, request)
+                    return await self._ask(connection, request, until)
                 except HungUpError:
                     connection = None
-            return await self._ask(connection or await self._connect(), request)
+            return await self._ask(connection or await self._connect(until), request, until)
+        finally:
+            self._slots.release()
 
     async def close(self) -> None:
         """Hang up."""
         for connection in (*self._idle, *self._busy):
             connection.hang_up()
         self._idle.clear()
+
+    async def _wait_for_slot(self, until: float) -> None:
+        # As a rule there is one: a timeout costs as much as all else that is done for a request.
+        if self._slots.locked():
+            async with asyncio.timeout_at(until):
+                await self._slots.acquire()
+        else:
+            await self._slots.acquire()
 
     def _take(self) -> "_Connection | None":
         now = asyncio.get_running_loop().time()
@@ -91,10 +106,10 @@ class Connections:
             connection.hang_up()
         return None
 
-    async def _connect(self) -> "_Connection":
+    async def _connect(self, until: float) -> "_Connection":
         loop = asyncio.get_running_loop()
         port = cast(int, self._url.port)  # Of a URL with http or https it is known.
-        async with asyncio.timeout(_CONNECT_SECONDS):
+        async with asyncio.timeout_at(min(until, loop.time() + _CONNECT_SECONDS)):
             _, made = await loop.create_connection(
                 _Connection, self._host, port, ssl=self._tls,
                 server_hostname=self._host if self._tls else None,
@@ -102,10 +117,10 @@ class Connections:
         self.made += 1
         return made
 
-    async def _ask(self, connection: "_Connection", request: bytes) -> Answer:
+    async def _ask(self, connection: "_Connection", request: bytes, until: float) -> Answer:
         self._busy.add(connection)
         try:
-            answer = await connection.ask(request)
+            answer = await connection.ask(request, until)
         except BaseException:
             # What comes later on this connection would be taken for the next answer.
             connection.hang_up()
@@ -120,11 +135,11 @@ class Connections:
 
 def _encode(method: str, target: str, headers: dict[str, str], body: bytes | None) -> bytes:
     """Write a request. Raises ``ValueError`` for what would be more than one."""
-    lines = [f"{method} {target} HTTP/1.1"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
+    lines = [f"{method} {target} HTTP/1.1", *map(": ".join, headers.items())]
     if body is not None:
         lines.append(f"Content-Length: {len(body)}")
-    if " " in target or not all(one.isascii() and one.isprintable() for one in lines):
+    said = "".join(lines)
+    if " " in target or not said.isascii() or not said.isprintable():
         raise ValueError("a request holds what would break its lines")
     return "\r\n".join((*lines, "", "")).encode("ascii") + (body or b"")
 
@@ -149,14 +164,22 @@ class _Connection(asyncio.Protocol):
         self._has_length = False
         self._head_is_whole = False
 
-    async def ask(self, request: bytes) -> Answer:
-        """Send it and wait for the answer. Raises :class:`NoAnswerError`."""
+    async def ask(self, request: bytes, until: float) -> Answer:
+        """Send it and wait for the answer until a time of the loop.
+
+        Raises :class:`NoAnswerError` and ``TimeoutError``.
+        """
         if self._transport is None or not self.is_open:
             raise HungUpError("it hung up")
         self._begin()
-        self._waiter = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self._waiter = loop.create_future()
         self._transport.write(request)
-        return await self._waiter
+        limit = loop.call_at(until, self._fail, TimeoutError())
+        try:
+            return await self._waiter
+        finally:
+            limit.cancel()
 
     def hang_up(self) -> None:
         """Close it; nothing is waited for."""

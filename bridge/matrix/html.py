@@ -24,6 +24,7 @@ from bridge.sdk.rich import (
     Style,
     Styled,
     Text,
+    is_bare,
 )
 from bridge.sdk.text import is_blank, to_plain
 
@@ -182,12 +183,12 @@ def _parts(content: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _content(rich: Rich, kind: MessageKind, external_url: str) -> dict[str, Any]:
     content: dict[str, Any] = {"msgtype": _MSGTYPES[kind], "body": clean(to_plain(rich))}
-    if not all(isinstance(node, Text | LineBreak) for node in rich.nodes):
+    if not is_bare(rich.nodes):
         content["format"] = "org.matrix.custom.html"
         content["formatted_body"] = render_html(rich)
     people = list(dict.fromkeys(_mentioned(rich.nodes)))[:_MOST_MENTIONS]
     content["m.mentions"] = {"user_ids": people} if people else {}
-    if len(external_url) <= _LONGEST_URL and is_web_link(external_url):
+    if external_url and len(external_url) <= _LONGEST_URL and is_web_link(external_url):
         content["external_url"] = external_url
     return content
 

@@ -13,6 +13,7 @@ from bridge.matrix.client import (
     event_id_of,
     failure_of,
     path,
+    quoted,
     room_id_of,
 )
 from bridge.matrix.dates import dating
@@ -197,12 +198,12 @@ class Intents:
         # The path's bytes are the homeserver's key for telling a retry; the query is not in it.
         content, query = outgoing.content, None
         if outgoing.kind is SendKind.REDACT:
-            tail = ("redact", outgoing.target, outgoing.transaction_id)
+            tail = ("redact", outgoing.target)
         else:
-            tail = ("send", outgoing.type, outgoing.transaction_id)
+            tail = ("send", outgoing.type)
             content = {**content, MARK: outgoing.transaction_id}
             query = dating(outgoing)
-        place = path("v3", "rooms", outgoing.room, *tail)
+        place = f"{path('v3', 'rooms', outgoing.room, *tail)}/{quoted(outgoing.transaction_id)}"
         device = await self._devices.find(outgoing.user)
         self.before_saying(outgoing)
         reply = await self._client.request(

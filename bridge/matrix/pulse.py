@@ -53,7 +53,6 @@ class Pulse:
 
     async def _beat(self, connections: Connections) -> bool:
         with contextlib.suppress(TimeoutError, OSError):
-            async with asyncio.timeout(_LIMIT):
-                answer = await connections.ask("GET", self._target, {}, None)
+            answer = await connections.ask("GET", self._target, {}, None, seconds=_LIMIT)
             return answer.status == 200
         return False

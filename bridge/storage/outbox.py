@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from itertools import groupby
 from operator import itemgetter
@@ -19,6 +18,7 @@ from bridge.storage.datamap import RECEIVED_DAYS
 from bridge.storage.door import at_the_door
 from bridge.storage.keys import DayKeys, KeyLost
 from bridge.storage.moves import Moves
+from bridge.storage.outboxcall import Call
 from bridge.storage.outboxentry import COLUMNS, columns_of, open_entry, outbox_context, payload_of
 from bridge.storage.pool import Database
 from bridge.storage.portals import remote_bytes
@@ -121,21 +121,6 @@ _DOUBT_SECONDS = 60.0
 """For so long after the database's return a commit that nobody heard of may show up."""
 
 
-@dataclass(slots=True, eq=False)
-class _Call:
-    """One caller's entries, and what became of them."""
-
-    entries: list[QueuedOutgoing]
-    payloads: list[bytes]
-    result: list[QueuedOutgoing] = field(default_factory=list)
-    error: Exception | None = None
-    begun: bool = False
-    """Somebody writes it or tried to: it may be stored."""
-    written: bool = False
-    given_up: bool = False
-    """The caller was cancelled; what is stored of it goes to the next one."""
-
-
 class Outbox:
     """Entries of a room go out in the order in which they were added."""
 
@@ -146,9 +131,9 @@ class Outbox:
         self._clock = database.clock
         self._seq = 0
         self._days = StoredDays()
-        self._gathered: list[_Call] = []
-        self._write_over: asyncio.Event | None = None
-        """Set when the write is over that is under way."""
+        self._gathered: list[Call] = []
+        self._writer: Call | None = None
+        """Whose caller writes, or is about to."""
         self._left: dict[Place, QueuedOutgoing] = {}
         """Stored entries that nobody has in hand: their callers were cancelled."""
         self._doubtful: dict[Place, float | None] = {}
@@ -172,8 +157,7 @@ class Outbox:
         """Whether something may be stored that nobody has in hand: an :meth:`add` gives it, also
         one of nothing."""
         # Of what is being written just now, a caller may have been cut off.
-        is_written = self._write_over is not None
-        return bool(self._left or self._doubtful or self._gathered or is_written)
+        return bool(self._left or self._doubtful or self._gathered or self._writer)
 
     async def add(self, outgoing: Sequence[Outgoing]) -> list[QueuedOutgoing]:
         """Store the entries in one commit, shared with whoever adds at the same time.
@@ -190,28 +174,28 @@ class Outbox:
         payloads = [payload_of(one) for one in outgoing]
         first = self._seq + 1
         self._seq += len(payloads)
-        call = _Call(
+        call = Call(
             [
                 QueuedOutgoing(day=now.date(), seq=seq, received_at=now, outgoing=one)
                 for seq, one in enumerate(outgoing, first)
             ],
             payloads,
+            asyncio.get_running_loop().create_future(),
         )
         self._gathered.append(call)
         try:
-            # All whose entries were written go on at once: while some have the next ones ready,
-            # and those are written, the others still work. One by one they would wait together.
-            while not call.written:
-                if self._write_over is None:
-                    is_first = next(one for one in self._gathered if not one.given_up) is call
-                    await self._write_gathered()
-                    if not is_first:  # They return in the order in which they came.
-                        await asyncio.sleep(0)
-                else:
-                    await self._write_over.wait()
+            if self._writer is None:
+                self._writer = call
+            else:
+                await call.turn
+            if not call.written:
+                await self._write_gathered()
         except BaseException:
             self._give_up(call)
             raise
+        finally:
+            if self._writer is call:
+                self._pass_on()
         if call.error is not None:
             raise call.error
         return call.result
@@ -230,7 +214,7 @@ class Outbox:
                     _SENT, day, [one.queued.seq for one in entries],
                     [one.event_id for one in entries], self._database.epoch, today,
                     [one.at for one in entries],
-                    [one.queued.outgoing.link.value for one in entries],
+                    [one.queued.outgoing.link for one in entries],
                     [remote_bytes(one.queued.outgoing.alias or None) for one in entries],
                 )  # fmt: skip
 
@@ -361,7 +345,7 @@ class Outbox:
                 day, seq, self._database.epoch,
             )  # fmt: skip
 
-    def _give_up(self, call: _Call) -> None:
+    def _give_up(self, call: Call) -> None:
         call.given_up = True
         if call in self._gathered and not call.begun:
             self._gathered.remove(call)
@@ -369,12 +353,17 @@ class Outbox:
             self._left[queued.day, queued.seq] = queued
         self.on_unclaimed()
 
+    def _pass_on(self) -> None:
+        """Have the first in line write what was gathered meanwhile."""
+        self._writer = next((one for one in self._gathered if not one.given_up), None)
+        if self._writer is not None:
+            self._writer.wake()
+
     async def _write_gathered(self) -> None:
         """Write what all callers gathered. A cancelled writer leaves it to the next in line."""
         calls, self._gathered = self._gathered, []
         for call in calls:
             call.begun = True
-        over = self._write_over = asyncio.Event()
         try:
             try:
                 await self._write(calls)
@@ -389,10 +378,13 @@ class Outbox:
             self._gathered = [call for call in calls if not call.written] + self._gathered
             raise
         finally:
-            self._write_over = None
-            over.set()
+            # All whose entries were written go on at once, in the order in which they came: while
+            # some have the next ones ready, and those are written, the others still work.
+            for call in calls:
+                if call.written:
+                    call.wake()
 
-    async def _write_apart(self, calls: Sequence[_Call]) -> None:
+    async def _write_apart(self, calls: Sequence[Call]) -> None:
         """Each caller's entries alone, so that one that cannot be stored costs no other."""
         for call in calls:
             try:
@@ -400,7 +392,7 @@ class Outbox:
             except PermanentFailure as error:
                 call.error, call.written = error, True
 
-    async def _write(self, calls: Sequence[_Call]) -> None:
+    async def _write(self, calls: Sequence[Call]) -> None:
         await self._claim()
         stored: set[Place] = set()
         pairs = [pair for call in calls for pair in zip(call.entries, call.payloads, strict=True)]
@@ -429,7 +421,7 @@ class Outbox:
                 call.result += [self._left[place] for place in left]
                 self._left.clear()
 
-    def _note_doubtful(self, call: _Call) -> None:
+    def _note_doubtful(self, call: Call) -> None:
         # What was under way when the database went counts; later ones did not get that far.
         if len(self._doubtful) < _MOST_DOUBTFUL:
             self._doubtful.update(((one.day, one.seq), None) for one in call.entries)

@@ -30,7 +30,7 @@ def payload_of(one: Outgoing) -> bytes:
         return orjson.dumps({
             "type": one.type, "state_key": one.state_key, "content": one.content,
             "target": one.target, "name": one.name, "double": one.double,
-            "about": one.about, "link": one.link.value, "alias": one.alias,
+            "about": one.about, "link": one.link, "alias": one.alias,
             "said_at": one.said_at,
         })  # fmt: skip
     except orjson.JSONEncodeError as error:
@@ -48,7 +48,7 @@ def columns_of(queued: QueuedOutgoing, payload: bytes, day_keys: DayKeys) -> tup
     one = queued.outgoing
     sealed = day_keys.seal(queued.day, outbox_context(queued.day, queued.seq), payload)
     return (
-        queued.seq, one.room, one.user, one.kind.value, one.transaction_id, sealed,
+        queued.seq, one.room, one.user, one.kind, one.transaction_id, sealed,
         one.portal, remote_bytes(one.remote_id), one.part, one.replayed * RECEIVED_DAYS,
     )  # fmt: skip
 

@@ -3,7 +3,6 @@
 import asyncio
 import secrets
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -99,8 +98,8 @@ async def test_what_a_module_says_wrongly_of_a_message_keeps_nothing_else_from_b
         no_text: Any = 17
         no_time: Any = 1790000000.0
         links.note([
-            replace(said, remote_id=no_text), replace(said, sent_at=no_time), said,
-            replace(said, event_id=EventId("$later"), remote_id="m2"),
+            said._replace(remote_id=no_text), said._replace(sent_at=no_time), said,
+            said._replace(event_id=EventId("$later"), remote_id="m2"),
         ])  # fmt: skip
         marker = Marker(Journal(database, DayKeys(folder, database.clock)), links)
         async with asyncio.TaskGroup() as group:

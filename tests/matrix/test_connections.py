@@ -218,6 +218,43 @@ async def test_nothing_in_a_request_begins_another() -> None:
         assert not server.connections
 
 
+async def test_an_answer_that_takes_too_long_is_none_and_belongs_to_no_other_request() -> None:
+    late = asyncio.Event()
+
+    async def slow(body: bytes, writer: asyncio.StreamWriter) -> None:
+        await late.wait()
+        writer.write(OK.replace(b"{}", b"no"))
+
+    async with talking(says(OK), slow, says(OK)) as (server, connections):
+        await connections.ask("PUT", "/", {}, b"{}")
+        with pytest.raises(TimeoutError):
+            await connections.ask("PUT", "/", {}, b"{}", seconds=0.05)
+        late.set()
+        assert (await connections.ask("PUT", "/", {}, b"{}")).body == b"{}"
+        assert (server.connections, len(server.heads)) == (2, 3)
+
+
+async def test_the_wait_for_one_of_64_connections_is_limited_too() -> None:
+    under_way, full, over = 0, asyncio.Event(), asyncio.Event()
+
+    async def slow(body: bytes, writer: asyncio.StreamWriter) -> None:
+        nonlocal under_way
+        under_way += 1
+        if under_way == 64:
+            full.set()
+        await over.wait()
+        writer.write(OK)
+
+    async with talking(slow) as (server, connections), asyncio.TaskGroup() as group:
+        for _ in range(64):
+            group.create_task(connections.ask("PUT", "/", {}, b"{}"))
+        await full.wait()
+        with pytest.raises(TimeoutError):
+            await connections.ask("PUT", "/", {}, b"{}", seconds=0.05)
+        over.set()
+    assert len(server.heads) == 64
+
+
 async def test_no_more_than_64_requests_are_under_way() -> None:
     under_way, most, full = 0, 0, asyncio.Event()
 

@@ -472,6 +472,24 @@ async def test_a_caller_that_is_cancelled_before_anybody_writes_leaves_nothing(
     assert ids_of(await outbox.add([entry("next")])) == ["next"]
 
 
+async def test_a_caller_that_is_cancelled_as_it_is_to_write_leaves_that_to_the_next(
+    outbox: Outbox, database: Database
+) -> None:
+    async def add_first() -> None:
+        await outbox.add([entry("first")])
+        gone.cancel()
+
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group, nothing_written(database):
+        group.create_task(add_first())
+        await until_one_waits(database.core)
+        gone = group.create_task(outbox.add([entry("gone")]))
+        after = group.create_task(outbox.add([entry("after")]))
+        await asyncio.sleep(0)
+    assert ids_of(after.result()) == ["after"]
+    assert not outbox.has_unclaimed
+    assert ids_of(await outbox.add([entry("gone")])) == ["gone"]
+
+
 async def test_an_instance_that_was_replaced_stores_nothing(
     outbox: Outbox, database: Database
 ) -> None:

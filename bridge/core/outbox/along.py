@@ -1,8 +1,7 @@
 """What is put while a portal moves into another room is of the right one."""
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Set
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -34,7 +33,7 @@ class Along:
         self._drop = drop
         self._moving: dict[int, asyncio.Event] = {}
         """By portal: set when its move is over."""
-        self._putting: Counter[int] = Counter()
+        self._putting: dict[int, int] = {}
         """By portal: how many just store something, or end it."""
         self._put_over = asyncio.Event()
         self.room_of: Callable[[int], RoomId | None] = lambda portal: None
@@ -46,21 +45,20 @@ class Along:
 
     # --- what is put meanwhile ---
 
-    @asynccontextmanager
-    async def unmoved(self, portals: Collection[int | None]) -> AsyncIterator[None]:
-        """Have none of the portals move in the block."""
-        held = {portal for portal in portals if portal is not None}
-        while held & self._moving.keys():
-            await self._moving[next(iter(held & self._moving.keys()))].wait()
-        self._putting.update(held)
-        try:
-            yield
-        finally:
-            for portal in held:
-                self._putting[portal] -= 1
-                if not self._putting[portal]:
-                    del self._putting[portal]
-            self._put_over.set()
+    async def hold(self, portals: Set[int]) -> None:
+        """Have none of the portals move until they are released."""
+        while moving := portals & self._moving.keys():
+            await self._moving[moving.pop()].wait()
+        for portal in portals:
+            self._putting[portal] = self._putting.get(portal, 0) + 1
+
+    def release(self, portals: Set[int]) -> None:
+        """Let the portals move again that were held."""
+        for portal in portals:
+            self._putting[portal] -= 1
+            if not self._putting[portal]:
+                del self._putting[portal]
+        self._put_over.set()
 
     def readdress(self, one: Outgoing) -> Outgoing:
         """The entry for the room in which its portal is by now."""
@@ -109,7 +107,7 @@ class Along:
         over = self._moving[portal] = asyncio.Event()
         try:
             async with self.limit():
-                while self._putting[portal]:
+                while portal in self._putting:
                     self._put_over.clear()
                     await self._put_over.wait()
             yield

@@ -18,7 +18,7 @@ def transaction_id(key_of: KeyOf, *parts: object) -> str:
     The same parts give the same id at every attempt and after every restart; different ones
     differ over all our users, as Synapse asks of an appservice.
     """
-    digest = key_of("\x1f".join(str(part) for part in parts))
+    digest = key_of("\x1f".join(map(str, parts)))
     return "t" + base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
 

@@ -156,11 +156,15 @@ class Sender:
         """
         if not outgoing:
             return
-        async with self.along.unmoved({one.portal for one in outgoing}):
+        portals = {one.portal for one in outgoing if one.portal is not None}
+        await self.along.hold(portals)
+        try:
             stored = await self._outbox.add([self.along.readdress(one) for one in outgoing])
             failpoint("queued")
             for queued in stored:
                 self.push(queued)
+        finally:
+            self.along.release(portals)
 
     async def set_aside(self, room: RoomId) -> bool:
         """Park what the room waits for first; False if it is being tried just now.

@@ -382,8 +382,12 @@ class DirectChats:
         Raises ``TemporaryFailure`` when the database is away; then it can be done again.
         """
         # It does not move to another room meanwhile.
-        async with self._house.sender.along.unmoved({door.portal.id}):
+        along, portals = self._house.sender.along, {door.portal.id}
+        await along.hold(portals)
+        try:
             await self._end(door, why)
+        finally:
+            along.release(portals)
 
     async def _end(self, door: Doorway, why: str) -> None:
         portal, house = door.portal, self._house

@@ -446,8 +446,10 @@ def is_left_out(house: House, instance: InstanceId, user: RemoteUser, portal: in
     """Whether somebody of the network does not want to be bridged in a portal: by the id or by the
     account that they are signed in to, or as the person in Matrix whose account it is."""
     owner = house.double_puppets.find_owner(instance, user)
-    ghosts = (house.namespaces.ghost(instance, one) for one in (user.id, user.account) if one)
-    return any(house.optouts.cover(one, portal) for one in (*ghosts, owner) if one)
+    people = [house.namespaces.ghost(instance, one) for one in (user.id, user.account) if one]
+    if owner:
+        people.append(owner)
+    return any(house.optouts.cover(one, portal) for one in people)
 
 
 def speaker_of(house: House, portal: Portal, user: RemoteUser) -> str:

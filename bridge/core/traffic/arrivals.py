@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from bridge.core.outbox.outgoing import notice, once, transaction_id
 from bridge.core.outbox.targets import NEW
@@ -44,6 +44,20 @@ that may be a mistake, and some homeservers would seem to have had it for longer
 to another network (``intake.routes``)."""
 _SHORT = 100
 """Characters of a changed message that clients show which know no edits."""
+
+
+class _Voice(NamedTuple):
+    """As whom somebody of the chat is heard in the room."""
+
+    ghost: UserId
+    user: UserId
+    """The ghost, or the bot."""
+    name: str
+    """Empty for the bot."""
+    double: str
+    """The person whose own account may say it; empty for nobody."""
+    is_relayed: bool
+    """The bot says it: nobody of the chat has a ghost in the room."""
 
 
 class Arrivals:
@@ -105,11 +119,12 @@ class Arrivals:
     async def _receive_message(self, event: RemoteMessage | RemoteEdit) -> None:
         if await self._is_left_out(event.sender):
             return
-        ghost, body = self._ghost(event.sender), mentions_as(event.body, self._with_ghost)
-        self._house.typing.show(self._portal.room, ghost, 0)
+        portal, voice = self._portal, self._voice(event.sender)
+        body = mentions_as(event.body, self._with_ghost)
+        self._house.typing.show(portal.room, voice.ghost, 0)
         contents = content_for(body, event.kind)
         profile = event.profile if isinstance(event, RemoteMessage) else None
-        if profile is None and self._is_relayed(event.sender):
+        if profile is None and voice.is_relayed:
             profile = Profile(id=event.sender.id, name=event.sender.name)
         if profile is not None:
             say_as(contents, profile.id, profile.name)
@@ -126,49 +141,49 @@ class Arrivals:
         is_dated = is_late and 0 < ago <= _TOO_LATE
         await self._put([
             Outgoing(
-                room=self._portal.room,
-                user=self._voice(event.sender),
+                room=portal.room,
+                user=voice.user,
                 kind=SendKind.EVENT,
                 type="m.room.message",
                 content={**content, SAID_AT: said_at},
-                transaction_id=self._id(what, event.id, first, piece, ghost),
-                portal=self._portal.id,
+                transaction_id=self._id(what, event.id, first, piece, voice.ghost),
+                portal=portal.id,
                 remote_id=event.id,
                 part=first + piece,
-                name=self._name(event.sender),
-                double=self._speaker(event.sender),
+                name=voice.name,
+                double=voice.double,
                 about="" if piece else about,
                 link=link,
                 replayed=ago > _FRESH,
                 said_at=said_at if is_dated else None,
             )
             for piece, content in enumerate(contents)
-        ], event.sender)  # fmt: skip
+        ], event.sender, voice)  # fmt: skip
 
     async def _receive_reaction(self, event: RemoteReaction) -> None:
         if await self._is_left_out(event.sender):
             return
-        ghost = self._ghost(event.sender)
+        voice = self._voice(event.sender)
         key = clean(event.key).strip()[:_LONGEST_KEY]
         if not key:
             return
         await self._put([
             Outgoing(
                 room=self._portal.room,
-                user=self._voice(event.sender),
+                user=voice.user,
                 kind=SendKind.EVENT,
                 type="m.reaction",
                 content={"m.relates_to": {"key": key}},
-                transaction_id=self._id("reaction", event.id, ghost),
+                transaction_id=self._id("reaction", event.id, voice.ghost),
                 portal=self._portal.id,
                 remote_id=event.id,
-                name=self._name(event.sender),
-                double=self._speaker(event.sender),
+                name=voice.name,
+                double=voice.double,
                 about=event.target,
                 link=LinkKind.REACTION,
                 alias=event.alias or "",
             )
-        ], event.sender)  # fmt: skip
+        ], event.sender, voice)  # fmt: skip
 
     async def _receive_redaction(self, event: RemoteRedaction) -> None:
         # Also for one who does not want to be bridged: what was said before may go.
@@ -227,25 +242,18 @@ class Arrivals:
             seconds = min(event.seconds, _LONGEST_TYPING) if event.is_typing else 0
             self._house.typing.show(self._portal.room, ghost, seconds)
 
-    async def _put(self, outgoing: Sequence[Outgoing], sender: RemoteUser) -> None:
-        if not self._is_relayed(sender):
+    async def _put(self, outgoing: Sequence[Outgoing], sender: RemoteUser, voice: _Voice) -> None:
+        if not voice.is_relayed:
             # Only now that it is said: levels tell everybody who spoke in the chat.
-            await self.let_speak(self._ghost(sender))
+            await self.let_speak(voice.ghost)
         await self._house.sender.put(outgoing)
         self.attendance.note_spoke(sender)
 
-    def _is_relayed(self, user: RemoteUser) -> bool:
-        """Whether the bot says what somebody says: nobody of the chat has a ghost in the room."""
-        return self.attendance.mode is Members.NONE and not self._speaker(user)
-
-    def _voice(self, user: RemoteUser) -> UserId:
-        return self._house.namespaces.bot if self._is_relayed(user) else self._ghost(user)
-
-    def _name(self, user: RemoteUser) -> str:
-        return "" if self._is_relayed(user) else user.name
-
-    def _speaker(self, user: RemoteUser) -> str:
-        return speaker_of(self._house, self._portal, user)
+    def _voice(self, user: RemoteUser) -> _Voice:
+        ghost, speaker = self._ghost(user), speaker_of(self._house, self._portal, user)
+        if self.attendance.mode is Members.NONE and not speaker:
+            return _Voice(ghost, self._house.namespaces.bot, "", "", is_relayed=True)
+        return _Voice(ghost, ghost, user.name, speaker, is_relayed=False)
 
     def _id(self, what: str, *parts: object) -> str:
         return transaction_id(self._house.key_of, what, self._portal.id, *parts)

@@ -171,9 +171,11 @@ class Roster:
     def has_any(self, chat: RemoteChat, words: Sequence[str]) -> bool:
         """Whether any of the words, none with a space, is the nick of somebody in the channel."""
         channel = self._channels.get(self._fold(chat.name))
-        folded = self._fold(" ".join(words)).split(" ")
-        others = (Source(one, is_utf8=False) for one in folded if not one.isascii())
-        keys = (*folded, *map(self._key, others))
+        folded = self._fold(" ".join(words))
+        keys = folded.split(" ")
+        if not folded.isascii():
+            others = [Source(one, is_utf8=False) for one in keys if not one.isascii()]
+            keys += map(self._key, others)
         return channel is not None and not channel.members.keys().isdisjoint(keys)
 
     def handle(self, message: Incoming) -> list[RemoteEvent]:

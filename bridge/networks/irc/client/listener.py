@@ -85,8 +85,8 @@ class Listener:
                 self.memberships.put_out_of(message.param(0), connection.isupport.fold)
             self.keeper.handle(message)
             is_overheard = self.inquiries.handle(message)
-        if not is_overheard:
-            await self.inbox.put(*self.doorman.handle(message))
+        if not is_overheard and (told := self.doorman.handle(message)):
+            await self.inbox.put(*told)
         if self.ears is not None and (heard := self.ears.hear(message)):
             await self.inbox.put(*heard)
 

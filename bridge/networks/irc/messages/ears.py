@@ -145,8 +145,9 @@ class Ears:
         chat, source = self.roster.find_chat(message.param(0)), message.source
         if chat is None or source is None or not source.is_person:
             return []
-        told, msgid = read_past(message, self._now()), message.tags.get("msgid", "")
-        at = told or self._now()
+        now, msgid = self._now(), message.tags.get("msgid", "")
+        told = read_past(message, now)
+        at = told or now
         if message.is_replayed:
             self._history.count(chat.id)
             if not self._history.is_wanted(chat.id, msgid, at):

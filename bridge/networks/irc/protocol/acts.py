@@ -117,8 +117,8 @@ def _read_redaction(
 
 def read_answered(message: Incoming) -> str | None:
     """Read which message a line answers or reacts to; None if none."""
-    found = next((message.tags[tag] for tag in _REPLIES if message.tags.get(tag)), None)
-    return found if found is not None and is_of_network(found) else None
+    found = _said_in(message, _REPLIES)
+    return found if found and is_of_network(found) else None
 
 
 def read_reaction(message: Incoming) -> tuple[str, str] | None:
@@ -137,13 +137,18 @@ def read_unreaction(message: Incoming) -> tuple[str, str] | None:
 def _read_tagged(
     message: Incoming, names: Sequence[str], *, without: Sequence[str]
 ) -> tuple[str, str] | None:
-    if any(message.tags.get(tag) for tag in without):
+    key = _said_in(message, names)
+    if not key.strip() or _said_in(message, without):
         return None  # Both at once mean nothing.
-    key = next((message.tags[tag] for tag in names if message.tags.get(tag)), "")
     target, said = read_answered(message), message.param(1)
-    if not key.strip() or target is None or (said.strip() and said.strip() != key):
+    if target is None or (said.strip() and said.strip() != key):
         return None
     return target, key
+
+
+def _said_in(message: Incoming, tags: Sequence[str]) -> str:
+    """What the first of the tags says that says anything."""
+    return next(filter(None, map(message.tags.get, tags)), "")
 
 
 def made_up_reaction_id(target: str, nick: str, key: str) -> RemoteMessageId:
