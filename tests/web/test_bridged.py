@@ -51,6 +51,11 @@ async def test_a_public_room_is_linked_by_its_alias_alone_and_the_relay_is_named
             where = "https://matrix.to/#/%23h%C3%B6f%2F%3Cb%3E%22%3Fa&b=%2525:test.example"
             assert await link.evaluate("one => one.href") == where
             assert await bridged.get_by_role("row").last.inner_text() == "#nameless\t#nameless"
+            await page.set_viewport_size({"width": 360, "height": 800})
+            name = bridged.get_by_role("cell", name="#nameless").first
+            heights = "one => [one.clientHeight, parseFloat(getComputedStyle(one).lineHeight)]"
+            height, line = await name.evaluate(heights)
+            assert height < 2 * line, "the name is broken on a phone"
             said = page.get_by_role("table", name="What you can say to the bridge on near")
             assert (await said.locator("code").all_inner_texts())[:4] == [
                 "/msg carrier help", "/msg carrier optout", "/msg carrier optin",
