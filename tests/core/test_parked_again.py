@@ -32,7 +32,7 @@ async def test_what_is_tried_again_unheard_is_not_said_twice_by_a_homeserver_tha
         homeserver.rules += [lost := LostAnswer(homeserver), away]
         await parts.sender.put([say("once")])
         await wait_until(lambda: lost.is_lost)
-        await parts.aside.set_aside(ROOM)
+        await parts.aside.set_aside(RoomId(ROOM))
         await wait_until(lambda: not parts.sender.holding())
         homeserver.rules.clear()
         (parked,) = await parts.aside.all()
