@@ -64,6 +64,34 @@ async def test_what_nobody_knows_to_be_clear_is_asked_once_before_anything_is_sa
         assert len(homeserver.of("GET", "rooms", secret, "state", "m.room.encryption")) == 1
 
 
+async def test_a_room_that_comes_into_doubt_while_it_is_asked_for_is_asked_for_again(
+    database_settings: DatabaseSettings, folder: Path
+) -> None:
+    room = RoomId("!doubted")
+    asked_for, may_answer, answers = asyncio.Event(), asyncio.Event(), [refuse(404, "M_NOT_FOUND")]
+
+    def rule(asked: Asked) -> Answer | None:
+        if asked.parts[1:4] == (room, "state", "m.room.encryption"):
+            return answers.pop() if answers else Answer(content=SECRET)
+        return None
+
+    def hold(asked: Asked) -> asyncio.Event | None:
+        if asked.parts[1:4] != (room, "state", "m.room.encryption"):
+            return None
+        asked_for.set()
+        return may_answer
+
+    async with play(database_settings, folder, rules=[rule]) as stage, asyncio.timeout(PATIENCE):
+        parts, stage.homeserver.hold = stage.app.parts, hold
+        await parts.sender.put([say("secret", room)])
+        await asked_for.wait()
+        parts.encryption.doubt(room)
+        may_answer.set()
+        await wait_until(lambda: not parts.sender.holding())
+        assert not stage.homeserver.texts(room)
+        assert await parts.items.count_parked() == {ParkReason.NO_KEY: 1}
+
+
 async def test_nothing_is_said_in_clear_in_a_room_that_is_encrypted_while_it_is_asked_who_reads(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:

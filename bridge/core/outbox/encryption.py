@@ -1,6 +1,7 @@
 """Which rooms are encrypted. Once so, always; where nobody knows, the homeserver is asked."""
 
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
 
 from bridge.core.lanes.patience import LEAST_PAUSE
 from bridge.matrix.client import MatrixError
@@ -12,6 +13,15 @@ from bridge.sdk.ids import RoomId, UserId
 
 class RoomEncrypted(PermanentFailure):
     """It must not be said in clear there."""
+
+
+@dataclass(slots=True, eq=False)
+class _Look:
+    """One question to the homeserver."""
+
+    room: RoomId
+    is_outdated: bool = False
+    """What it answers may be of before something that was heard meanwhile."""
 
 
 class Encryption:
@@ -39,6 +49,8 @@ class Encryption:
         self._marked = set(self._known)
         self._checking: set[RoomId] = set()
         """Of which nothing new was heard since the homeserver was asked."""
+        self._looks: set[_Look] = set()
+        """What is being asked just now."""
         self.of = self._known.get
         """Whether a room is encrypted; None if that is not known. No more than a look."""
         self.on_encrypted: Callable[[RoomId], None] = _nothing
@@ -78,22 +90,33 @@ class Encryption:
         """Ask anew whether the room is clear: for a time nobody of us may have been there."""
         if self._known.get(room) is False:
             del self._known[room]
+        for look in self._looks:
+            look.is_outdated |= look.room == room
 
     def doubt_all(self) -> None:
         """Ask anew about every room: the homeserver may have lost what made one encrypted."""
         for room in [room for room, encrypted in self._known.items() if not encrypted]:
             del self._known[room]
+        for look in self._looks:
+            look.is_outdated = True
 
     async def look(self, room: RoomId, user: UserId) -> bool:
         """Ask as a user of ours who is in the room whether it is encrypted.
 
         False also where the user may not see that; then it stays unknown. Raises
-        :class:`MatrixError` and ``TemporaryFailure``.
+        :class:`MatrixError`, and ``TemporaryFailure``, also if it came into doubt meanwhile.
         """
         if not self.is_known(room):
-            seen = await self._intents.see_encryption(room, user)
+            look = _Look(room)
+            self._looks.add(look)
+            try:
+                seen = await self._intents.see_encryption(room, user)
+            finally:
+                self._looks.discard(look)
             if seen:
                 await self.note(room)
+            elif look.is_outdated and not self.is_known(room):
+                raise TemporaryFailure("it may be encrypted by now", retry_after=LEAST_PAUSE)
             elif seen is False:
                 self._known.setdefault(room, False)
         return self.is_known(room)
