@@ -5,6 +5,7 @@ import asyncio
 from bridge.networks.irc.client import certfp, typed
 from bridge.networks.irc.client.client import IrcClient
 from bridge.networks.irc.commands.listing import Listing, read_whois
+from bridge.networks.irc.connections.inquiry import UnansweredError
 from bridge.networks.irc.format import strip_codes
 from bridge.networks.irc.messages.speech import compose
 from bridge.networks.irc.names.targets import read_channel, read_nick, read_own_nick, read_person
@@ -116,10 +117,18 @@ async def list_channels(call: NetworkCall) -> str:
         raise PermanentFailure(f"a pattern has at most {MOST_PATTERN_BYTES} bytes")
     async with own_client(call).at_hand() as (connection, _, inquiries):
         listing = Listing(pattern, connection.isupport, connection.own.nick)
-        await inquiries.follow(
-            listing.question(), wanted={replies.LIST_ENTRY, "NOTICE"}, last={replies.LIST_END},
-            hear=listing.hear,
-        )  # fmt: skip
+        try:
+            await inquiries.follow(
+                listing.question(), wanted={replies.LIST_ENTRY, "NOTICE"},
+                last={replies.LIST_END}, hear=listing.hear,
+            )  # fmt: skip
+        except UnansweredError:
+            if not listing.number:
+                raise
+            return (
+                f"{listing.show()}\n{connection.server} broke off after {listing.number}: there "
+                "may be more; a pattern makes the list shorter."
+            )
     return listing.show()
 
 
