@@ -74,18 +74,16 @@ async def test_a_server_that_lists_too_much_just_now_says_so() -> None:
 
 
 async def test_of_a_list_that_breaks_off_what_came_is_shown_and_that_it_is_not_all() -> None:
-    async with scripted_server() as server:
-        network = Network(server.port, join_seconds=1.0)
-        async with (
-            listening(server, network) as (relay, _, peer, _),
-            asyncio.TaskGroup() as tasks,
-        ):
-            await settled(peer)
-            told = tasks.create_task(say("list", relay, relay))
-            await peer.expect("LIST")
-            for number in range(3000):
-                peer.say(f":irc.test 322 {{nick}} #c{number} {number} :of {number}")
-            lines = (await told).splitlines()
+    async with (
+        a_listener(join_seconds=1.0) as (relay, _, peer, _),
+        asyncio.TaskGroup() as tasks,
+    ):
+        await settled(peer)
+        told = tasks.create_task(say("list", relay, relay))
+        await peer.expect("LIST")
+        for number in range(3000):
+            peer.say(f":irc.test 322 {{nick}} #c{number} {number} :of {number}")
+        lines = (await told).splitlines()
     assert lines[0] == "#c2999 (2999): of 2999"
     assert lines[-2] == "and 2980 smaller ones; a pattern finds them"
     assert re.fullmatch(

@@ -20,6 +20,7 @@ from bridge.storage.retention import Retention
 from bridge.storage.schema import Connection
 from tests.rigs.cluster import Cluster
 from tests.storage.everything import Full, fill, write
+from tests.storage.rows import reopened
 
 
 @dataclass
@@ -151,9 +152,7 @@ async def journal(database: Database, day_keys: DayKeys) -> AsyncIterator[Journa
 @pytest_asyncio.fixture
 async def outbox(database: Database, day_keys: DayKeys) -> Outbox:
     """An open outbox."""
-    opened = Outbox(database, day_keys)
-    await opened.open()
-    return opened
+    return await reopened(database, day_keys)
 
 
 @pytest_asyncio.fixture

@@ -2,6 +2,7 @@
 
 import itertools
 import uuid
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, time
 
 import asyncpg
@@ -94,3 +95,15 @@ def entry(transaction_id: str = "t1", **fields: object) -> Outgoing:
         "transaction_id": transaction_id,
     }  # fmt: skip
     return Outgoing(**(record | fields))  # type: ignore[arg-type]
+
+
+async def reopened(database: Database, day_keys: DayKeys) -> Outbox:
+    """The outbox as a restarted process sees it."""
+    outbox = Outbox(database, day_keys)
+    await outbox.open()
+    return outbox
+
+
+def ids_of(given: Sequence[QueuedOutgoing]) -> list[str]:
+    """The transaction ids of what was given out."""
+    return [queued.outgoing.transaction_id for queued in given]
