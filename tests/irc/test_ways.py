@@ -3,8 +3,8 @@
 import asyncio
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -27,7 +27,7 @@ from bridge.sdk.errors import (
     PermanentFailure,
     TemporaryFailure,
 )
-from bridge.sdk.events import Message, RemoteMessage
+from bridge.sdk.events import RemoteMessage
 from bridge.sdk.ids import EventId, LoginId
 from bridge.sdk.login import Login, LoginKind, LoginState
 from tests.irc.stage import Host, Network, chat, message, running, speaking, synced, user_id
@@ -248,41 +248,29 @@ async def failure_of(doing: Coroutine[Any, Any, object]) -> DeliveryError | None
     return None
 
 
-@contextmanager
-def trying(tries: Tries, said: Message) -> Iterator[None]:
-    """Have it tried by the block."""
-    tries.begin(said)
-    try:
-        yield
-    except BaseException as error:
-        tries.finish(said, error)
-        raise
-    tries.finish(said, None)
-
-
 def test_what_was_tried_before_a_kill_is_refused_once_when_it_comes_again() -> None:
     tries, before, since = Tries(), message("#room", "a"), message("#other", "b")
     for error in (TemporaryFailure("no"), DeliveryUncertain("perhaps")):
-        with pytest.raises(type(error)), trying(tries, before):
-            raise error
+        tries.begin(before)
+        tries.finish(before, error)
         tries.end("Killed")
-        with pytest.raises(PermanentFailure, match="Killed"), trying(tries, before):
-            raise AssertionError("it was tried")
-        # As `parked retry` has it: somebody wants it so.
-        with trying(tries, before), trying(tries, since):
-            pass
+        with pytest.raises(PermanentFailure, match="Killed"):
+            tries.begin(before)
+        for one in (before, since):  # As `parked retry` has it: somebody wants it so.
+            tries.begin(one)
+        for one in (since, before):
+            tries.finish(one, None)
 
 
 def test_what_was_settled_before_the_next_in_its_chat_is_not_kept_for_a_kill() -> None:
     tries = Tries()
     first, second = (replace(message("#room", "a"), event_id=EventId(one)) for one in "12")
-    with pytest.raises(DeliveryUncertain), trying(tries, first):
-        raise DeliveryUncertain("perhaps")
-    with pytest.raises(TemporaryFailure), trying(tries, second):
-        raise TemporaryFailure("no")
+    tries.begin(first)
+    tries.finish(first, DeliveryUncertain("perhaps"))
+    tries.begin(second)
+    tries.finish(second, TemporaryFailure("no"))
     tries.end("Killed")
-    with trying(tries, first):  # It was put aside: it comes again if somebody says so.
-        pass
+    tries.begin(first)  # It was put aside: it comes again if somebody says so.
 
 
 async def test_after_a_flood_kick_the_next_connection_writes_slower() -> None:

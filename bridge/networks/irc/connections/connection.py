@@ -311,10 +311,8 @@ class Connection:
         return self.ask()
 
     def _lose_patience(self) -> None:
-        limit = self._settings.confirm_seconds
-        self._give_up(
-            f"{self.server} did not say within {limit:g} seconds that it has read a message."
-        )
+        within = f"within {self._settings.confirm_seconds:g} seconds"
+        self._give_up(f"{self.server} did not say {within} that it has read a message.")
 
     async def check_answers(self, since: datetime | None) -> None:
         """Return when the server has answered a PING, as it must for us to learn what it has read,
