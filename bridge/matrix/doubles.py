@@ -12,7 +12,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bridge.matrix.client import HomeserverAway, HomeserverClient, MatrixError, event_id_of, path
+from bridge.matrix.client import (
+    HomeserverAway,
+    HomeserverClient,
+    MatrixError,
+    event_id_of,
+    path,
+    quoted,
+)
 from bridge.matrix.dates import dating
 from bridge.matrix.intents import MARK
 from bridge.matrix.namespaces import Namespaces
@@ -63,9 +70,8 @@ class Doubles:
         leave = await self.leave_of(person)
         if leave is None:
             return None
-        place = path(
-            "v3", "rooms", outgoing.room, "send", outgoing.type, outgoing.transaction_id
-        )  # fmt: skip
+        there = path("v3", "rooms", outgoing.room, "send", outgoing.type)
+        place = f"{there}/{quoted(outgoing.transaction_id)}"
         try:
             # With a token of theirs we are no application service, which alone may give a time.
             query = None if leave.token else dating(outgoing)

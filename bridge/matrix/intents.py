@@ -198,12 +198,12 @@ class Intents:
         # The path's bytes are the homeserver's key for telling a retry; the query is not in it.
         content, query = outgoing.content, None
         if outgoing.kind is SendKind.REDACT:
-            tail = ("redact", outgoing.target)
+            there = f"{path('v3', 'rooms', outgoing.room, 'redact')}/{quoted(outgoing.target)}"
         else:
-            tail = ("send", outgoing.type)
+            there = path("v3", "rooms", outgoing.room, "send", outgoing.type)
             content = {**content, MARK: outgoing.transaction_id}
             query = dating(outgoing)
-        place = f"{path('v3', 'rooms', outgoing.room, *tail)}/{quoted(outgoing.transaction_id)}"
+        place = f"{there}/{quoted(outgoing.transaction_id)}"
         device = await self._devices.find(outgoing.user)
         self.before_saying(outgoing)
         reply = await self._client.request(
