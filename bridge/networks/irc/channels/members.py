@@ -171,7 +171,7 @@ class Roster:
     def has_any(self, chat: RemoteChat, words: Sequence[str]) -> bool:
         """Whether any of the words, none with a space, is the nick of somebody in the channel."""
         channel = self._channels.get(self._fold(chat.name))
-        folded = self._fold(" ".join(words))
+        folded = self._connection.isupport.fold_said(" ".join(words))
         keys = folded.split(" ")
         if not folded.isascii():
             others = [Source(one, is_utf8=False) for one in keys if not one.isascii()]

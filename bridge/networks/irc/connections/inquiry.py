@@ -197,8 +197,8 @@ class Inquiries:
         priority: Priority = Priority.PERSON,
     ) -> None:
         """The same, with each line handed over as it comes."""
-        fold = self._connection.isupport.fold
-        about = {fold(param) for one in lines for param in one.params}
+        fold, said = (isupport := self._connection.isupport).fold, isupport.fold_said
+        about = {said(param) for one in lines for param in one.params}
         about |= {one.command for one in lines}
         question = _Question(
             wanted, last, frozenset(about), fold(channel), hear, priority, everything=everything

@@ -105,6 +105,10 @@ class Isupport:
         """Maps a name of this network so that equal names are equal texts."""
         return _folding(self.casemapping)
 
+    def fold_said(self, text: str) -> str:
+        """Map what somebody said or typed in the same way; none of it stays in memory."""
+        return fold(text, self.casemapping)
+
     def key(self, person: Source) -> str:
         """What somebody is known by: the folded nick, as long as it is UTF-8.
 
