@@ -10,14 +10,10 @@ from typing import Any
 import aiohttp
 import orjson
 
+from bridge.doors.place import socket_of
 from bridge.jsontext import decode
 from bridge.matrix.client import reason_of
 from bridge.sdk.errors import ConfigError, TemporaryFailure, TrestleError
-
-
-def socket_of(state_dir: Path) -> Path:
-    """Where the socket lies."""
-    return state_dir / "control"
 
 
 async def follow(

@@ -18,8 +18,8 @@ from bridge.core.oversight.aside import HERE, Aside, Choice
 from bridge.core.oversight.roomkeeping import RoomKeeping
 from bridge.core.oversight.status import PATIENCE, Status
 from bridge.core.oversight.tracer import Tracer, steps_of
-from bridge.doors.control import socket_of
 from bridge.doors.endpoints import Endpoints
+from bridge.doors.place import socket_of
 from bridge.jsontext import encode
 from bridge.matrix.answer import Answer
 from bridge.matrix.listener import Listener, Request

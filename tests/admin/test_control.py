@@ -11,8 +11,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from bridge.doors.control import ask, follow, socket_of
+from bridge.doors.control import ask, follow
 from bridge.doors.endpoints import Endpoints
+from bridge.doors.place import socket_of
 from bridge.matrix.answer import Answer
 from bridge.matrix.listener import Listener, Request
 from bridge.sdk.errors import TemporaryFailure
