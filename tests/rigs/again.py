@@ -1,6 +1,6 @@
 """A second look at what failed beside others, where nobody is there to take one.
 
-Three workers share two cores with three homeservers. A test that fails there and holds alone is
+Four workers share two cores with four homeservers. A test that fails there and holds alone is
 still a fault, of the test or of the code, and the report keeps what it found; but it says nothing
 about the change under test. See docs/adr/0014.
 """

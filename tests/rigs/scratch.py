@@ -18,7 +18,7 @@ _MEMORY = Path("/dev/shm")
 _NAME = "t-"
 """How folders of ours begin. The names of sockets in them are to be short."""
 _PLENTY = 6 << 30
-"""Bytes. Two workers hold a third of that at most."""
+"""Bytes. Four workers hold two thirds of that at most."""
 
 
 @contextmanager
