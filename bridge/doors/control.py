@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import orjson
 
-from bridge.doors.controlserver import socket_of
+from bridge.doors.place import socket_of
 from bridge.jsontext import decode
 from bridge.matrix.client import reason_of
 from bridge.sdk.errors import ConfigError, TemporaryFailure, TrestleError

@@ -19,6 +19,7 @@ from bridge.core.oversight.roomkeeping import RoomKeeping
 from bridge.core.oversight.status import PATIENCE, Status
 from bridge.core.oversight.tracer import Tracer, steps_of
 from bridge.doors.endpoints import Endpoints
+from bridge.doors.place import socket_of
 from bridge.jsontext import encode
 from bridge.matrix.answer import Answer
 from bridge.matrix.listener import Listener, Request
@@ -36,11 +37,6 @@ _LONGEST_PATH = 100
 """Bytes of a socket's path that every system takes."""
 _IDLE_LIMIT = 60.0
 _STOP_LIMIT = 2.0
-
-
-def socket_of(state_dir: Path) -> Path:
-    """Where the socket lies."""
-    return state_dir / "control"
 
 
 class Reloads(Protocol):

@@ -12,8 +12,8 @@ import aiohttp
 import pytest
 
 from bridge.doors.control import ask, follow
-from bridge.doors.controlserver import socket_of
 from bridge.doors.endpoints import Endpoints
+from bridge.doors.place import socket_of
 from bridge.matrix.answer import Answer
 from bridge.matrix.listener import Listener, Request
 from bridge.sdk.errors import TemporaryFailure
