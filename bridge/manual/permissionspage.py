@@ -89,6 +89,8 @@ def _levels(actions: list[Action]) -> Iterator[str]:
     yield "`none`; with one, it holds for your own server too, unless that has a line of its own:"
     yield '`{"*": none, "@me:example.org": admin}` lets in one person. A module may have'
     yield "`permissions` of its own, which come first for it. Each level includes those before it."
+    yield "What a server written without a port may not do, it may not at any port; what it may"
+    yield "do, it may only as it is written."
     yield "Ghosts and bots have none, whatever is written."
     yield ""
     yield "So what people of other homeservers say in a bridged room stays in Matrix, unless"

@@ -52,13 +52,14 @@ def test_a_servers_name_counts_in_whatever_letters_and_a_persons_as_it_is_writte
 
 
 def test_a_server_without_a_port_is_shut_out_with_each_of_its_ports_and_let_in_with_none() -> None:
-    levels = {"*": RELAY, "evil.org": NONE, "good.org": ADMIN, "good.org:8448": USER}
+    ann = UserId("@ann:good.org:8448")
+    levels = {"*": RELAY, "evil.org": NONE, "good.org": ADMIN, "good.org:8448": USER, ann: ADMIN}
     permissions = Permissions(levels, "ex.org", is_ours=lambda _: False, of_instances={
         LIBERA: {"good.org": NONE, "z.org": USER}
     })  # fmt: skip
     for user, level, there in (
         ("@x:evil.org:8448", NONE, NONE), ("@x:good.org:8448", USER, NONE),
-        ("@x:good.org:80", RELAY, NONE), ("@x:z.org:8448", RELAY, RELAY),
+        ("@x:good.org:80", RELAY, NONE), ("@x:z.org:8448", RELAY, RELAY), (ann, ADMIN, NONE),
     ):  # fmt: skip
         found = permissions.of(UserId(user)), permissions.of(UserId(user), LIBERA)
         assert found == (level, there), user

@@ -66,7 +66,7 @@ class Permissions:
         server, most = server_of(user), Permission.ADMIN
         for levels in (own, self._levels):
             if user in levels:
-                return levels[user]
+                return min(most, levels[user])
             if server in levels:
                 return min(most, levels[server])
             most = min(most, levels.get(host_of(server), most))
