@@ -5,6 +5,7 @@ import errno
 import os
 import re
 import secrets
+import select
 import stat
 from pathlib import Path
 
@@ -15,6 +16,8 @@ _NO_SYNC = {errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOTSUP}
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}
 """What disks say that know no second name for a file, as those of cameras and phones."""
 _MARK_BYTES = 8
+_PIPE_WAITS_SECONDS = 30
+_PIPE_BYTES = 16 << 20
 
 
 def write_whole(
@@ -120,7 +123,8 @@ def _given(descriptor: int, owner: os.stat_result) -> bool:
 def read_whole(path: Path) -> tuple[bytes, int]:
     """Give what is in a file, and its mode.
 
-    Raises ``OSError``, also for what is no file: a pipe keeps its reader waiting, and a device may
+    A pipe is one, too, while somebody writes into it, as ``<(a command)`` does. Raises
+    ``OSError``, also for what is no file: an idle pipe keeps its reader waiting, and a device may
     never end.
     """
     # Of a pipe even the opening waits, until somebody writes.
@@ -129,9 +133,31 @@ def read_whole(path: Path) -> tuple[bytes, int]:
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if stat.S_ISFIFO(mode):
+            return _read_pipe(descriptor, path), mode
         if not stat.S_ISREG(mode):
-            raise OSError(errno.EINVAL, "it is a pipe or a device; give a file", str(path))
+            raise OSError(errno.EINVAL, "it is a device; give a file", str(path))
         with open(descriptor, "rb", closefd=False) as file:
             return file.read(), mode
     finally:
         os.close(descriptor)
+
+
+def _read_pipe(pipe: int, path: Path) -> bytes:
+    """Give all that comes out of a pipe, which is not blocking."""
+    read = b""
+    while len(read) <= _PIPE_BYTES:
+        try:
+            more = os.read(pipe, 65536)
+        except BlockingIOError:
+            if not select.select([pipe], [], [], _PIPE_WAITS_SECONDS)[0]:
+                break
+            continue
+        if not more and not read:
+            break
+        if not more:
+            return read
+        read += more
+    raise OSError(
+        errno.EINVAL, "it is a pipe that gives nothing, or no end; give a file", str(path)
+    )

@@ -310,12 +310,13 @@ def test_a_folder_or_bytes_are_no_settings(folder: Path) -> None:
         f"trestle: {folder} cannot be read: Is a directory\n"
     )
     os.mkfifo(folder / "pipe")
-    for place in (folder / "pipe", Path("/dev/zero")):  # Nobody writes into the one.
+    nothing = "a pipe that gives nothing, or no end"
+    for place, what in ((folder / "pipe", nothing), (Path("/dev/zero"), "a device")):
         for words in (["config", "check"], ["config", "upgrade"], ["status"]):
             assert trestle(*words, "-c", place).errors == (
-                f"trestle: {place} cannot be read: it is a pipe or a device; give a file\n"
+                f"trestle: {place} cannot be read: it is {what}; give a file\n"
             )
-    with pytest.raises(ConfigError, match="it is a pipe or a device"):
+    with pytest.raises(ConfigError, match="it is a pipe that gives nothing"):
         read_registration(folder / "pipe")
     (folder / "config.yaml").write_bytes(b"a: \xff\xff")
     ended = trestle("run", "-c", folder / "config.yaml")

@@ -2,11 +2,12 @@
 
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from bridge.wholefile import write_whole
+from bridge.wholefile import read_whole, write_whole
 from tests.rigs.small_disk import no_room_beyond
 
 
@@ -151,3 +152,18 @@ def test_in_a_folder_that_may_not_be_read_it_is_written_all_the_same(folder: Pat
         os.seteuid(we)
         folder.chmod(0o700)
     assert (folder / "file").read_bytes() == b"words"
+
+
+def test_what_a_command_writes_into_a_pipe_is_read_to_its_end() -> None:
+    reading, writing = os.pipe()
+    data = b"a: b\n" * 100_000  # More than fits into the pipe.
+
+    def tell() -> None:
+        with os.fdopen(writing, "wb") as pipe:
+            pipe.write(data)
+
+    with ThreadPoolExecutor(1) as pool:
+        told = pool.submit(tell)
+        assert read_whole(Path(f"/dev/fd/{reading}"))[0] == data
+        told.result(timeout=10)
+    os.close(reading)
