@@ -107,6 +107,7 @@ async def test_what_is_tried_again_while_a_backlog_is_being_read_is_in_memory_on
         assert not lane.queue
         await core.execute("UPDATE outbox SET state = 'queued' WHERE seq = $1", first.seq)
         await sender._feed(lane)
+        sender.push(first)  # Whoever took it back goes on only now.
         assert [one.seq for one in lane.queue] == [first.seq, second.seq]
         lane.is_running = False
         sender.go_on(lane)

@@ -78,6 +78,10 @@ class RoomLane:
             one.outgoing.transaction_id == entry.transaction_id for one in self.queue
         )
 
+    def has(self, number: int) -> bool:
+        """Whether the entry of that number is in memory."""
+        return number <= self.last and any(one.seq == number for one in self.queue)
+
     def find_there(self, entry: Outgoing) -> EventId | None:
         """The event that an entry is in the room, where that was found."""
         name = entry.transaction_id

@@ -237,8 +237,9 @@ class Sender:
 
     def push(self, queued: QueuedOutgoing) -> None:
         """Send an entry that is stored, behind those that are in memory and before it."""
-        lane = self.lane(queued.outgoing.room)
-        place = queued.seq
+        lane, place = self.lane(queued.outgoing.room), queued.seq
+        if lane.has(place):  # It was stored, and read, before this.
+            return
         room_for = _NEAR if self._held < _MEMORY else _FEW
         if place <= lane.last:
             # It was parked, or its commit's answer was lost.
