@@ -242,16 +242,19 @@ class Marker:
         else:
             self._links.written(len(links))
             return
-        # A module may say of a message what cannot be stored; that costs no other anything.
+        # A module may say of a message what cannot be stored; that costs no other anything. No
+        # row has the number 0: what is marked comes behind all the links.
+        nothing = marks[0]._replace(row=RowId(marks[0].row.day, 0))
         for link in links:
             try:
-                await self._marks.mark(marks, [link])
+                await self._marks.mark([nothing], [link])
             except TemporaryFailure:
                 raise
-            except Exception:
-                log.exception(
-                    "what a message is on the network of portal %d cannot be stored: nothing can "
-                    "be about that message later", link.portal, extra={"event": "link_lost"},
+            except Exception as error:  # noqa: BLE001 - Named by its kind: its words have the values.
+                log.error(
+                    "what a message is on the network of portal %d cannot be stored (%s): nothing "
+                    "can be about that message later", link.portal, type(error).__name__,
+                    extra={"event": "link_lost"},
                 )  # fmt: skip
             self._links.written(1)
         await self._marks.mark(marks)
