@@ -284,6 +284,7 @@ class Portal:
     chat: RemoteChatId
     chat_name: str
     room: RoomId
+    former_rooms: tuple[RoomId, ...] = ()
     receiver: LoginId | None = None
     """The login whose private chat it is; None for chats that all logins share."""
     created_by: UserId | None = None

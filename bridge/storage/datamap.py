@@ -133,6 +133,7 @@ DATA_MAP: tuple[Table, ...] = (
             "id": _none("a number"), "instance": _INSTANCE, "room": _ROOM,
             "chat": _id("the chat on the network"),
             "chat_name": _id("the chat's name for people"),
+            "former_rooms": _id("the rooms that were replaced, which it was tied to before"),
             "receiver": _id("the login whose private chat it is"),
             "created_by": _id("who bridged the room"),
             "paused": _none("whether nothing crosses"),

@@ -13,6 +13,11 @@ from bridge.storage.keys import DayKeys, KeyLost
 from bridge.storage.outboxentry import open_entry, outbox_context, payload_of
 from bridge.storage.pool import Database
 
+_TIE = (
+    # It may be tied so by an earlier try of which nobody heard.
+    "UPDATE portal SET room = $2, former_rooms = CASE WHEN room = $2 THEN former_rooms "
+    "ELSE array_append(array_remove(former_rooms, $2), room) END WHERE id = $1"
+)
 _WAITING = (
     "SELECT seq FROM outbox WHERE state = 'queued' AND room = ANY($1::text[]) AND portal = $2 "
     "ORDER BY seq"
@@ -81,9 +86,7 @@ class Moves:
                     epoch = await connection.fetchval("SELECT epoch FROM lease WHERE shard = 0")
                     if epoch != self._database.epoch:
                         raise TemporaryFailure("another instance took over the database")
-                    tied = await connection.execute(
-                        "UPDATE portal SET room = $2 WHERE id = $1", portal, room
-                    )
+                    tied = await connection.execute(_TIE, portal, room)
                     if tied == "UPDATE 0":
                         raise PermanentFailure("the bridge has ended meanwhile")
                     await connection.execute(_READDRESS, room, *readdressed)

@@ -305,6 +305,7 @@ def _portal(row: asyncpg.Record) -> Portal:
         chat=RemoteChatId(row["chat"]),
         chat_name=row["chat_name"],
         room=RoomId(row["room"]),
+        former_rooms=tuple(RoomId(room) for room in row["former_rooms"]),
         receiver=None if row["receiver"] is None else LoginId(row["receiver"]),
         created_by=None if row["created_by"] is None else UserId(row["created_by"]),
         paused=row["paused"],

@@ -1,4 +1,4 @@
-"""What a network says about messages of a room that its bridge has left."""
+"""What either side does about messages of a room that its bridge has left."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,10 @@ import pytest
 from bridge import sdk
 from bridge.app import App
 from bridge.demo.matrix_user import Event, MatrixUser
+from bridge.settings.records import Settings
 from tests.flow.networks import Modules
-from tests.flow.rooms import BOT, bridge, ghost, give_power
-from tests.rigs.trestle import wait_until
+from tests.flow.rooms import BOT, bridge, ghost, give_power, redact
+from tests.rigs.trestle import Town, running, wait_until
 from tests.rigs.vivid_bridge import Vivid, person
 
 HALL = sdk.RemoteChatId("hall")
@@ -111,3 +112,50 @@ async def test_what_the_bot_may_not_take_back_in_the_old_room_is_put_aside_and_a
     rows = await app.parts.database.core.fetch("SELECT room FROM outbox WHERE state = 'parked'")
     assert [row["room"] for row in rows] == [rooms.old]
     assert CARL not in await alice.members(rooms.old)
+
+
+def taken_back(vivid: Vivid) -> list[tuple[str, bool, tuple[str, ...]]]:
+    """What Matrix people took back on the network: who, whether it was their own, and what."""
+    return [
+        (one.sender.user_id, one.is_own, one.targets)
+        for one in vivid.done if isinstance(one, sdk.Redaction)
+    ]  # fmt: skip
+
+
+async def test_what_people_delete_in_a_room_that_was_left_is_taken_back_once_after_restarts_too(
+    town: Town, settings: Settings, vivid: Vivid
+) -> None:
+    alice, bob = await town.person("alice"), await town.person("bob")
+    async with running(settings):
+        rooms = await move(alice, vivid, power=100)
+        ids = {text: event["event_id"] for text, event in rooms.said.items()}
+        await bob.join(rooms.old)
+        await give_power(alice, rooms.old, {bob.id: 50})
+        await redact(alice, rooms.old, ids["v1"])
+        await vivid.wait_until(lambda network: taken_back(network) == [(alice.id, True, ("v1",))])
+        # It comes in the order of what is said in the new room.
+        vivid.is_swift.clear()
+        await alice.say(rooms.new, "slow")
+        await vivid.wait_until(lambda network: network.waits)
+        await redact(alice, rooms.old, ids["c1"])
+        await alice.say(rooms.new, "after it")
+        vivid.is_swift.set()
+        await vivid.wait_until(lambda network: network.texts()[-1] == "after it")
+        assert taken_back(vivid)[1:] == [(alice.id, False, ("c1",))]
+        kinds = [type(one) for one in vivid.done[-3:]]
+        assert kinds == [sdk.Message, sdk.Redaction, sdk.Message]
+    await redact(bob, rooms.old, ids["v2"])
+    async with running(settings) as app:
+        await vivid.wait_until(lambda network: len(taken_back(network)) == 3)
+        assert taken_back(vivid)[2] == (bob.id, False, ("v2",))
+        # What is said in the old room, or changed there, is no more for the chat.
+        late = await alice.say(rooms.old, "too late")
+        await redact(alice, rooms.old, late)
+        await alice.say(rooms.new, "the last")
+        await vivid.wait_until(lambda network: network.texts()[-1] == "the last")
+        assert len(taken_back(vivid)) == 3
+        assert "too late" not in vivid.texts()
+
+        await alice.say(rooms.new, "!trestle unbridge near hall")
+        await wait_until(lambda: not app.parts.portals.all)
+        assert not app.parts.portals.of({"type": "m.room.redaction", "room_id": rooms.old})

@@ -1,10 +1,12 @@
 """Nicks in what is said on IRC."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
 from bridge.networks.irc.messages.mentions import MOST, Where, with_mentions
+from bridge.networks.irc.protocol.isupport import Isupport
 from bridge.sdk.events import RemoteMessage
 from bridge.sdk.ids import RemoteUserId, UserId
 from bridge.sdk.rich import LineBreak, Link, Mention, Rich, Style, Styled, Text
@@ -143,3 +145,16 @@ async def test_a_mention_is_the_nick_that_the_person_has_and_not_what_its_link_s
             carl = Mention(UserId("@_trestle_ca{l:hs"), "Ca[l", RemoteUserId("ca{l"))
             await alice.send(message("#room", Rich((carl,))))
             await peer.expect("PRIVMSG #room :Ca[l")
+
+
+async def test_no_word_of_what_is_said_stays_in_memory_for_having_been_looked_at() -> None:
+    async with a_listener("bob carl") as (_, host, peer, _):
+        # All connections have this one.
+        fold: Any = Isupport({"CASEMAPPING": "rfc1459"}).fold
+        for text in ("a sëcret, bob", "another Géheimnis"):
+            peer.say(f":carl!c@h PRIVMSG #room :{text}")
+        await host.wait_for(RemoteMessage, 2)
+        hits = fold.cache_info().hits
+        for said in ("a sëcret bob", "sëcret", "another Géheimnis", "Géheimnis", "géheimnis"):
+            fold(said)
+        assert fold.cache_info().hits == hits

@@ -300,6 +300,8 @@ async def test_of_messages_that_were_there_before_the_room_is_known_as_far_as_th
     await brought_up_to_date(admin)
     rows = await admin.fetch("SELECT event_id, room FROM message ORDER BY event_id")
     assert [tuple(row) for row in rows] == [("$ours", "!old"), ("$theirs", "!new")]
+    former = await admin.fetchval("SELECT former_rooms FROM portal")
+    assert former == ["!old"]
     forced = "SELECT bool_and(relforcerowsecurity) FROM pg_class WHERE relname = ANY($1)"
     assert await admin.fetchval(forced, ["message", "outbox", "portal"])
     await admin.close()

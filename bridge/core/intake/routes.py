@@ -120,7 +120,7 @@ class Routes:
             self._intents.note_member(event)
             self._portals.note_member(event)
         elif kind == "m.room.redaction" and not _is_passed_over(event):
-            for door in self._portals.in_room(RoomId(event["room_id"])):
+            for door in self._portals.of(event):
                 door.departures.forget(redacted_by(event))
             self.watcher.take_back(self._router, event)
         elif kind == "m.room.encrypted" and not _is_passed_over(event):

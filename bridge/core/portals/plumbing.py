@@ -12,7 +12,8 @@ from bridge.core.host.instances import Instance
 from bridge.core.outbox.outgoing import notice, once
 from bridge.core.permissions.peace import Peace
 from bridge.core.portals.choices import Wish
-from bridge.core.portals.portals import Portals, refuse_ended
+from bridge.core.portals.ended import refuse_ended
+from bridge.core.portals.portals import Portals
 from bridge.core.portals.roomlimits import RoomLimits
 from bridge.core.rooms.admission import Admission, read_admission
 from bridge.core.rooms.house import House

@@ -14,6 +14,8 @@ from bridge.core.lanes.patience import persistently
 from bridge.core.outbox.moving import Move, Plan
 from bridge.core.portals.choices import Wish, change_all, chosen_as
 from bridge.core.portals.directchats import DirectChats
+from bridge.core.portals.ended import refuse_ended
+from bridge.core.portals.formerrooms import FormerRooms
 from bridge.core.portals.ignored import is_ignored
 from bridge.core.rooms.house import House
 from bridge.core.traffic.doorway import Doorway
@@ -54,6 +56,7 @@ class Portals:
         self._by_room: dict[RoomId, list[Doorway]] = {}
         self._by_chat: dict[tuple[InstanceId, RemoteChatId, LoginId | None], Doorway] = {}
         self._by_number: dict[int, Doorway] = {}
+        self._former = FormerRooms()
         self._early: dict[tuple[InstanceId, RemoteChatId], _Early] = {}
         self.on_tombstone: Callable[[Doorway, Item], Awaitable[None]]
         """Called when a room of ours was replaced."""
@@ -173,14 +176,20 @@ class Portals:
         """Whether a double puppet of ours said it."""
         return self._house.double_puppets.find_instance(event) is not None
 
-    def lanes(self, event: dict[str, Any]) -> Sequence[Lane]:
-        """The lanes of portals that an event belongs to."""
+    def of(self, event: dict[str, Any]) -> Sequence[Doorway]:
+        """The portals that an event belongs to."""
         doors: Sequence[Doorway] = self.in_room(event["room_id"])
+        more: Sequence[Doorway] = ()
         if event["type"] == "m.room.tombstone":
             # Some may have moved along, and what belongs to that have been cut off.
-            moved = self.in_room(RoomId(str(event["content"].get("replacement_room"))))
-            doors = [*doors, *(door for door in moved if door not in doors)]
-        if not doors:
+            more = self.in_room(RoomId(str(event["content"].get("replacement_room"))))
+        elif event["type"] == "m.room.redaction":
+            more = self._former.of(event["room_id"])
+        return [*doors, *(door for door in more if door not in doors)] if more else doors
+
+    def lanes(self, event: dict[str, Any]) -> Sequence[Lane]:
+        """The lanes of those portals."""
+        if not (doors := self.of(event)):
             return ()
         return [self._house.router.lane(door) for door in self._hearing(doors, event)]
 
@@ -243,7 +252,7 @@ class Portals:
                 await self._record(AuditAction.MOVE, door, by)
                 plan = await move.make()
                 self._leave(door)
-                door.become(replace(door.portal, room=room))
+                self._former.move(door, room)
                 self._by_room.setdefault(room, []).append(door)
         return plan
 
@@ -454,6 +463,7 @@ class Portals:
         self._by_room.setdefault(portal.room, []).append(door)
         self._by_chat[portal.instance, portal.chat, portal.receiver] = door
         self._by_number[portal.id] = door
+        self._former.note(door)
         self._tell_login(portal)
         return door
 
@@ -463,6 +473,7 @@ class Portals:
         if self._by_chat.get(key := (portal.instance, portal.chat, portal.receiver)) is door:
             del self._by_chat[key]
         self._by_number.pop(portal.id, None)
+        self._former.forget(door)
         door.arrivals.attendance.end()
         self._house.catching_up.forget(door.facts, door.arrivals.attendance)
         door.voices.are_over = True
@@ -479,15 +490,6 @@ class Portals:
         instance = self._house.instances.get(portal.instance)
         if portal.receiver is not None and instance is not None:
             instance.tell_chats(portal.receiver)
-
-
-def refuse_ended(door: Doorway | None) -> None:
-    """Raise ``PermanentFailure`` if there is a bridge that those who run the chat have ended."""
-    if door is not None and door.facts.is_ended:
-        raise PermanentFailure(
-            f"those who run {door.portal.chat_name} have ended its bridge; the room is untied "
-            "when the homeserver is back"
-        )
 
 
 def _target(instance: InstanceId, chat: RemoteChatId, room: RoomId) -> str:

@@ -216,6 +216,8 @@ class Departures:
             one
             for one in await self.links(redacted_by(event))
             if one.kind not in {LinkKind.REDACTION, LinkKind.REMARK}
+            # Who may delete in a room that the bridge has left may not in its present one.
+            and one.room == event["room_id"]
         ]
         if not links or self._is_left_out(level, "deletions"):
             return None

@@ -82,7 +82,9 @@ async def tell(house: House, portal: Portal, item: Item, why: str, text: str) ->
     source = (item.id, f"portal:{portal.id}", why)
     event_id = item.event["event_id"]
     bot = house.namespaces.bot
-    if portal.telling is Telling.REACTION and why in _SIGNS:
+    # What was deleted in a room that the bridge has left is told of in its present one.
+    is_here = item.event["room_id"] == portal.room
+    if portal.telling is Telling.REACTION and why in _SIGNS and is_here:
         said = Outgoing(
             room=portal.room, user=bot, kind=SendKind.EVENT, type="m.reaction",
             content={"m.relates_to": {
@@ -93,6 +95,7 @@ async def tell(house: House, portal: Portal, item: Item, why: str, text: str) ->
     else:
         house.bare_orders.note(portal.room, text)
         said = notice(
-            house.key_of, room=portal.room, user=bot, text=text, source=source, reply_to=event_id
-        )
+            house.key_of, room=portal.room, user=bot, text=text, source=source,
+            reply_to=event_id if is_here else None,
+        )  # fmt: skip
     await house.sender.put([said])

@@ -165,17 +165,13 @@ class Roster:
         charsets, in UTF-8."""
         channel = self._channels.get(self._fold(chat.name))
         members = channel.members if channel else {}
-        keys = (self._key(Source(nick, is_utf8=is_utf8)) for is_utf8 in (True, False))
+        keys = self._connection.isupport.keys_in([nick])
         return next((members[key].who for key in keys if key in members), None)
 
     def has_any(self, chat: RemoteChat, words: Sequence[str]) -> bool:
         """Whether any of the words, none with a space, is the nick of somebody in the channel."""
         channel = self._channels.get(self._fold(chat.name))
-        folded = self._connection.isupport.fold_said(" ".join(words))
-        keys = folded.split(" ")
-        if not folded.isascii():
-            others = [Source(one, is_utf8=False) for one in keys if not one.isascii()]
-            keys += map(self._key, others)
+        keys = self._connection.isupport.keys_in(words)
         return channel is not None and not channel.members.keys().isdisjoint(keys)
 
     def handle(self, message: Incoming) -> list[RemoteEvent]:

@@ -2,7 +2,7 @@
 
 import re
 import string
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from unicodedata import decomposition, normalize
@@ -121,6 +121,18 @@ class Isupport:
     def are_one(self, person: Source, other: Source) -> bool:
         """Whether both are known by the same key."""
         return person.is_utf8 is other.is_utf8 and self.fold(person.nick) == self.fold(other.nick)
+
+    def keys_in(self, words: Sequence[str]) -> list[str]:
+        """What those are known by who have one of the words, none with a space, for a nick; those
+        whose nick is UTF-8 first.
+
+        It is people's talk: unlike names, nothing of it is kept.
+        """
+        folded = self.fold_said(" ".join(words))
+        keys = folded.split(" ")
+        if not folded.isascii():
+            keys += [f"{one}{_OTHER_CHARSET}" for one in keys if not one.isascii()]
+        return keys
 
     @staticmethod
     def person(key: str) -> Source:
