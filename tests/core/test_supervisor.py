@@ -262,3 +262,20 @@ async def test_a_persons_login_says_why_since_when_and_when_next_and_its_log_nam
     (line,) = [one for one in caplog.messages if "not connected" in one]
     begins = "test is not connected: reconnecting (Connection timed out); for 0 s; the next try "
     assert line.startswith(begins)
+
+
+async def test_a_login_that_rested_counts_as_away_from_its_first_failed_try_on() -> None:
+    client, uptime = Silenced(), Uptime()
+    async with supervised(client, personal=True, first_delay=1000.0, elapsed=uptime) as (
+        supervisor,
+        _,
+    ):
+        client.supervisor = supervisor
+        await supervisor.connected.wait()
+        supervisor.report(LoginState.STARTING, "It connects with the next message.")
+        uptime.seconds += 3 * 86400
+        client.end.set()
+        while supervisor.state is not LoginState.RECONNECTING:
+            await asyncio.sleep(0)
+        uptime.seconds += 60
+        assert supervisor.outlook.startswith("for 60 s; the next try is in ")

@@ -6,6 +6,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from urllib.parse import quote
 
+import pytest
+
 from bridge.app import App
 from bridge.core.intake.watch import watch_name
 from bridge.demo.matrix_user import MatrixUser
@@ -74,6 +76,45 @@ async def test_what_is_said_to_somebody_who_is_just_coming_is_said_to_them_in_or
         await app.parts.routes.watcher.handle(invited)
         there = await app.parts.intents.joined_members(RoomId(chat))
         assert set(there) == {alice.id, BOT, ghost("carl")}
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+async def test_what_is_said_to_somebody_who_is_just_coming_is_no_order_though_the_bot_came_first(
+    town: Town, irc: IrcServer, app: App, is_open: bool
+) -> None:
+    async with irc_user(irc.port, "carl") as carl:
+        alice = await town.person("alice")
+        async with AsyncExitStack() as still:
+            begun = await still.enter_async_context(AsyncExitStack())
+            await begun.enter_async_context(locked(app, "portal"))
+            chat = await alice.create_room(
+                preset="trusted_private_chat", is_direct=True, invite=[BOT, ghost("carl")]
+            )
+            await alice.wait_until_joined(chat, ghost("carl"))
+            assert app.parts.routes.has_seat(UserId(BOT), RoomId(chat))
+            if is_open:  # The bot does not know yet whose chat it is.
+                await still.enter_async_context(locked(app, "bot_room"))
+                await begun.aclose()
+                await wait_until(lambda: bool(app.parts.portals.in_room(RoomId(chat))), 60)
+            await say(app, alice, chat, "hi carl")
+            await say(app, alice, chat, "status")
+        for text in ("hi carl", "status"):
+            assert (await carl.expect("PRIVMSG carl :")).endswith(f" :{text}")
+        await alice.say(chat, "!trestle nonsense")
+        await alice.wait_for_text(chat, "I do not know 'nonsense'")
+        said = [str(one["content"]["body"]) for one in alice.heard(chat, BOT)]
+        assert not [one for one in said if "I bridge rooms" not in one and "nonsense" not in one]
+
+
+async def test_who_invites_the_bot_alone_is_heard_while_it_is_just_coming(
+    town: Town, app: App
+) -> None:
+    alice = await town.person("alice")
+    async with locked(app, "told"):  # Its greeting holds up what comes of the invitation.
+        chat = await alice.create_room(preset="trusted_private_chat", is_direct=True, invite=[BOT])
+        await alice.wait_until_joined(chat, BOT)
+        await alice.say(chat, "nonsense")
+        await alice.wait_for_text(chat, "I do not know that")
 
 
 async def test_what_is_done_in_a_direct_chat_does_not_overtake_what_waits_to_be_said_there(

@@ -1,6 +1,7 @@
 """Channels with a key (``+k``), on real servers: said, kept, learnt, forgotten."""
 
 import asyncio
+import re
 
 import pytest
 
@@ -11,7 +12,8 @@ from bridge.networks.irc.wire import parse
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteAccess, RemoteMessage
 from bridge.sdk.secret import Secret
-from tests.irc.stage import Host, Network, chat, message, running
+from tests.irc.commands import say
+from tests.irc.stage import Host, Network, chat, message, running, synced
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ircd import IrcServer
 from tests.rigs.scripted_irc import scripted_server
@@ -126,6 +128,57 @@ async def test_a_channel_that_is_empty_when_the_relay_comes_is_locked_by_the_key
         late.say(f"JOIN {channel} sesame")
         await late.expect("JOIN", channel)
         assert kept(host, channel) == SESAME
+
+
+async def test_a_key_that_is_said_in_an_open_channel_closes_it_to_nobody_who_asks_for_its_modes(
+    server: IrcServer, channel: str
+) -> None:
+    network = Network(server.port, nick="wasfirst")
+    relay, host = network.relay()
+    async with irc_user(server.port, "guest") as guest, running(relay):
+        await host.wait_until_connected()
+        await relay.join(chat(channel))
+        await host.wait_for(RemoteAccess)
+        await guest.join(channel)
+        await relay.join_with_key(chat(channel), SESAME)
+        assert kept(host, channel) == SESAME
+        for _ in range(2):  # What the first might set, the second is told of.
+            modes = await say("modes", relay, channel=channel)
+            assert not re.search(r"\+\w*k", modes)
+
+
+@pytest.mark.parametrize(
+    ("kept_before", "names", "is_locked"),
+    [
+        pytest.param(True, [":irc.test 353 {nick} = #room :@{nick}"], True, id="kept"),
+        pytest.param(False, [":irc.test 353 {nick} = #room :@{nick}"], False, id="offered"),
+        pytest.param(True, [":irc.test 353 {nick} = #room :@{nick} eve"], False, id="others"),
+        pytest.param(True, [], False, id="untold"),
+    ],
+)
+async def test_only_a_channel_of_which_it_is_told_that_nobody_was_there_gets_what_was_kept_before(
+    kept_before: bool, names: list[str], is_locked: bool
+) -> None:
+    async with scripted_server() as server:
+        before = {PREFIX + "#room": SESAME} if kept_before else None
+        relay, host = Network(server.port).relay(before)
+        async with running(relay), asyncio.TaskGroup() as tasks:
+            peer = await server.accept()
+            await peer.welcome()
+            room = chat("#room")
+            joined = tasks.create_task(
+                relay.join(room) if kept_before else relay.join_with_key(room, SESAME)
+            )
+            await peer.expect("JOIN #room sesame")
+            peer.say(
+                ":{nick}!{nick}@client.test JOIN #room", *names,
+                ":irc.test 366 {nick} #room :End of names", ":irc.test MODE #room +o {nick}",
+                ":irc.test 324 {nick} #room +nt",
+            )  # fmt: skip
+            await joined
+            await host.wait_for(RemoteAccess)
+            await synced(peer)
+            assert ("MODE #room +k sesame" in peer.heard) == is_locked
 
 
 async def test_channels_with_and_without_a_key_are_joined_in_one_line(

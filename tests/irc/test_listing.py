@@ -75,7 +75,7 @@ async def test_a_server_that_lists_too_much_just_now_says_so() -> None:
 
 async def test_of_a_list_that_breaks_off_what_came_is_shown_and_that_it_is_not_all() -> None:
     async with (
-        a_listener(join_seconds=1.0) as (relay, _, peer, _),
+        a_listener(join_seconds=3.0) as (relay, _, peer, _),
         asyncio.TaskGroup() as tasks,
     ):
         await settled(peer)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.networks.irc.protocol import sasl
-from bridge.networks.irc.protocol.handshake import MOST_UNHEARD, Handshake, Identity
+from bridge.networks.irc.protocol.handshake import MOST_SAID, MOST_UNHEARD, Handshake, Identity
 from bridge.sdk.errors import LoginRequired, ModuleNotReady
 from bridge.sdk.secret import Secret
 from tests.irc.handshakes import begin, feed, identity
@@ -335,6 +335,29 @@ def test_where_there_is_no_sasl_nickserv_is_told(lines: list[str], said: str) ->
     )
     feed(handshake, said)
     assert handshake.done
+
+
+def test_what_nickserv_says_is_told_without_the_password_and_what_it_does_is_no_word() -> None:
+    handshake, _ = begin(nickserv())
+    feed(handshake, ":s 001 bob :Hi", ":s 376 bob :End")
+    waits = "pass on an answer from NickServ@services.s"
+    feed(handshake, ":NickServ!s@services.s MODE bob :+i", ":NickServ!s@services.s NICK :Nick")
+    assert handshake.awaited == waits
+    said = f"{'?' * (MOST_SAID - 1)}p\x02w"
+    feed(handshake, f":NickServ!s@services.s NOTICE bob :{said}")
+    assert handshake.awaited.startswith(f"{waits} that we understand (it said: ???")
+    assert "?p" not in handshake.awaited
+    with pytest.raises(LoginRequired) as refused:
+        feed(handshake, ":NickServ!s@services.s PRIVMSG bob :Invalid password: IDENTIFY acc pw!")
+    assert str(refused.value).endswith(": Invalid password: IDENTIFY acc …!")
+
+
+def test_a_password_that_nickserv_speaks_of_anyhow_changes_nothing_of_what_is_understood() -> None:
+    common = identity(account="acc", account_password=Secret("password"), nickserv="NickServ")
+    handshake, _ = begin(common)
+    feed(handshake, ":s 001 bob :Hi", ":s 376 bob :End")
+    with pytest.raises(LoginRequired, match="Invalid … for acc"):
+        feed(handshake, ":NickServ!s@services.s NOTICE bob :Invalid password for acc")
 
 
 def test_nickserv_may_refuse_or_be_away() -> None:

@@ -14,6 +14,7 @@ from bridge.sdk.module import Client
 
 log = logging.getLogger(__name__)
 
+_AWAY = frozenset({LoginState.RECONNECTING, LoginState.SIGN_IN_NEEDED})
 _STABLE = 60.0
 """Seconds after which a connection counts as good and the backoff starts anew."""
 
@@ -76,7 +77,7 @@ class Supervisor:
     def outlook(self) -> str:
         """Since when it is not connected and when it is tried again, for people; empty while it is
         connected or was never wanted."""
-        if self.state not in {LoginState.RECONNECTING, LoginState.SIGN_IN_NEEDED}:
+        if self.state not in _AWAY:
             return ""
         now = self._elapsed()
         since = f"for {_spell(now - self._away_since)}"
@@ -90,7 +91,9 @@ class Supervisor:
             self._note(state, reason)
 
     def _note(self, state: LoginState, reason: str) -> None:
-        if self.state is LoginState.CONNECTED and state is not LoginState.CONNECTED:
+        # Only one that rests says why it is starting: until now nobody wanted it.
+        has_rested = self.state is LoginState.STARTING and self.reason and state in _AWAY
+        if has_rested or (self.state is LoginState.CONNECTED and state is not self.state):
             self._away_since = self._elapsed()
         self.state, self.reason = state, reason
         if state is LoginState.CONNECTED:

@@ -153,7 +153,11 @@ class Routes:
             lanes = (*lanes, *self.policies.lanes(event), *self._deletions.lanes())
         seats = self._seats.get(event["room_id"], ())
         if not has_waited:
-            waiting = self.watcher.lanes_behind(self._router, event, is_heard=bool(seats or lanes))
+            sender = event["sender"]
+            waiting = self.watcher.lanes_behind(
+                self._router, event, is_heard=bool(seats or lanes),
+                by_bots=bool(seats) and all(seat.direct_with == sender for seat, _ in seats),
+            )  # fmt: skip
             if waiting and not any(map(self._portals.is_shared, lanes)):
                 return waiting
         # What a bot has not heard yet may make it want what comes after.

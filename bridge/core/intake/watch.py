@@ -97,23 +97,27 @@ class Watcher:
         return [router.passing_lane(Watch(RoomId(event["room_id"]), self))]
 
     def lanes_behind(
-        self, router: Router, event: dict[str, Any], *, is_heard: bool
+        self, router: Router, event: dict[str, Any], *, is_heard: bool, by_bots: bool = False
     ) -> Sequence[Lane]:
         """The lane in which somebody of a network is just coming into a direct chat: what their
         inviter says there meanwhile waits in it, too. (A bot hears before it is in there.)
 
         ``is_heard``: somebody listens in the room already. Then it waits for nobody; but it must
-        not overtake what has waited.
+        not overtake what has waited. ``by_bots``: bots do in what they take for their direct
+        chat with the sender. It waits for who comes from a network: it would be an order.
         """
         lane = router.lanes.get(watch_name(event["room_id"]))
         if lane is None:
             return ()
+
+        def waits_for(earlier: dict[str, Any]) -> bool:
+            if not self.wants(earlier):
+                return True
+            is_for = not is_heard or (by_bots and not self._is_bot(UserId(earlier["state_key"])))
+            return is_for and _invites_directly(earlier, event["sender"])
+
         # What lies beyond the queue is not known here.
-        waits = bool(lane.beyond) or any(
-            not self.wants(item.event)
-            or (not is_heard and _invites_directly(item.event, event["sender"]))
-            for item in reversed(lane.queue)
-        )  # fmt: skip
+        waits = bool(lane.beyond) or any(waits_for(item.event) for item in reversed(lane.queue))
         return [lane] if waits else ()
 
     def take_back(self, router: Router, redaction: dict[str, Any]) -> None:

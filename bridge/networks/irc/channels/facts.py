@@ -33,6 +33,7 @@ from bridge.sdk.events import (
     Removal,
 )
 from bridge.sdk.ids import RemoteChatId, RemoteUserId, UserId
+from bridge.sdk.secret import Secret
 
 _ANYBODY = Source("anybody", "any", "where.invalid")
 _HIDING, _CLOSING, _MODERATED = frozenset("sp"), frozenset("ik"), "m"
@@ -61,8 +62,10 @@ class _Channel:
     masks: dict[str, Source] | None = None
     """The list of bans that we asked for when we came in, as far as it is there: folded masks, and
     who set each."""
-    is_new: bool = True
-    """Nobody was there when we came in, as far as we have been told: we made it."""
+    key: Secret | None = None
+    """What was kept when we came in, until the first that we are told of its modes since then."""
+    is_new: bool | None = None
+    """Whether nobody was there when we came in: we made it. None until that is told."""
     own: dict[str, UserId] = field(default_factory=dict)
     """Our people who were told to have a rank, by what they are known by."""
 
@@ -124,7 +127,9 @@ class Facts:
         if self._connection.is_own(source):
             # Also where nobody of ours is known yet: what is in the list now is no news later.
             noted = self._network.banned.noted(chat.id)
-            self._channels[chat.id] = _Channel(noted=noted, masks={})
+            self._channels[chat.id] = _Channel(
+                noted=noted, masks={}, key=self._network.keys.kept(chat.id)
+            )
             self._network.topics.forget(chat.id)
             self._to_ask.append(chat.name)
             self._came_in.set()
@@ -151,22 +156,22 @@ class Facts:
         channel = self._channel(chat)
         changes = read_changes(message.params[2:], self._connection.isupport)
         channel.flags = {one.mode for one in changes if one.adding}
+        key, channel.key = channel.key, None  # Later, others may have come in as it is.
         keys = [one.value for one in changes if one.adding and one.mode == _KEY]
         if keys:
             self._network.keys.hear(chat.id, keys[-1])
-        elif self._roster.is_in(chat) and not self._lock(chat, channel):
+        elif self._roster.is_in(chat) and not (channel.is_new and self._lock(chat, key)):
             # From outside not all of them are shown.
             self._network.keys.hear_of_none(chat.id)
         return [self._access(chat, channel)]
 
-    def _lock(self, chat: RemoteChat, channel: _Channel) -> bool:
-        """Set the key that is kept on a channel that ended with its last member and that we have
-        made anew; False if there is none to be set, or we may not."""
-        key = self._network.keys.find(chat.id)
+    def _lock(self, chat: RemoteChat, key: Secret | None) -> bool:
+        """Set the key on a channel that ended with its last member and that we have made anew;
+        False if there is none to be set or it is not kept any more, or we may not."""
         ours = self._network.ranks.get(chat.id, {}).get(self._key(self._connection.own), "")
-        if key is None or not channel.is_new or rank_of(ours) < Rank.MODERATOR:
+        is_kept = key == self._network.keys.kept(chat.id)
+        if key is None or not is_kept or rank_of(ours) < Rank.MODERATOR:
             return False
-        channel.is_new = False
         self._connection.write(line("MODE", chat.name, "+k", key.reveal()))
         return True
 
@@ -206,7 +211,7 @@ class Facts:
         channel = self._channel(chat)
         names, prefixes = channel.names, self._connection.isupport.prefixes
         for signs, who in message.listed("".join(prefixes)):
-            channel.is_new = channel.is_new and self._connection.is_own(who)
+            channel.is_new = channel.is_new is not False and self._connection.is_own(who)
             if signs and len(names) < MOST_RANKED:
                 names[self._key(who)] = "".join(prefixes[sign] for sign in signs)
         return []

@@ -67,6 +67,10 @@ class Keyring:
         """The key that a channel is to be joined with; None if it is not known to have one."""
         return self._offered.get(chat) or self._keys.get(chat)
 
+    def kept(self, chat: RemoteChatId) -> Secret | None:
+        """The key that a channel is known to have, whatever is tried just now; None without."""
+        return self._keys.get(chat)
+
     def find_named(
         self,
         chat_of: Callable[[RemoteChatId], RemoteChat],

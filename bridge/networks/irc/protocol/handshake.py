@@ -273,21 +273,28 @@ class Handshake:
     def _on_services(self, message: Incoming) -> None:
         """Hear what NickServ says to our password."""
         name = (self._identity.nickserv or "").partition("@")[0].lower()
-        said = strip_codes(message.param(-1))
+        heard = strip_codes(message.param(-1))
+        said = self._without_password(heard)
         source = message.source.nick.lower() if message.source else ""
         if message.command in {replies.NO_SUCH_NICK, replies.SERVICES_DOWN}:
             raise ModuleNotReady(f"{self._server} has no {self._identity.nickserv} now: {said}")
-        if self._is_known(message) or (source == name and _IDENTIFIED.search(said)):
+        if self._is_known(message) or (source == name and _IDENTIFIED.search(heard)):
             self.done = True
-        elif source == name and _NOT_IDENTIFIED.search(said):
+        elif source == name and _NOT_IDENTIFIED.search(heard):
             raise LoginRequired(
                 f"{self._identity.nickserv} on {self._server} refused {self._account}: {said}"
             )
-        elif source == name and self._is_asking:
+        elif source == name and self._is_asking and message.command in {"NOTICE", "PRIVMSG"}:
             self.awaited = (
                 f"pass on an answer from {self._identity.nickserv} that we understand (it said: "
                 f"{cut(said, MOST_SAID)})"
             )
+
+    def _without_password(self, said: str) -> str:
+        """What NickServ says is read by others, and it may repeat what it did not understand."""
+        secret = self._identity.account_password
+        password = strip_codes(secret.reveal()) if secret is not None else ""
+        return said.replace(password, "…") if password else said
 
     def _is_known(self, message: Incoming) -> bool:
         """Whether the server says, without words, that services know us."""
