@@ -4,6 +4,9 @@ import asyncpg
 
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 
+IS_AWAY = "the database is away: "
+"""How the sentence of such a failure begins."""
+
 AWAY = (
     OSError,
     asyncpg.PostgresConnectionError,
@@ -48,7 +51,7 @@ def _translate(error: BaseException) -> None:
     if isinstance(error, (*AWAY, *BUSY)):
         if isinstance(error, ValueError):  # asyncpg's word for a value that it cannot encode.
             raise PermanentFailure("it holds characters that cannot be stored") from error
-        raise TemporaryFailure(f"the database is away: {first_line(error)}") from error
+        raise TemporaryFailure(f"{IS_AWAY}{first_line(error)}") from error
     if isinstance(error, asyncpg.DataError):
         raise PermanentFailure("it holds characters that cannot be stored") from error
     if isinstance(error, asyncpg.ProgramLimitExceededError):  # Of an index, say.

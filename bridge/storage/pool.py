@@ -18,7 +18,7 @@ import asyncpg
 from bridge.model import Clock
 from bridge.sdk.errors import ConfigError, NotNow, TemporaryFailure
 from bridge.settings.records import DatabaseSettings
-from bridge.storage.door import AWAY, at_the_door, first_line
+from bridge.storage.door import AWAY, IS_AWAY, at_the_door, first_line
 from bridge.storage.files import make_state_dir
 from bridge.storage.lock import InstanceLock
 from bridge.storage.partitions import AHEAD, has_partitions, make_partitions
@@ -294,8 +294,8 @@ def told_as_settings(settings: DatabaseSettings) -> Iterator[None]:
 
 def _reason(error: BaseException) -> str:
     """Why it failed: the system's own word, since asyncpg joins several into a long text."""
-    if isinstance(error, TemporaryFailure) and error.__cause__ is not None:
-        error = error.__cause__  # Its own sentence says again that the database is away.
+    if str(error).startswith(IS_AWAY) and error.__cause__ is not None:
+        error = error.__cause__  # That it is away is said already.
     if isinstance(error, OSError) and error.errno is not None:
         return os.strerror(error.errno) if error.errno > 0 else str(error.strerror)
     return first_line(error)
