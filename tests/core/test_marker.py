@@ -41,6 +41,16 @@ def row(number: int) -> Row:
     return Row(RowId(date(2026, 11, 27), number), 1, landed_at=0.0)
 
 
+async def write(marker: Marker) -> None:
+    """Have it write what is noted."""
+    async with asyncio.TaskGroup() as group:
+        writing = group.create_task(marker.run())
+        marker.touch(row(1))
+        async with asyncio.timeout(20):
+            await marker.settle()
+        writing.cancel()
+
+
 async def test_who_waits_for_what_is_marked_while_a_write_fails_waits_for_no_more_than_that(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:
@@ -74,13 +84,7 @@ async def test_what_a_network_names_too_long_for_the_database_is_noted_without_t
                 sender=UserId("@u:hs"), room=RoomId("!r"), kind=LinkKind.MESSAGE,
             )
         ])  # fmt: skip
-        marker = Marker(Journal(database, DayKeys(folder, database.clock)), links)
-        async with asyncio.TaskGroup() as group:
-            writing = group.create_task(marker.run())
-            marker.touch(row(1))
-            async with asyncio.timeout(20):
-                await marker.settle()
-            writing.cancel()
+        await write(Marker(Journal(database, DayKeys(folder, database.clock)), links))
         (link,) = await store.find_message(7, EventId("$said"))
         assert link.remote_id is None
 
@@ -101,13 +105,7 @@ async def test_what_a_module_says_wrongly_of_a_message_keeps_nothing_else_from_b
             said._replace(remote_id=no_text), said._replace(sent_at=no_time), said,
             said._replace(event_id=EventId("$later"), remote_id="m2"),
         ])  # fmt: skip
-        marker = Marker(Journal(database, DayKeys(folder, database.clock)), links)
-        async with asyncio.TaskGroup() as group:
-            writing = group.create_task(marker.run())
-            marker.touch(row(1))
-            async with asyncio.timeout(20):
-                await marker.settle()
-            writing.cancel()
+        await write(Marker(Journal(database, DayKeys(folder, database.clock)), links))
         for name, event in (("m1", "$said"), ("m2", "$later")):
             assert [one.event_id for one in await store.find_remote(7, name)] == [event]
         assert [vars(one)["event"] for one in caplog.records].count("link_lost") == 2

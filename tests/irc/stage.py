@@ -301,6 +301,16 @@ async def a_speaker(
             yield speaker
 
 
+async def let_in_without_mine(peer: Peer, limits: str) -> None:
+    """Let somebody in who asks for the nick ``mine``, which another has; ``limits`` as in 005."""
+    await peer.expect("USER")
+    peer.say(":irc.test CAP * LS :")
+    await peer.expect("CAP END")
+    peer.say(":irc.test 433 * mine :In use")
+    peer.nick = (await peer.expect("NICK mine_")).removeprefix("NICK ")
+    peer.let_in(limits)
+
+
 async def until(is_so: Callable[[], bool]) -> None:
     """Wait until something is so of which nobody tells."""
     async with asyncio.timeout(WAIT_SECONDS):

@@ -1,6 +1,6 @@
 """A nick that is got back, and one that is not to be had."""
 
-from tests.irc.stage import Network, running, synced
+from tests.irc.stage import Network, let_in_without_mine, running, synced
 from tests.rigs.scripted_irc import scripted_server
 
 
@@ -9,12 +9,7 @@ async def test_a_nick_that_the_server_refuses_for_good_is_watched_no_more() -> N
         relay, host = Network(server.port, nick="mine").relay()
         async with running(relay):
             peer = await server.accept()
-            await peer.expect("USER")
-            peer.say(":irc.test CAP * LS :")
-            await peer.expect("CAP END")
-            peer.say(":irc.test 433 * mine :In use")
-            peer.nick = (await peer.expect("NICK mine_")).removeprefix("NICK ")
-            peer.let_in("NICKLEN=30 MONITOR=100")
+            await let_in_without_mine(peer, "NICKLEN=30 MONITOR=100")
             await peer.expect("MONITOR + mine")
             peer.say(":irc.test 432 {nick} mine :Services reserved nickname")
             await host.wait_until(lambda one: "refuses the nick mine" in one.states[-1][1])
@@ -29,12 +24,7 @@ async def test_a_watched_nick_is_taken_back_when_the_server_says_it_is_free() ->
         relay, host = Network(server.port, nick="mine").relay()
         async with running(relay):
             peer = await server.accept()
-            await peer.expect("USER")
-            peer.say(":irc.test CAP * LS :")
-            await peer.expect("CAP END")
-            peer.say(":irc.test 433 * mine :In use")
-            peer.nick = (await peer.expect("NICK mine_")).removeprefix("NICK ")
-            peer.let_in("NICKLEN=30 MONITOR=100")
+            await let_in_without_mine(peer, "NICKLEN=30 MONITOR=100")
             await peer.expect("NICK mine")
             assert await peer.read() == "MONITOR + mine"
             peer.say(":irc.test 433 {nick} mine :In use", ":irc.test 730 {nick} :mine!u@h")

@@ -8,7 +8,16 @@ from bridge.networks.irc.client.nickkeeper import REGAIN_SECONDS
 from bridge.networks.irc.network.network import FULL_SECONDS, SLOWEST, THROTTLE_SECONDS
 from bridge.networks.irc.protocol.endings import Cause, ClosedError
 from tests.irc.loops import SkippingLoop, run_skipping
-from tests.irc.stage import Network, chat, message, outcome, running, synced, until
+from tests.irc.stage import (
+    Network,
+    chat,
+    let_in_without_mine,
+    message,
+    outcome,
+    running,
+    synced,
+    until,
+)
 from tests.rigs.scripted_irc import ScriptedServer, scripted_server
 
 
@@ -67,12 +76,7 @@ def test_where_the_server_watches_no_nicks_the_own_one_is_asked_for_once_a_minut
             relay, host = Network(server.port, nick="mine", ping_seconds=3600).relay()
             async with running(relay):
                 peer = await server.accept()
-                await peer.expect("USER")
-                peer.say(":irc.test CAP * LS :")
-                await peer.expect("CAP END")
-                peer.say(":irc.test 433 * mine :In use")
-                peer.nick = (await peer.expect("NICK mine_")).removeprefix("NICK ")
-                peer.let_in("NICKLEN=30")
+                await let_in_without_mine(peer, "NICKLEN=30")
                 await host.wait_until_connected()
                 asked = []
                 for seconds in (REGAIN_SECONDS - 5, 6, 6, REGAIN_SECONDS):
