@@ -92,16 +92,17 @@ class Incoming:
     """The group that it is in, begins or ends."""
     as_sent: tuple[bytes, ...] = field(default=(), compare=False, repr=False)
     """The parameters as they came, where not all of the line is UTF-8; else nothing."""
+    is_replayed: bool = field(default=False, repr=False, kw_only=True)
+    """It is said again from the server's memory, as its group says. Asked many times of a line."""
+
+    def within(self, batch: Batch) -> "Incoming":
+        """Return the line as one that is in a group, or that begins or ends it."""
+        return replace(self, batch=batch, is_replayed=batch.is_replay)
 
     @property
     def label(self) -> str:
         """The label of our line that it answers, its own or its group's."""
         return self.tags.get("label", "") or (self.batch.label if self.batch else "")
-
-    @property
-    def is_replayed(self) -> bool:
-        """Whether it is said again from the server's memory."""
-        return self.batch is not None and self.batch.is_replay
 
     def param(self, index: int) -> str:
         """Return a parameter, or nothing where the server left it out."""
@@ -178,7 +179,9 @@ def parse(raw: bytes) -> Incoming | None:
     """
     raw = raw.rstrip(b"\r\n")
     text, is_utf8 = _decode(raw)
-    return _parse(_without_nul(text)) if is_utf8 else _parse(_by_byte(raw), is_mixed=True)
+    if not is_utf8:
+        return _parse(_by_byte(raw), is_mixed=True)
+    return _parse(_without_nul(text) if "\0" in text else text)
 
 
 def _parse(rest: str, *, is_mixed: bool = False) -> Incoming | None:
@@ -192,7 +195,7 @@ def _parse(rest: str, *, is_mixed: bool = False) -> Incoming | None:
         text, _, rest = rest[1:].partition(" ")
         source = _checked(_read_source(text) if is_mixed else Source.parse(text), len(text))
     head, colon, trailing = (" " + rest).partition(" :")
-    words = [word for word in head.split(" ") if word]
+    words = list(filter(None, head.split(" ")))
     if not words:
         return None
     params = (*words[1:], trailing) if colon else tuple(words[1:])

@@ -1,6 +1,5 @@
 """Lines that a server groups (IRCv3 ``batch``), as a pure tracker: which line is part of what."""
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 from bridge.networks.irc.protocol.replies import SPEAKING
@@ -23,14 +22,14 @@ class Batches:
 
     def place(self, message: Incoming) -> Incoming:
         """Return the line with the group that it is in, or that it begins or ends."""
-        reference = message.param(0)
         around = self._open.get(message.tags["batch"]) if "batch" in message.tags else None
-        if message.command != "BATCH" or reference[:1] not in {"+", "-"}:
-            return message if around is None else replace(message, batch=around)
+        reference = message.param(0) if message.command == "BATCH" else ""
+        if reference[:1] not in {"+", "-"}:
+            return message if around is None else message.within(around)
         name = reference[1:]
         if reference[0] == "-":
             ended = self._open.pop(name, None)
-            return message if ended is None else replace(message, batch=ended.ended())
+            return message if ended is None else message.within(ended.ended())
         label = message.tags.get("label", "") or (around.label if around else "")
         if len(self._open) >= MOST_OPEN:
             del self._open[next(iter(self._open))]
@@ -42,7 +41,7 @@ class Batches:
             is_inner=around is not None,
         )  # fmt: skip
         self._open[name] = begun
-        return replace(message, batch=begun)
+        return message.within(begun)
 
 
 def is_told_late(message: Incoming) -> bool:
