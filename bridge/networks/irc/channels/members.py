@@ -72,7 +72,7 @@ class Roster:
 
     def find_chat(self, name: str) -> RemoteChat | None:
         """Return the chat behind a channel's name, if we follow it."""
-        channel = self._channels.get(self._fold(name))
+        channel = self._channels.get(self._connection.isupport.fold(name))
         return channel.chat if channel else None
 
     def is_in(self, chat: RemoteChat) -> bool:
@@ -115,8 +115,9 @@ class Roster:
         """Whether who speaks in a channel is our own."""
         if self._connection.is_own(source):
             return True
-        channel = self._channels.get(self._fold(name))
-        member = channel.members.get(self._key(source)) if channel else None
+        limits = self._connection.isupport
+        channel = self._channels.get(limits.fold(name))
+        member = channel.members.get(limits.key(source)) if channel else None
         if member is None:  # Some channels hide joins, others take messages from outside.
             return self._is_ours(source)
         if member.ours and self._network.is_known_stranger(source):
@@ -170,8 +171,8 @@ class Roster:
 
     def has_any(self, chat: RemoteChat, words: Sequence[str]) -> bool:
         """Whether any of the words, none with a space, is the nick of somebody in the channel."""
-        channel = self._channels.get(self._fold(chat.name))
-        keys = self._connection.isupport.keys_in(words)
+        limits = self._connection.isupport
+        channel, keys = self._channels.get(limits.fold(chat.name)), limits.keys_in(words)
         return channel is not None and not channel.members.keys().isdisjoint(keys)
 
     def handle(self, message: Incoming) -> list[RemoteEvent]:

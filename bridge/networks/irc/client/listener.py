@@ -77,12 +77,11 @@ class Listener:
         if not message.is_replayed:
             if not is_speech:
                 message = await self._follow_name(message)
-            is_put_out = self._is_put_out(message)
-            if not is_speech:
+                is_put_out = self._is_put_out(message)
                 self.channels.handle(message)
                 self._come_in(message)
-            if is_put_out:
-                self.memberships.put_out_of(message.param(0), connection.isupport.fold)
+                if is_put_out:
+                    self.memberships.put_out_of(message.param(0), connection.isupport.fold)
             self.keeper.handle(message)
             is_overheard = self.inquiries.handle(message)
         if not is_overheard and (told := self.doorman.handle(message)):

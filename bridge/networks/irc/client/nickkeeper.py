@@ -20,6 +20,7 @@ class NickKeeper:
     ) -> None:
         self._connection = connection
         self._own = own
+        self._wanted = Source(own)
         self._complain = complain
         self._next = asyncio.get_running_loop().time() + REGAIN_SECONDS
         self._watches = False
@@ -39,7 +40,7 @@ class NickKeeper:
         if self._watches:
             self._connection.write(line("MONITOR", "-", self._own))
             self._watches = False
-        self._own = own
+        self._own, self._wanted = own, Source(own)
 
     @property
     def _has_it(self) -> bool:
@@ -47,7 +48,7 @@ class NickKeeper:
 
     def _is_it(self, who: Source | None) -> bool:
         """Whether somebody has the nick that is ours."""
-        return who is not None and self._connection.isupport.are_one(who, Source(self._own))
+        return who is not None and self._connection.isupport.are_one(who, self._wanted)
 
     def handle(self, message: Incoming) -> None:
         """Follow one line; ask for the nick if it may be free now."""

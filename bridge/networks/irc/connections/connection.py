@@ -146,7 +146,7 @@ class Connection:
 
     def is_relayed(self, message: Incoming) -> bool:
         """Whether we had it said in another's name."""
-        by = relayed_by(message)
+        by = relayed_by(message) if message.tags else ""
         return bool(by) and self.is_own(Source(by))
 
     @property
@@ -444,7 +444,7 @@ class Connection:
                 self.own = replace(self.own, user=user or self.own.user, host=host)
             case replies.ISUPPORT:
                 self.isupport = self.isupport.with_tokens(message.params[1:-1])
-            case _:
+            case _ if self._deliveries.is_waiting:
                 own = self.is_own(message.source) or self.is_relayed(message)
                 self._deliveries.hear(message, own=own, fold=self.isupport.fold)
 

@@ -96,6 +96,11 @@ class Deliveries:
         return len(self._open) <= 1
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether a message is on its way, of which a line from the server may say something."""
+        return bool(self._open)
+
+    @property
     def is_asking(self) -> bool:
         """Whether the server owes us an answer."""
         return bool(self._questions)

@@ -386,11 +386,11 @@ class Inquiries:
 
     def handle(self, message: Incoming) -> bool:
         """Follow one line; whether it was said to us alone and somebody waits for it."""
-        is_overheard = message.command in replies.SPEAKING and self._overhear(message)
-        question = self._question
+        is_speech, question = message.command in replies.SPEAKING, self._question
+        is_overheard = is_speech and bool(self._overhearing) and self._overhear(message)
         if message.command == "PONG":
             pass  # The connection tells us of it as soon as it comes.
-        elif self._is_of_late_list(message) or self._is_of_own_join(message):
+        elif not is_speech and (self._is_of_late_list(message) or self._is_of_own_join(message)):
             pass
         elif question is not None and not question.done.done() and not self._late:
             self._answer(message, question)
@@ -452,9 +452,7 @@ class Inquiries:
 
     def _overhear(self, message: Incoming) -> bool:
         fold, source = self._connection.isupport.fold, message.source
-        if not self._overhearing or source is None:
-            return False
-        if not self._connection.is_own(message.named(0)):
+        if source is None or not self._connection.is_own(message.named(0)):
             return False
         if message.param(1).startswith("\x01"):
             return False

@@ -60,10 +60,11 @@ class Ears:
 
     def hear(self, message: Incoming) -> list[Heard]:
         """Follow one line; return what it means to the rooms, in their order."""
-        heard = self._come_in(message)
+        heard = self._come_in(message) if message.command == "JOIN" else []
         has_tags = TAGS in self._connection.capabilities
         heard += self._history.begun(message, has_tags=has_tags)
-        heard += self._history.handle(message, self._find, self._connection.waited)
+        if self._history.is_asking or message.batch is not None:
+            heard += self._history.handle(message, self._find, self._connection.waited)
         whole = self._assembler.feed(message)
         if whole is None:
             return heard
@@ -111,9 +112,8 @@ class Ears:
                 await put(*self._history.take(Heard(event, event.chat), replayed=False))
 
     def _come_in(self, message: Incoming) -> list[Heard]:
-        """See whether we come into a channel by a line: then what was missed is asked for."""
-        is_join = message.command == "JOIN" and not message.is_replayed
-        if not (is_join and self._connection.is_own(message.source)):
+        """See whether it is we who join a channel: then what was missed is asked for."""
+        if message.is_replayed or not self._connection.is_own(message.source):
             return []
         chat = self.roster.find_chat(message.param(0))
         if chat is None:

@@ -82,6 +82,8 @@ class Doorman:
         told: Sequence[Whispered | Deed] = ()
         if message is not None and (not message.is_replayed or (missed and missed.wants(message))):
             told = self._read(message)
+        if missed is None and not told:
+            return ()  # As of nearly all that is said.
         deeds = [one for one in told if callable(one)]
         events = [one for one in told if not callable(one)]
         if missed is None:
@@ -96,7 +98,7 @@ class Doorman:
             return self._follow(message)
         source = message.source
         # What was missed may have been said to the nick of then.
-        is_private = message.is_replayed or self._connection.is_own(message.named(0))
+        is_private = message.is_replayed or self._is_to_us(message)
         if (
             not is_private or not source.is_person
             or self._connection.is_own(source) or self._network.is_ours(source)
@@ -120,6 +122,11 @@ class Doorman:
         elif self._desk is None or not self._desk.take(source, message.param(1)):
             self._tell_once(source.nick, SENTENCE.format(self._network.relay_nick))
         return ()
+
+    def _is_to_us(self, message: Incoming) -> bool:
+        connection = self._connection
+        is_channel = connection.isupport.is_channel(message.param(0))
+        return not is_channel and connection.is_own(message.named(0))
 
     def _follow(self, message: Incoming) -> Sequence[Whispered]:
         if self._desk is not None:

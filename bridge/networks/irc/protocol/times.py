@@ -15,7 +15,7 @@ def read_time(message: Incoming) -> datetime | None:
 
 def read_past(message: Incoming, now: datetime) -> datetime | None:
     """The same of what has been said: what cannot have been then was said now."""
-    at = read_time(message)
+    at = read_time(message) if "time" in message.tags else None
     return at if at is None or at <= now + AHEAD else now
 
 
