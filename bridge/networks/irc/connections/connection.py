@@ -444,8 +444,9 @@ class Connection:
                 self.own = replace(self.own, user=user or self.own.user, host=host)
             case replies.ISUPPORT:
                 self.isupport = self.isupport.with_tokens(message.params[1:-1])
-            case _ if self._deliveries.is_waiting:
-                own = self.is_own(message.source) or self.is_relayed(message)
+            case _:
+                waits = self._deliveries.is_waiting
+                own = waits and (self.is_own(message.source) or self.is_relayed(message))
                 self._deliveries.hear(message, own=own, fold=self.isupport.fold)
 
     def _on_cap(self, message: Incoming) -> None:

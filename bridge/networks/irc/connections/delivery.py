@@ -124,6 +124,8 @@ class Deliveries:
 
     def hear(self, message: Incoming, *, own: bool, fold: Callable[[str], str]) -> None:
         """Learn what a line from the server says of ours; ``own``: it comes from ourselves."""
+        if not self._open:
+            return
         if (label := message.label) and label in self._labelled:
             self._hear_labelled(label, message, own=own)
         elif own and (target := _echoed_to(message)) is not None:
@@ -210,8 +212,6 @@ class Deliveries:
         return refused or replies.send_refusal(reply)
 
     def _hear_refusal(self, reply: Incoming, fold: Callable[[str], str]) -> None:
-        if not self._open:
-            return
         relays = any(one.relays for one in self._open)
         refusal = self._refusal(reply, relays)
         if refusal is None:
