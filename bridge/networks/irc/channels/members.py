@@ -151,7 +151,7 @@ class Roster:
 
     def _record(self, nick: str, account: str | None) -> RemoteUser:
         return RemoteUser(
-            id=RemoteUserId(self._fold(nick)),
+            id=RemoteUserId(self._connection.isupport.fold(nick)),
             name=strip_codes(nick),
             account=account_id(self._fold(account)) if account else None,
         )

@@ -435,8 +435,8 @@ class IrcClient(Presence):
         if heard.voids_mark and self._marks is not None:
             self._marks.void(heard.chat)
         # What was heard before a channel was left is no mark of it when it is come into again.
-        counts = self._is_puppet or (self._ears is not None and self._ears.has_mark(heard.chat))
-        if heard.mark is not None and counts:
+        ears = self._ears
+        if heard.mark is not None and (self._is_puppet or (ears and ears.has_mark(heard.chat))):
             (self._marks or self._alone).note(heard.chat, heard.mark)
 
     async def _receive(self, event: RemoteEvent) -> None:

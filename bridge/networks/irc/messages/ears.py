@@ -186,7 +186,7 @@ class Ears:
         if self._is_ours(message, chat, source):
             return None
         sender = self.roster.sender(message, source)
-        act = read_act(message, chat.id, sender, self._network.id_of(message))
+        act = read_act(message, chat.id, sender, self._network.id_of)
         return act or self._message(message, chat, source, sender, at)
 
     def _message(
@@ -246,7 +246,8 @@ class Ears:
 
     def _unwrap(self, message: Incoming, source: Source) -> tuple[Incoming, Profile | None]:
         """What another relay in the channel says for somebody, and for whom."""
-        if self._network.fold(source.nick) not in self._network.relays:
+        relays = self._network.relays
+        if not relays or self._network.fold(source.nick) not in relays:
             return message, None
         found = read_relayed(message.param(1))
         if found is None:

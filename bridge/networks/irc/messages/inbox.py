@@ -46,16 +46,13 @@ class Inbox(Generic[T]):
     def add(self, *items: T) -> None:
         """Add them however many there are: for what comes at the end, when nobody reads on."""
         for item in items:
-            self._add(item)
-
-    def _add(self, item: T) -> None:
-        self._held += 1
-        lane = self._lane(item)
-        if lane in self._lanes:
-            self._lanes[lane].append(item)
-        else:
-            self._lanes[lane] = deque([item])
-            self._start(lane)
+            self._held += 1
+            lane = self._lane(item)
+            if lane in self._lanes:
+                self._lanes[lane].append(item)
+            else:
+                self._lanes[lane] = deque([item])
+                self._start(lane)
 
     def close(self) -> None:
         """Say that nothing more comes."""

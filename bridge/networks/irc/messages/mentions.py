@@ -32,6 +32,7 @@ _SHORTEST = 3
 _WORD = re.compile(r"\S+")
 _NICK = re.compile(r"[\w\[\]\\`^{|}-]+")
 _BRACKETS = "[]{}"
+_BRACKET = re.compile(r"[\[\]{}]")
 """Letters of nicks that also stand around them, as round brackets do."""
 _SERVER = re.compile(r"[:@]\w")
 
@@ -49,7 +50,7 @@ def with_mentions(rich: Rich, find: Find, where: Where, is_among: Among) -> Rich
 
 
 def _words(said: str) -> list[str]:
-    if set(_BRACKETS).isdisjoint(said):
+    if _BRACKET.search(said) is None:
         return _NICK.findall(said)
     return [nick for match in _NICK.finditer(said) for _, nick in _spellings(match)]
 

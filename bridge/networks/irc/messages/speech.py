@@ -179,6 +179,8 @@ def read_relayed(text: str) -> tuple[str, str] | None:
 
 def _read_lines(text: str) -> Rich:
     # Only what came as one message of several lines has line breaks; each begins unformatted.
+    if "\n" not in text:
+        return from_irc(text)
     nodes: list[Node] = []
     for number, one in enumerate(text.split("\n")):
         nodes += ([LineBreak()] if number else []) + list(from_irc(one).nodes)

@@ -79,7 +79,7 @@ class Whispers:
         if is_typing(message):
             is_shown = self._network.settings.typing and not message.is_replayed
             return [read_typing(message, chat, user)] if is_shown else []
-        act = read_act(message, chat, user, self._network.id_of(message))
+        act = read_act(message, chat, user, self._network.id_of)
         said = act or self._message(message, chat, user)
         return [] if said is None else [*self._compare(source, message), said]
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from bridge.networks.irc.format import strip_codes
@@ -85,24 +85,29 @@ def read_typing(message: Incoming, chat: RemoteChatId, user: RemoteUser) -> Remo
 
 
 def read_act(
-    message: Incoming, chat: RemoteChatId, sender: RemoteUser, own_id: RemoteMessageId
+    message: Incoming,
+    chat: RemoteChatId,
+    sender: RemoteUser,
+    id_of: Callable[[Incoming], RemoteMessageId],
 ) -> RemoteReaction | RemoteRedaction | None:
     """Read what somebody does to a message; None if it is nothing of the kind.
 
-    ``own_id``: the line's, by which it is done once.
+    ``id_of``: gives the line's own id, by which it is done once.
     """
     if message.command == "REDACT":
         return _read_redaction(message, chat, sender)
+    if not message.tags:
+        return None
     if (reaction := read_reaction(message)) is not None:
         target, key = reaction[0], strip_codes(reaction[1])
         return RemoteReaction(
-            chat=chat, id=own_id, target=RemoteMessageId(target), sender=sender, key=key,
+            chat=chat, id=id_of(message), target=RemoteMessageId(target), sender=sender, key=key,
             alias=made_up_reaction_id(target, sender.id, key),
         )  # fmt: skip
     if (taken_back := read_unreaction(message)) is not None:
         target, key = taken_back[0], strip_codes(taken_back[1])
         alias = made_up_reaction_id(target, sender.id, key)
-        return RemoteRedaction(chat=chat, target=alias, sender=sender, id=own_id)
+        return RemoteRedaction(chat=chat, target=alias, sender=sender, id=id_of(message))
     return None
 
 

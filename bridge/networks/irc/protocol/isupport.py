@@ -128,7 +128,7 @@ class Isupport:
 
         It is people's talk: unlike names, nothing of it is kept.
         """
-        folded = self.fold_said(" ".join(words))
+        folded = fold(" ".join(words), self.casemapping)
         keys = folded.split(" ")
         if not folded.isascii():
             keys += [f"{one}{_OTHER_CHARSET}" for one in keys if not one.isascii()]
