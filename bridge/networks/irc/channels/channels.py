@@ -49,7 +49,7 @@ class Channels:
 
     def is_in(self, name: str) -> bool:
         """Whether we are in the channel."""
-        return self._fold(name) in self._joined
+        return self._connection.isupport.fold(name) in self._joined
 
     def was_asked(self, name: str) -> bool:
         """Whether the channel was asked to let us in, and we were not put out of it since."""

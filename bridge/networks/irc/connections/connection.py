@@ -123,7 +123,7 @@ class Connection:
     @property
     def multiline(self) -> Limits | None:
         """What the server takes as one message of several lines, if it does."""
-        if multiline.CAPABILITY not in self.capabilities:
+        if multiline.CAPABILITY not in self._offers.held:
             return None
         return Limits.parse(self._offers.values.get(multiline.CAPABILITY, ""))
 
@@ -152,7 +152,7 @@ class Connection:
     @property
     def relay_separators(self) -> str | None:
         """The signs in names in which we speak for others; None if the server has no such."""
-        if relaymsg.CAPABILITY not in self.capabilities:
+        if relaymsg.CAPABILITY not in self._offers.held:
             return None
         return self._offers.values.get(relaymsg.CAPABILITY, "")
 
@@ -272,7 +272,7 @@ class Connection:
         is_group, burst = len(parcel) > 1, self._flood.burst
         parts = multiline.pack(lines, self.multiline, burst) if is_group else [parcel]
         sending.total += len(parts) - 1
-        has_tags = TAGS in self.capabilities
+        has_tags = TAGS in self._offers.held
         return parts if has_tags else [[*map(without_client_tags, part)] for part in parts]
 
     def _ask_in_turn(self) -> None:
@@ -296,7 +296,7 @@ class Connection:
     def ask(self) -> str:
         """Write a PING; return what is in its PONG, which says that all before it is done."""
         marker = self._deliveries.ask()
-        self.write(line("PING", marker))
+        self.write(Line("PING", (marker,)))
         self._overdue.watch()
         return marker
 

@@ -162,14 +162,13 @@ class Sending:
             return  # Whoever waited was cancelled.
         open_lines = [one for one in self.lines if not one.is_settled]
         refusal = self.refusal
-        taken = sum(one.refusal is None for one in self.lines)
         if refusal is None:
             # What was taken whole before the connection broke is no matter of doubt.
-            is_taken = taken == self.total and not open_lines
+            is_taken = len(self.lines) == self.total and not open_lines
             self.answer.set_result(None if is_taken else lost)
         elif open_lines and lost is not None:
             self.answer.set_result(lost)
-        elif not taken:
+        elif not (taken := sum(one.refusal is None for one in self.lines)):
             self.answer.set_result(refusal)
         else:
             said = f"{refusal} ({taken} of its {self.total} lines were taken)"
@@ -182,7 +181,7 @@ class Sending:
         return Delivered(
             sent_at=sent_at,
             remote_ids=tuple(one.remote_id for one in self.lines),
-            cut=sum(one.cut for one in self.lines),
+            cut=[one.cut for one in self.lines].count(True),
         )
 
 

@@ -70,18 +70,16 @@ def compose(
     if budget < LEAST_ROOM:
         raise PermanentFailure(f"A line to {channel} would have no room for a text.")
 
-    written: list[tuple[Rich, str]] = []
-    """What was measured last: most texts fit as they are."""
-
     def write(part: Rich) -> str:
-        if not written or written[-1][0] is not part:
-            written[:] = [(part, to_irc(part, colours=settings.palette, name_of=name_of))]
-        return written[-1][1]
+        return to_irc(part, colours=settings.palette, name_of=name_of)
 
     made: list[Line] = []
     for one in lines(message.body):
-        parts = split(one, lambda part: len(write(part).encode()) <= budget)
-        texts = [text for part in parts for text in _cut_monsters(write(part), budget)]
+        whole = write(one)
+        texts = [whole]
+        if len(whole.encode()) > budget:
+            parts = split(one, lambda part: len(write(part).encode()) <= budget)
+            texts = [text for part in parts for text in _cut_monsters(write(part), budget)]
         pieces = [
             line(command, *to, before + text + after, limit=limits.line_length)
             for text in texts
@@ -90,15 +88,17 @@ def compose(
         if not pieces and made and command == "PRIVMSG" and not before:
             pieces = [line(command, *to, "")]
         # A name that stands before each piece would stand in the middle.
-        is_whole = len(pieces) > 1 and strip_codes("".join(texts)) == strip_codes(write(one))
+        is_whole = len(pieces) > 1 and strip_codes("".join(texts)) == strip_codes(whole)
         made += pieces[:1]
         made += map(going_on, pieces[1:]) if is_whole and not before else pieces[1:]
     while made and not made[-1].params[-1]:
         made.pop()
     if not made:
         raise PermanentFailure("The message has no text that IRC could show.")
-    if (number := sum(one.params[-1] != "" for one in made)) > settings.most_lines:
-        raise TooLong(_too_long(str(number), settings))
+    if len(made) > settings.most_lines:
+        number = sum(one.params[-1] != "" for one in made)
+        if number > settings.most_lines:
+            raise TooLong(_too_long(str(number), settings))
     return made
 
 

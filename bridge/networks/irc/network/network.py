@@ -222,11 +222,11 @@ class Network:
 
     def fold(self, name: str) -> str:
         """Map a name by the network's rule, as far as it is known."""
-        return (self.isupport or Isupport()).fold(name)
+        return (self._isupport or Isupport()).fold(name)
 
     def key(self, person: Source) -> str:
         """What somebody is known by, by the network's rule, as far as it is known."""
-        return (self.isupport or Isupport()).key(person)
+        return (self._isupport or Isupport()).key(person)
 
     def new_message_id(self) -> str:
         """Make an id for a message, since plain IRC has none."""

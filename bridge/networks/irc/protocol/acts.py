@@ -41,8 +41,8 @@ def answering(first: Line, message_id: str) -> Line:
 
 def without_client_tags(one: Line) -> Line:
     """Return a line that says the same to a server that takes no tags of clients."""
-    if one.command == "TAGMSG":
-        return one  # It says nothing else: let the server refuse it.
+    if not one.tags or one.command == "TAGMSG":
+        return one  # The latter says nothing else: let the server refuse it.
     kept = tuple(tag for tag in one.tags if not tag[0].startswith("+"))
     return one if kept == one.tags else replace(one, tags=kept)
 

@@ -64,11 +64,12 @@ def pack(lines: Sequence[Line], limits: Limits | None, burst: int) -> list[list[
     ``limits``: None where the server takes no groups; ``burst``: the most that go out at once.
     """
     said = [one for one in lines if one.params[-1]]
-    for together in (lines, said):
-        # Nothing may come between the lines of a group, so it must fit into one burst.
-        fits = len(together) + FRAME_LINES <= burst
-        if limits is not None and fits and limits.allow(together):
-            return [group(together)]
+    if limits is not None:
+        for together in (lines, said):
+            # Nothing may come between the lines of a group, so it must fit into one burst.
+            fits = len(together) + FRAME_LINES <= burst
+            if fits and limits.allow(together):
+                return [group(together)]
     return [[one] for one in separate(said)]
 
 
@@ -87,7 +88,7 @@ def separate(lines: Sequence[Line]) -> list[Line]:
 
 
 def _goes_on(one: Line) -> bool:
-    return any(tag in _GOES_ON for tag in one.tags)
+    return one.tags != () and any(tag in _GOES_ON for tag in one.tags)
 
 
 @dataclass(slots=True)
