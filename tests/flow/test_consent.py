@@ -96,6 +96,25 @@ async def test_a_no_and_silence_leave_the_channel_alone_and_in_peace(
     assert not app.parts.portals.all
 
 
+async def test_an_operator_who_is_invisible_from_outside_learns_what_to_do(
+    town: Town, irc: IrcServer, app: App
+) -> None:
+    alice = await town.person("alice")
+    room = await enter(alice, name="Mist")
+    async with irc_user(irc.port, "olga") as olga:
+        await olga.join("#mist")
+        olga.say("MODE olga +i")  # Many networks, and some clients, set it for everybody.
+        await olga.sync()
+        await ask(alice, room, "#mist", "or they are invisible (user mode +i")
+        await tell(olga, "yes #mist", "(+i): show it for a moment, and say /mode olga -i")
+        olga.say("MODE olga -i")
+        await olga.sync()
+        await ask(alice, room, "#mist")
+        await tell(olga, "yes #mist", "#mist is bridged to Mist now.")
+        olga.say("MODE olga +i")  # In the channel the relay sees who has the sign.
+        await tell(olga, "status #mist", "#mist")
+
+
 async def test_what_was_asked_is_not_forgotten_by_a_restart_and_power_that_was_lost_counts(
     town: Town, irc: IrcServer, folder: Path, database_settings: DatabaseSettings
 ) -> None:

@@ -227,7 +227,9 @@ class Desk:
         if not whom:
             raise PermanentFailure(
                 f"no operator of {channel} is to be seen from outside: nobody there has the sign "
-                "just now, or the channel is hidden (+s, +p) or does not exist"
+                "just now, or they are invisible (user mode +i, which many networks set: they say "
+                "/mode <nick> -i for a moment), or the channel is hidden (+s, +p) or does not "
+                "exist. Say it again when one is to be seen"
             )
         own, fold = self._connection.own.nick, self._connection.isupport.fold
         short = _short(channel)
@@ -308,7 +310,8 @@ class Desk:
         if named:
             raise PermanentFailure(
                 f"the server does not say that you are an operator of {', '.join(named)}: take "
-                "the sign (+o), and if the channel is hidden (+s, +p), show it for a moment"
+                "the sign (+o). From outside I see neither a hidden channel (+s, +p) nor anybody "
+                f"invisible (+i): show it for a moment, and say /mode {said.nick} -i"
             )
         if chats:  # The server was asked about them.
             raise PermanentFailure(
