@@ -7,7 +7,7 @@ import pytest
 
 from bridge.app import App
 from bridge.demo.matrix_user import MatrixUser
-from bridge.settings.records import DatabaseSettings
+from bridge.settings.records import Address, DatabaseSettings, Settings, WebSettings
 from tests.flow.channels import read_texts, tell
 from tests.flow.networks import NEAR, Modules, connected, irc_module, one_after_another
 from tests.flow.records import acts
@@ -17,12 +17,24 @@ from tests.rigs.ircd import IrcServer
 from tests.rigs.trestle import Town, make_modules, running, wait_until
 
 pytestmark = one_after_another
+RULES = "The rules, and whom to turn to: https://public.example/bridged"
 
 
 @pytest.fixture
 def modules(irc: IrcServer) -> Modules:
     """The channels of a network that is others'."""
     return irc_module(irc, own_network=False, contact="admin@test.example")
+
+
+@pytest.fixture
+def settings(
+    town: Town, folder: Path, database_settings: DatabaseSettings, modules: Modules
+) -> Settings:
+    """A bridge with a public page."""
+    web = WebSettings(
+        public_listen=Address("127.0.0.1", 0), public_url="https://public.example", policy="Kind."
+    )
+    return town.settings_for(folder, database_settings, modules=make_modules(modules), web=web)
 
 
 async def ask(person: MatrixUser, room: str, channel: str, answer: str = "") -> None:
@@ -112,7 +124,8 @@ async def test_an_operator_who_is_invisible_from_outside_learns_what_to_do(
         await ask(alice, room, "#mist")
         await tell(olga, "yes #mist", "#mist is bridged to Mist now.")
         olga.say("MODE olga +i")  # In the channel the relay sees who has the sign.
-        await tell(olga, "status #mist", "#mist")
+        await tell(olga, "status #mist", "#mist is bridged to the Matrix room Mist, 1 person in")
+        await olga.expect("NOTICE", RULES)
 
 
 async def test_what_was_asked_is_not_forgotten_by_a_restart_and_power_that_was_lost_counts(
@@ -159,7 +172,7 @@ async def test_an_operator_sees_limits_and_ends_the_bridge_and_both_sides_are_to
         await olga.join("#square")
         await carl.join("#square")
         await ask(alice, room, "#square")
-        await tell(olga, "yes #square", "is bridged")
+        await tell(olga, "yes #square", f"is bridged to Square now. {RULES}")
         await bea.say(room, "hello")
         await carl.expect("PRIVMSG #square", "hello")
         await alice.set_state(room, "m.room.power_levels", {"users": {bea.id: 50, BOT: 100}})

@@ -68,7 +68,8 @@ class Moderators:
             f"{portal.created_by or house.namespaces.bot} asked for it.{paused}",
             f"Blocked: {blocked}.",
             "You can say: status, leave, block <nick or homeserver>, unblock <the same>.",
-        ))  # fmt: skip
+            house.announcer.read_more,
+        )).rstrip()  # fmt: skip
 
     async def _describe(self, room: RoomId) -> str:
         house = self._house
