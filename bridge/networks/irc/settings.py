@@ -225,7 +225,7 @@ class IrcSettings(_Strict):
     private_messages: bool = Field(
         default=True,
         description="Carry what people on IRC say to a Matrix user's connection alone, into a "
-        "direct chat; and let Matrix users begin such chats.",
+        "direct chat; and let Matrix users begin such chats, and write to others than services.",
     )
     reactions: Literal["text", "nothing"] = Field(
         default="text",
