@@ -26,8 +26,8 @@ _WIDTH = 96
 _MODULES = """\
   libera:
     module: irc
-    # A channel's operators are asked before it is bridged. Not so on a network that you run.
-    own_network: true
+    # A channel's operators are asked before it is bridged. `true` only on a network that you run.
+    # own_network: false
     # Who answers for the bridge; operators are told.
     contact: admin@example.org
     servers:

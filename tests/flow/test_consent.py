@@ -7,7 +7,7 @@ import pytest
 
 from bridge.app import App
 from bridge.demo.matrix_user import MatrixUser
-from bridge.settings.records import DatabaseSettings
+from bridge.settings.records import Address, DatabaseSettings, Settings, WebSettings
 from tests.flow.channels import read_texts, tell
 from tests.flow.networks import NEAR, Modules, connected, irc_module, one_after_another
 from tests.flow.records import acts
@@ -17,12 +17,24 @@ from tests.rigs.ircd import IrcServer
 from tests.rigs.trestle import Town, make_modules, running, wait_until
 
 pytestmark = one_after_another
+RULES = "The rules, and whom to turn to: https://public.example/bridged"
 
 
 @pytest.fixture
 def modules(irc: IrcServer) -> Modules:
     """The channels of a network that is others'."""
     return irc_module(irc, own_network=False, contact="admin@test.example")
+
+
+@pytest.fixture
+def settings(
+    town: Town, folder: Path, database_settings: DatabaseSettings, modules: Modules
+) -> Settings:
+    """A bridge with a public page."""
+    web = WebSettings(
+        public_listen=Address("127.0.0.1", 0), public_url="https://public.example", policy="Kind."
+    )
+    return town.settings_for(folder, database_settings, modules=make_modules(modules), web=web)
 
 
 async def ask(person: MatrixUser, room: str, channel: str, answer: str = "") -> None:
@@ -45,7 +57,7 @@ async def test_an_operators_yes_bridges_the_channel_and_nobody_elses_does(
         await alice.wait_for_text(room, "you need the power")
         await ask(alice, room, "#hall")
         question = await olga.expect("PRIVMSG olga", f"{alice.id} asks to bridge #hall")
-        assert "the Matrix room Hall" in question
+        assert "the room Hall on Matrix, another chat network" in question
         await olga.expect("/msg trestle yes #hall", "/msg trestle no #hall")
         await olga.expect("/msg trestle status, leave, block", "Contact: admin@test.example.")
         await ask(alice, room, "#hall", "were asked already, and have until")
@@ -96,6 +108,26 @@ async def test_a_no_and_silence_leave_the_channel_alone_and_in_peace(
     assert not app.parts.portals.all
 
 
+async def test_an_operator_who_is_invisible_from_outside_learns_what_to_do(
+    town: Town, irc: IrcServer, app: App
+) -> None:
+    alice = await town.person("alice")
+    room = await enter(alice, name="Mist")
+    async with irc_user(irc.port, "olga") as olga:
+        await olga.join("#mist")
+        olga.say("MODE olga +i")  # Many networks, and some clients, set it for everybody.
+        await olga.sync()
+        await ask(alice, room, "#mist", "or they are invisible (user mode +i")
+        await tell(olga, "yes #mist", "(+i): show it for a moment, and say /mode olga -i")
+        olga.say("MODE olga -i")
+        await olga.sync()
+        await ask(alice, room, "#mist")
+        await tell(olga, "yes #mist", "#mist is bridged to Mist now.")
+        olga.say("MODE olga +i")  # In the channel the relay sees who has the sign.
+        await tell(olga, "status #mist", "#mist is bridged to the Matrix room Mist, 1 person in")
+        await olga.expect("NOTICE", RULES)
+
+
 async def test_what_was_asked_is_not_forgotten_by_a_restart_and_power_that_was_lost_counts(
     town: Town, irc: IrcServer, folder: Path, database_settings: DatabaseSettings
 ) -> None:
@@ -140,7 +172,7 @@ async def test_an_operator_sees_limits_and_ends_the_bridge_and_both_sides_are_to
         await olga.join("#square")
         await carl.join("#square")
         await ask(alice, room, "#square")
-        await tell(olga, "yes #square", "is bridged")
+        await tell(olga, "yes #square", f"is bridged to Square now. {RULES}")
         await bea.say(room, "hello")
         await carl.expect("PRIVMSG #square", "hello")
         await alice.set_state(room, "m.room.power_levels", {"users": {bea.id: 50, BOT: 100}})
@@ -159,7 +191,8 @@ async def test_an_operator_sees_limits_and_ends_the_bridge_and_both_sides_are_to
         )
         await tell(olga, "status", f"the Matrix room Square, 2 people in it; {alice.id} asked")
         await tell(olga, "block nobody", "nobody from Matrix is called nobody here")
-        await tell(olga, f"block {nick}", f"{bea.id} is blocked in #square")
+        for _ in range(2):  # The second time it is so already, and the channel hears nothing.
+            await tell(olga, f"block {nick}", f"{bea.id} is blocked in #square")
         await carl.expect("PART #square", "is blocked in this channel")
         await carl.expect("NOTICE #square", f"Nothing of {bea.id} is carried into this channel")
         await alice.wait_for_text(room, f"takes nothing of {bea.id} any more: olga, who runs it")
@@ -179,6 +212,7 @@ async def test_an_operator_sees_limits_and_ends_the_bridge_and_both_sides_are_to
         await tell(olga, "unblock test.example #square", "test.example is no longer blocked")
         await bea.say(room, "back again")
         await carl.expect("PRIVMSG #square", "back again")
+        assert sum(f"Nothing of {bea.id} is carried" in one for one in carl.heard) == 1
 
         await tell(olga, "leave", "#square is no longer bridged")
         await carl.expect("NOTICE #square", "no longer bridged to Matrix, as olga wishes")

@@ -45,7 +45,7 @@ async def test_a_person_sees_and_changes_the_own_connection(
         assert "nick" in await ann.refused("nick carl")
         assert "kept for somebody" in await other.refused(f"nick {nick.upper()}")
         assert "kept for somebody" in await ann.refused("nick trestle")
-        assert "is no IRC nick" in await ann.refused("nick two words")
+        assert "is no IRC nick: letters, digits and" in await ann.refused("nick two words")
 
         await ann.client.send(message(channel, "hello"))
         assert channel.lower() in await ann.say("status")
@@ -155,7 +155,7 @@ async def test_the_rooms_commands_act_with_the_power_that_the_channel_gives(
         await dora.join(channel)
         await relay_host.wait_until_connected()
         await relay.join(chat(channel))
-        assert "operator's power" in await ann.refused("voice dora")
+        assert f"gives it: /mode {channel} +o trestle" in await ann.refused("voice dora")
         await gives_power(carl, channel, "trestle")
         assert "set" in await ann.say("topic  good\nnews ")
         await dora.expect(" TOPIC ", "good news")

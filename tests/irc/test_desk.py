@@ -279,6 +279,35 @@ async def test_at_most_five_operators_are_asked_none_of_ours_and_nobody_else() -
             assert told == set(asked)
 
 
+async def test_who_is_asked_about_one_channel_may_answer_by_the_word_alone() -> None:
+    async with a_listener() as (client, host, peer, _), asyncio.TaskGroup() as tasks:
+
+        async def ask(channel: str, minutes: int = 5) -> None:
+            request = ConsentRequest(
+                chat=chat(channel), room="R", minutes=minutes, asked_by=user_id("Alice")
+            )
+            asking = tasks.create_task(client.ask(request))
+            await peer.expect(f"NAMES {channel}")
+            list_names(peer, "@olga", channel)
+            assert [one.name for one in await asking] == ["olga"]
+
+        await ask("#late", minutes=0)  # It is too late to answer that.
+        await ask("#Den")
+        peer.say(":bob!u@bob PRIVMSG {nick} :no")
+        await peer.expect("NOTICE bob :That cannot be done: I see you as an operator of no")
+        peer.say(":olga!o@h PRIVMSG {nick} :yes")
+        await peer.expect("NAMES #Den")
+        list_names(peer, "@olga", "#Den", olga="o@h")
+        await peer.expect("NOTICE olga :agree is done")
+        await ask("#nook")
+        peer.say(":olga!o@h PRIVMSG {nick} :no")
+        for channel in ("#Den", "#nook"):
+            await peer.expect(f"NAMES {channel}")
+            list_names(peer, "@olga", channel, olga="o@h")
+        await peer.expect("NOTICE olga :That cannot be done: you run several channels here; name")
+    assert [(one.wish, one.chat.name) for one in host.wishes] == [(Wish.AGREE, "#Den")]
+
+
 async def test_who_runs_several_channels_sees_all_and_ends_the_one_that_is_named() -> None:
     async with a_listener("@olga") as (relay, host, peer, _), asyncio.TaskGroup() as tasks:
         joining = tasks.create_task(relay.join(chat("#other")))

@@ -10,6 +10,7 @@ from bridge.networks.irc.private.once import FORGET_SECONDS, MOST, MOST_EACH, On
 from bridge.networks.irc.private.optouts import WORDS
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import RemoteMessage
+from tests.irc.commands import refused, say
 from tests.irc.stage import (
     Network,
     a_listener,
@@ -197,3 +198,21 @@ async def test_clientinfo_names_what_is_answered_and_each_is() -> None:
         peer.say(":bob!b@h PRIVMSG {nick} :\x01FINGER\x01", ":bob!b@h NOTICE {nick} :\x01TIME\x01")
         await synced(peer)
         assert len(notices_to(peer, "bob")) == 5
+
+
+async def test_where_the_settings_let_nobody_only_services_are_written_to_alone() -> None:
+    async with scripted_server() as server:
+        network = Network(server.port, private_messages=False)
+        async with (
+            listening(server, network) as (relay, _, _, _),
+            speaking(server, network) as (own, _, peer, _),
+            asyncio.TaskGroup() as tasks,
+        ):
+            for said in ("msg bob hi", "autocommand msg bob hi"):
+                assert "in their channels alone" in await refused(said, relay, "", own)
+            saying = tasks.create_task(say("msg NickServ help", relay, own))
+            await peer.expect("PRIVMSG NickServ :help")
+            peer.say(":NickServ!n@services.test NOTICE {nick} :Say REGISTER")
+            assert "NickServ: Say REGISTER" in await saying
+            assert await say("autocommand msg NickServ help", relay, own)
+        assert not [one for one in peer.heard if one.startswith("PRIVMSG bob")]

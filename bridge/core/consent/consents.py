@@ -143,7 +143,8 @@ class Consents:
             here=f"This room is bridged to {asked.chat_name} on {instance}: {moderator.name}, who "
             f"runs it, agreed. {door.terms}",
         )  # fmt: skip
-        return f"{asked.chat_name} is bridged to {asked.room_name} now."
+        rules = self._house.announcer.read_more
+        return f"{asked.chat_name} is bridged to {asked.room_name} now. {rules}".rstrip()
 
     async def refuse(self, instance: InstanceId, chat: RemoteChat, moderator: RemoteUser) -> str:
         """Leave the chat unbridged, and unasked for a day."""

@@ -68,7 +68,8 @@ class Moderators:
             f"{portal.created_by or house.namespaces.bot} asked for it.{paused}",
             f"Blocked: {blocked}.",
             "You can say: status, leave, block <nick or homeserver>, unblock <the same>.",
-        ))  # fmt: skip
+            house.announcer.read_more,
+        )).rstrip()  # fmt: skip
 
     async def _describe(self, room: RoomId) -> str:
         house = self._house
@@ -102,16 +103,18 @@ class Moderators:
     async def _block(self, door: Doorway, wish: ModeratorWish) -> str:
         portal, moderator = door.portal, wish.moderator
         whom, namesakes = await self._whom(door, wish)
+        is_new = whom not in self._house.blocks.of(portal.instance, portal.chat)
         await self._record(AuditAction.BLOCK, door, moderator, whom)
         await self._house.blocks.add(portal.instance, portal.chat, whom)
         await self._put_out(door)
-        await say_on_both_sides(
-            self._house, door,
-            there=f"Nothing of {whom} is carried into this channel any more, as "
-            f"{moderator.name} wishes.",
-            here=f"{portal.chat_name} on {portal.instance} takes nothing of {whom} any more: "
-            f"{moderator.name}, who runs it, wishes so.",
-        )  # fmt: skip
+        if is_new:
+            await say_on_both_sides(
+                self._house, door,
+                there=f"Nothing of {whom} is carried into this channel any more, as "
+                f"{moderator.name} wishes.",
+                here=f"{portal.chat_name} on {portal.instance} takes nothing of {whom} any more: "
+                f"{moderator.name}, who runs it, wishes so.",
+            )  # fmt: skip
         done = f"{whom} is blocked in {portal.chat_name}. Say unblock {whom} to undo that."
         if not namesakes:
             return done

@@ -17,7 +17,7 @@ from pydantic import (
 
 from bridge.networks.irc.format import ANY_COLOUR
 from bridge.networks.irc.names.addresses import LONGEST_PREFIX
-from bridge.networks.irc.names.nicks import MOST_AROUND, NAME, is_form, is_nick
+from bridge.networks.irc.names.nicks import MOST_AROUND, NAME, NICK_RULE, is_form, is_nick
 from bridge.networks.irc.wire import clean
 from bridge.sdk.secret import Secret
 
@@ -225,7 +225,7 @@ class IrcSettings(_Strict):
     private_messages: bool = Field(
         default=True,
         description="Carry what people on IRC say to a Matrix user's connection alone, into a "
-        "direct chat; and let Matrix users begin such chats.",
+        "direct chat; and let Matrix users begin such chats, and write to others than services.",
     )
     reactions: Literal["text", "nothing"] = Field(
         default="text",
@@ -333,10 +333,7 @@ class IrcSettings(_Strict):
     @classmethod
     def _check_nick(cls, value: str) -> str:
         if not is_nick(value):
-            raise ValueError(
-                f"{value!r} is no IRC nick: letters, digits and []\\`_^{{|}}-, no digit or "
-                "hyphen first"
-            )
+            raise ValueError(f"{value!r} is no IRC nick: {NICK_RULE}")
         return value
 
     @field_validator("puppet_nick")

@@ -14,7 +14,6 @@ from bridge.networks.irc.client.listener import Listener
 from bridge.networks.irc.client.nickkeeper import NickKeeper
 from bridge.networks.irc.client.presence import REST, Presence
 from bridge.networks.irc.client.renames import Renames
-from bridge.networks.irc.client.typed import read_autocommands
 from bridge.networks.irc.connections.connection import GOODBYE_SECONDS, Connection
 from bridge.networks.irc.connections.dial import connect
 from bridge.networks.irc.connections.inquiry import Inquiries
@@ -486,7 +485,7 @@ class IrcClient(Presence):
         away, typed = self.keepsakes.read(AWAY), self.keepsakes.read(AUTOCOMMAND)
         with suppress(TemporaryFailure):  # It ended again.
             try:
-                for one in read_autocommands(typed, allow_raw=self._settings.allow_raw):
+                for one in self.read_autocommands(typed):
                     await connection.say(one)
             except PermanentFailure as error:
                 self._complain(PermanentFailure(f"Your autocommand is not done: {error}"))

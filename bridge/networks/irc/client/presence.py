@@ -14,6 +14,7 @@ from bridge.networks.irc.client.link import Link
 from bridge.networks.irc.client.naming import Naming
 from bridge.networks.irc.client.nickkeeper import NickKeeper
 from bridge.networks.irc.client.tries import Said, Tries
+from bridge.networks.irc.client.typed import read_autocommands
 from bridge.networks.irc.connections.connection import Connection
 from bridge.networks.irc.connections.dial import Way
 from bridge.networks.irc.connections.flag import Flag
@@ -29,7 +30,7 @@ from bridge.networks.irc.private.partners import Partners
 from bridge.networks.irc.private.whispers import Whispers
 from bridge.networks.irc.protocol.endings import BannedError, Cause
 from bridge.networks.irc.settings import IrcSettings, read_listen
-from bridge.networks.irc.wire import Source
+from bridge.networks.irc.wire import Line, Source
 from bridge.sdk.errors import ModuleError, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat
 from bridge.sdk.login import Login, LoginKind, LoginState
@@ -179,9 +180,28 @@ class Presence:
     def guard_secret(self, person: str, said: Rich) -> None:
         """Raise ``PermanentFailure`` if it would tell services, or who has their name, what looks
         like a password."""
-        nick, _, server = person.partition("@")
-        if may_be_service(Source(nick, host=server), self._settings.nickserv or ""):
+        if self._may_be_service(person):
             refuse_secret(to_plain(said), self._host.instance)
+
+    def guard_people(self, person: str) -> None:
+        """Raise ``PermanentFailure`` if nobody but services is to be spoken to alone."""
+        if not (self._settings.private_messages or self._may_be_service(person)):
+            raise PermanentFailure(
+                "this bridge lets people be written to in their channels alone, and services "
+                "(NickServ, say) by msg"
+            )
+
+    def read_autocommands(self, typed: str) -> Sequence[Line]:
+        """What is done on each connect. Raises ``PermanentFailure`` for what may not be."""
+        lines = read_autocommands(typed, allow_raw=self._settings.allow_raw)
+        for one in lines:
+            if one.command == "PRIVMSG":
+                self.guard_people(one.params[0])
+        return lines
+
+    def _may_be_service(self, person: str) -> bool:
+        nick, _, server = person.partition("@")
+        return may_be_service(Source(nick, host=server), self._settings.nickserv or "")
 
     def _whispers(self, connection: Connection) -> Whispers | None:
         if not (self._is_puppet and self._settings.private_messages):

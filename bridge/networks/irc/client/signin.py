@@ -7,7 +7,7 @@ from bridge.networks.irc.client.naming import gateway_of, known_address_of, real
 from bridge.networks.irc.connections.dial import Way, connect
 from bridge.networks.irc.connections.gate import Urgency
 from bridge.networks.irc.connections.ident import listening
-from bridge.networks.irc.names.nicks import base_of, is_nick
+from bridge.networks.irc.names.nicks import NICK_RULE, base_of, is_nick
 from bridge.networks.irc.network.network import Network
 from bridge.networks.irc.protocol.endings import BannedError
 from bridge.networks.irc.protocol.handshake import Identity
@@ -66,9 +66,7 @@ class IrcLogin:
                 )
         nick = answers.get("nick")
         if nick is not None and not is_nick(nick.reveal()):
-            raise PermanentFailure(
-                "That is no IRC nick: letters, digits and []\\`_^{|}-, no digit or hyphen first."
-            )
+            raise PermanentFailure(f"That is no IRC nick: {NICK_RULE}.")
         if nick is not None and self._network.is_relays(nick.reveal()):
             raise PermanentFailure("That nick is this bridge's own here; choose another.")
         await self._network.load_nicks()

@@ -160,6 +160,7 @@ async def msg(call: NetworkCall) -> str:
     if not text.strip():
         raise PermanentFailure(f"say {as_typed('msg')}, a nick and a text")
     person, client = read_person(target), own_client(call)
+    client.guard_people(person)
     client.guard_secret(person, Rich.plain(text))
     message = Message(
         chat=RemoteChatId(person), event_id=EventId("$msg"), sender=call.sender,
@@ -178,12 +179,9 @@ async def msg(call: NetworkCall) -> str:
     said = [f"{one.source.nick if one.source else person}: {_text(one)}" for one in heard.lines]
     if said:
         return "\n".join([f"Said to {person}.", *said])
-    where = (
-        "comes in a direct chat"
-        if client.settings.private_messages
-        else "is not carried to Matrix"
-    )
-    return f"Said to {person}. What is answered in private {where}."
+    if not client.settings.private_messages:
+        return f"Said to {person}, which has not answered yet."
+    return f"Said to {person}. What is answered in private comes in a direct chat."
 
 
 def _text(message: Incoming) -> str:
@@ -274,7 +272,7 @@ async def autocommand(call: NetworkCall) -> str:
     if call.text == "off":
         await client.keepsakes.keep(AUTOCOMMAND, "")
         return "Nothing is done on connect any more."
-    lines = typed.read_autocommands(call.text, allow_raw=client.settings.allow_raw)
+    lines = client.read_autocommands(call.text)
     await client.keepsakes.keep(AUTOCOMMAND, call.text)
     number = "1 line" if len(lines) == 1 else f"{len(lines)} lines"
     return f"Kept. It is done on each connect from now on ({number})."

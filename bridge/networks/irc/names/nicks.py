@@ -32,6 +32,7 @@ _LEAST_NAME = 2
 
 _FIRST = r"A-Za-z\[\]\\`_^{|}"
 _NICK = re.compile(rf"[{_FIRST}][{_FIRST}0-9-]*\Z")
+NICK_RULE = r"letters, digits and []\`_^{|}-, no digit or hyphen first"
 _NOT_NICK = re.compile(rf"[^{_FIRST}0-9-]+")
 _NOT_USER = re.compile(r"[^A-Za-z0-9_-]+")
 _NOBODY = UserId("")

@@ -6,7 +6,7 @@ a name, so nothing is repaired here: what is not one is refused.
 
 import re
 
-from bridge.networks.irc.names.nicks import is_nick
+from bridge.networks.irc.names.nicks import NICK_RULE, is_nick
 from bridge.networks.irc.protocol.isupport import Isupport
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import RemoteChat
@@ -46,7 +46,7 @@ def read_nick(text: str) -> str:
     name = text.strip()
     ascii_part = "".join(one if one.isascii() else "x" for one in name)
     if len(name) > _MOST_NICK or not (is_nick(ascii_part) and name.isprintable()):
-        raise PermanentFailure(f"{name[:50]!r} is no IRC nick.")
+        raise PermanentFailure(f"{name[:50]!r} is no IRC nick: {NICK_RULE}.")
     return name
 
 

@@ -38,6 +38,7 @@ WISHES: Mapping[str, Wish] = {
     "block": Wish.BLOCK,
     "unblock": Wish.UNBLOCK,
 }
+ANSWERS = frozenset({Wish.AGREE, Wish.REFUSE})
 WITHDRAWING = frozenset({Wish.LEAVE, Wish.BLOCK, Wish.REFUSE})
 MOST_WAITING = 20
 """At each window."""
@@ -99,6 +100,17 @@ class _Invitation(_Served):
     chat: RemoteChat
 
 
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """Whether a channel may be bridged, as we asked it ourselves."""
+
+    channel: str
+    whom: frozenset[str]
+    """Operators, folded."""
+    until: float
+    """By the loop's clock."""
+
+
 class Desk:
     """Serves one after the other at each window; a server's answer is waited for."""
 
@@ -123,8 +135,8 @@ class Desk:
         self._waiting: Counter[str] = Counter()
         """How many wishes of whom are not done yet."""
         self._unserved: list[_Served] = []
-        self._asked: dict[str, frozenset[str]] = {}
-        """By channel the operators whom we asked ourselves, folded."""
+        self._asked: dict[str, _Question] = {}
+        """By channel."""
 
     def take(self, source: Source, text: str) -> bool:
         """Take a private message, if it begins with the word of a wish, or asks for the words."""
@@ -134,6 +146,8 @@ class Desk:
         if wish is None and word != HELP:
             return False
         named = [word for word in words[1:] if limits.names_channel(word)]
+        if not named and wish in ANSWERS:
+            named = self._asked_about(source)
         about = " ".join(word for word in words[1:] if not limits.names_channel(word))
         said = _Said(
             source=source, nick=source.nick, wish=wish, named=named, about=about,
@@ -227,7 +241,9 @@ class Desk:
         if not whom:
             raise PermanentFailure(
                 f"no operator of {channel} is to be seen from outside: nobody there has the sign "
-                "just now, or the channel is hidden (+s, +p) or does not exist"
+                "just now, or they are invisible (user mode +i, which many networks set: they say "
+                "/mode <nick> -i for a moment), or the channel is hidden (+s, +p) or does not "
+                "exist. Say it again when one is to be seen"
             )
         own, fold = self._connection.own.nick, self._connection.isupport.fold
         short = _short(channel)
@@ -238,14 +254,16 @@ class Desk:
         no = f"If not: /msg {own} no {channel}"
         answers = f"{yes}   {no}"
         question = (
-            f"{_short_id(request.asked_by)} asks to bridge {short} to the Matrix room "
-            f"{_short(request.room)}: what is said here would be shown and kept there, and "
-            "people there could speak here.",
+            f"{_short_id(request.asked_by)} asks to bridge {short} to the room "
+            f"{_short(request.room)} on Matrix, another chat network: what is said here would be "
+            "shown and kept there, and people there could speak here.",
             *([answers] if len(answers.encode()) <= _QUESTION_BYTES else [yes, no]),
             f"Later, at any time: /msg {own} status, leave, block <nick or homeserver>, unblock. "
             f"{self._network.settings.who_answers}",
         )
-        self._asked[fold(channel)] = frozenset(map(fold, whom))
+        self._asked[fold(channel)] = _Question(
+            channel, frozenset(map(fold, whom)), _now() + request.minutes * 60
+        )
         for nick in whom:
             for text in question:
                 said = cut(text.strip(), _QUESTION_BYTES)
@@ -308,7 +326,8 @@ class Desk:
         if named:
             raise PermanentFailure(
                 f"the server does not say that you are an operator of {', '.join(named)}: take "
-                "the sign (+o), and if the channel is hidden (+s, +p), show it for a moment"
+                "the sign (+o). From outside I see neither a hidden channel (+s, +p) nor anybody "
+                f"invisible (+i): show it for a moment, and say /mode {said.nick} -i"
             )
         if chats:  # The server was asked about them.
             raise PermanentFailure(
@@ -339,8 +358,16 @@ class Desk:
             return any(self.seems_to_run(who, one) for one in self._roster.chats_of(who))
         known = [chat for chat in map(self._roster.find_chat, named) if chat is not None]
         return any(self.seems_to_run(who, one) for one in known) or any(
-            limits.key(who) in self._asked.get(limits.fold(name), ()) for name in named
+            limits.key(who) in question.whom
+            for question in map(self._asked.get, map(limits.fold, named))
+            if question is not None
         )
+
+    def _asked_about(self, who: Source) -> list[str]:
+        """The channels about which somebody was asked and may answer still."""
+        key, now = self._connection.isupport.key(who), _now()
+        questions = self._asked.values()
+        return [one.channel for one in questions if key in one.whom and now < one.until]
 
     def seems_to_run(self, who: Source, chat: RemoteChat) -> bool:
         """Whether somebody is one of the chat's operators, by what is known."""
@@ -407,3 +434,7 @@ def _rows(text: str) -> list[str]:
 
 def _notice(nick: str, text: str) -> Line:
     return notice(nick, text, _REPLY_BYTES)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

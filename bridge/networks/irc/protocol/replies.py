@@ -233,7 +233,10 @@ def command_refusal(reply: Incoming) -> CommandRefusedError:
         return CommandRefusedError(f"The server refused it: {said}", reply.command)
     about = " ".join(strip_codes(one) for one in reply.params[1:-1])
     shown = f"{about}: {reason}" if about and reply.command != "FAIL" else reason.capitalize()
-    return CommandRefusedError(f"{shown} (the server: {said})", reply.command)
+    refused = f"{shown} (the server: {said})"
+    if reply.command == NEEDS_POWER and about:
+        refused += f". An operator there gives it: /mode {about} +o {strip_codes(reply.param(0))}"
+    return CommandRefusedError(refused, reply.command)
 
 
 def refused_commands(reply: Incoming) -> frozenset[str]:
