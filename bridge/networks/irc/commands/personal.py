@@ -42,8 +42,8 @@ async def status(call: NetworkCall) -> str:
     account = client.keepsakes.read(ACCOUNT)
     signed = [f"You sign in to the account {account}."] if account else []
     if connection is None or channels is None:
-        why = client.link.reason
-        state = f"You are not connected: {why}" if why else "You are not connected."
+        why = call.own_trouble
+        state = f"You are not connected: {why}." if why else "You are not connected."
         return " ".join([state, "Your next message or command connects you.", *signed])
     own = connection.own
     mask = f"{own.nick}!{own.user}@{own.host}" if own.host else own.nick
