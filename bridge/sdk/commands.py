@@ -59,6 +59,12 @@ class NetworkCall(Protocol):
         ...
 
     @property
+    def own_trouble(self) -> str:
+        """Why the sender's own login is not connected, since when, and when it is tried again, in
+        words for people; empty while it is connected, or nobody wants it to be."""
+        ...
+
+    @property
     def relay(self) -> "Client":
         """The instance's own client."""
         ...

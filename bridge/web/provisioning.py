@@ -284,7 +284,7 @@ def _login(session: Session) -> dict[str, Any]:
     row, supervisor = session.row, session.supervisor
     return {
         "id": str(row.id), "network": row.instance, "name": row.name,
-        "preferred": row.preferred, "state": supervisor.state, "reason": supervisor.reason,
+        "preferred": row.preferred, "state": supervisor.state, "reason": supervisor.account,
     }  # fmt: skip
 
 

@@ -279,3 +279,44 @@ async def test_a_login_that_rested_counts_as_away_from_its_first_failed_try_on()
             await asyncio.sleep(0)
         uptime.seconds += 60
         assert supervisor.outlook.startswith("for 60 s; the next try is in ")
+
+
+class Retried:
+    """A client whose first try fails, and whose second lasts until it is let in."""
+
+    def __init__(self) -> None:
+        self.supervisor: Supervisor
+        self.tries = 0
+        self.may_connect = asyncio.Event()
+
+    async def run(self) -> None:
+        self.tries += 1
+        if self.tries == 1:
+            raise ModuleNotReady("The network is away.")
+        await self.may_connect.wait()
+        self.supervisor.report(LoginState.CONNECTED)
+        await asyncio.Event().wait()
+
+    async def send(self, message: Message) -> Receipt:
+        return Receipt()
+
+
+async def test_while_a_login_is_tried_again_it_says_why_it_was_away_and_since_when() -> None:
+    client, uptime = Retried(), Uptime()
+    async with supervised(client, first_delay=1000.0, elapsed=uptime) as (supervisor, states):
+        client.supervisor = supervisor
+        assert not supervisor.account
+        while supervisor.state is not LoginState.RECONNECTING:
+            await asyncio.sleep(0)
+        uptime.seconds += 300
+        assert supervisor.trouble.startswith("The network is away; for 5 min; the next try is in ")
+        supervisor.wake()
+        while client.tries < 2:
+            await asyncio.sleep(0)
+        assert states[-1] == "starting"
+        assert supervisor.trouble == "The network is away; for 5 min; it is being tried now"
+        client.may_connect.set()
+        await supervisor.connected.wait()
+        assert (supervisor.account, supervisor.trouble) == ("", "")
+        await supervisor.stop()
+        assert (supervisor.account, supervisor.trouble) == ("stopped", "")

@@ -21,12 +21,13 @@ class Call:
     text: str
     chat: RemoteChat | None
     own: IrcClient | None
+    own_trouble: str
     relay: IrcClient
 
 
 async def say(
     said: str, relay: IrcClient, own: IrcClient | None = None, channel: str = "", *,
-    sender: str = "Alice",
+    sender: str = "Alice", trouble: str = "",
 ) -> str:  # fmt: skip
     """Give a command, in the channel's room if one is named; return the answer."""
     name, _, text = said.partition(" ")
@@ -34,6 +35,7 @@ async def say(
         Call(
             sender=Sender(user_id=user_id(sender), name=sender), text=text.strip(),
             chat=chat(channel) if channel else None, own=own, relay=relay,
+            own_trouble=trouble,
         )
     )  # fmt: skip
 

@@ -11,6 +11,7 @@ from bridge.networks.irc.protocol.replies import join_refusal
 from bridge.networks.irc.wire import parse
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteAccess, RemoteMessage
+from bridge.sdk.ids import RemoteChatId
 from bridge.sdk.secret import Secret
 from tests.irc.commands import say
 from tests.irc.stage import Host, Network, chat, message, running, synced
@@ -128,6 +129,64 @@ async def test_a_channel_that_is_empty_when_the_relay_comes_is_locked_by_the_key
         late.say(f"JOIN {channel} sesame")
         await late.expect("JOIN", channel)
         assert kept(host, channel) == SESAME
+
+
+async def test_a_channel_that_is_empty_when_a_person_comes_is_locked_by_the_key_that_is_kept(
+    server: IrcServer, channel: str
+) -> None:
+    network = Network(server.port, nick="secondin")
+    relay, host = network.relay({PREFIX + channel.lower(): SESAME})
+    async with running(relay):
+        await host.wait_until_connected()
+    again, after = network.relay(host.kept)
+    alice, _ = network.puppet("Alice_First")
+    async with irc_user(server.port, "latecomer") as late, running(alice):
+        for text in ("makes it", "has locked it"):
+            await alice.send(message(channel, text))
+        late.say(f"JOIN {channel}")
+        await late.expect(" 475 latecomer ")
+        async with running(again):
+            await after.wait_until_connected()
+            await again.join(chat(channel))
+            await after.wait_until(
+                lambda one: any(not access.open for access in one.of(RemoteAccess))
+            )
+            assert kept(after, channel) == SESAME
+
+
+@pytest.mark.parametrize(
+    ("is_kept", "names", "is_locked"),
+    [
+        pytest.param(True, ["@{nick}"], True, id="kept"),
+        pytest.param(False, ["@{nick}"], False, id="offered"),
+        pytest.param(True, ["{nick}"], False, id="no rank"),
+        pytest.param(True, ["@{nick} eve"], False, id="others"),
+        pytest.param(True, ["@{nick}", "eve"], False, id="others later"),
+        pytest.param(True, [], False, id="untold"),
+    ],
+)
+async def test_a_person_locks_only_what_is_the_own_channel_and_had_a_key_before(
+    is_kept: bool, names: list[str], is_locked: bool
+) -> None:
+    async with scripted_server() as server:
+        network = Network(server.port)
+        keys = network.connector._network.keys
+        alice, _ = network.puppet("Alice")
+        with keys.offering(RemoteChatId("#room"), SESAME):
+            if is_kept:
+                keys.hear(RemoteChatId("#room"), "sesame")
+            async with running(alice), asyncio.TaskGroup() as tasks:
+                tasks.create_task(alice.send(message("#room", "hello")))
+                peer = await server.accept()
+                await peer.welcome()
+                await peer.expect("JOIN #room sesame")
+                listed = [f":irc.test 353 {{nick}} = #room :{one}" for one in names]
+                peer.say(
+                    ":{nick}!{nick}@client.test JOIN #room", *listed,
+                    ":irc.test 366 {nick} #room :End of names",
+                )  # fmt: skip
+                await synced(peer)
+                assert ("MODE #room +k sesame" in peer.heard) == is_locked
 
 
 async def test_a_key_that_is_said_in_an_open_channel_closes_it_to_nobody_who_asks_for_its_modes(

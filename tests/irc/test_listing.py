@@ -3,6 +3,8 @@
 import asyncio
 import re
 
+import pytest
+
 from bridge.networks.irc.commands.listing import MOST_DETAILED, Listing, show_names
 from bridge.networks.irc.connections.inquiry import MOST_LISTED
 from bridge.networks.irc.network.people import Person
@@ -67,9 +69,9 @@ async def test_a_server_that_lists_too_much_just_now_says_so() -> None:
         told = tasks.create_task(refused("list", relay, "", relay))
         await peer.expect("LIST")
         peer.say(":irc.test 263 {nick} LIST :This command was used recently")
-        assert (
-            await told
-            == "LIST: the server is too busy (the server: This command was used recently)"
+        assert await told == (
+            "LIST: the server is too busy (the server: This command was used recently). "
+            "Try it again in a minute."
         )
 
 
@@ -160,3 +162,39 @@ def test_what_a_server_says_to_others_or_within_a_list_is_no_word_about_it() -> 
     for said in (":s 322 me #room 3 :tea", ":s NOTICE me :*** b was invited by a"):
         full.hear(incoming(said))
     assert full.show() == "#room (3): tea"
+
+
+@pytest.mark.parametrize(
+    ("refusal", "told"),
+    [
+        pytest.param(
+            "416 {nick} LIST :Output too long (try locally)",
+            "LIST: there is too much to list (the server: Output too long (try locally)). "
+            "A pattern makes the list shorter.", id="too long",
+        ),
+        pytest.param(
+            "263 {nick} LIST :Please wait a while and try again.",
+            "LIST: the server is too busy (the server: Please wait a while and try again.). "
+            "Try it again in a minute.", id="too busy",
+        ),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("number", [0, 2])
+async def test_a_list_that_is_refused_says_what_came_before_it_and_what_to_do(
+    refusal: str, told: str, number: int
+) -> None:
+    async with a_listener() as (relay, _, peer, _), asyncio.TaskGroup() as tasks:
+        await settled(peer)
+        ask = say if number else refused
+        answer = tasks.create_task(ask("list", relay=relay, channel="", own=relay))
+        await peer.expect("LIST")
+        entries = [f":irc.test 322 {{nick}} #c{size} {size} :" for size in range(1, number + 1)]
+        peer.say(*entries, f":irc.test {refusal}", ":irc.test 323 {nick} :End of LIST")
+        lines = (await answer).splitlines()
+        assert lines == ["#c2 (2)", "#c1 (1)"][-number:] * bool(number) + [told]
+        # Nothing of it is left over for the next question.
+        again = tasks.create_task(say("list tea", relay, relay))
+        await pong(peer)
+        await peer.expect("LIST")
+        peer.say(":irc.test 322 {nick} #tea 3 :", ":irc.test 323 {nick} :End of LIST")
+        assert await again == "#tea (3)"

@@ -348,7 +348,7 @@ def test_what_nickserv_says_is_told_without_the_password_and_what_it_does_is_no_
     assert handshake.awaited.startswith(f"{waits} that we understand (it said: ???")
     assert "?p" not in handshake.awaited
     with pytest.raises(LoginRequired) as refused:
-        feed(handshake, ":NickServ!s@services.s PRIVMSG bob :Invalid password: IDENTIFY acc pw!")
+        feed(handshake, ":NickServ!s@services.s PRIVMSG bob :Invalid password: IDENTIFY acc pW!")
     assert str(refused.value).endswith(": Invalid password: IDENTIFY acc …!")
 
 

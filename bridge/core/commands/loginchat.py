@@ -472,6 +472,5 @@ async def _no_link(person: UserId, purpose: str) -> str | None:
 def describe(session: Session) -> str:
     """How a login is, in a line for its owner."""
     row, supervisor = session.row, session.supervisor
-    why = f": {supervisor.reason}" if supervisor.reason else ""
-    when = f" ({supervisor.outlook})" * bool(supervisor.outlook)
-    return f"{row.id}: {row.name} on {row.instance}, {supervisor.state.value}{why}{when}"
+    why = f": {supervisor.account}" if supervisor.account else ""
+    return f"{row.id}: {row.name} on {row.instance}, {supervisor.state.value}{why}"

@@ -56,6 +56,7 @@ class _Call:
     text: str
     chat: RemoteChat | None
     own: Client | None
+    own_trouble: str
     relay: Client
 
 
@@ -297,6 +298,7 @@ class NetworkCommands:
         call = _Call(
             sender=order.call.sender, text=order.text, chat=chat, relay=instance.relay.client,
             own=None if session is None else session.client,
+            own_trouble="" if session is None else session.supervisor.trouble,
         )  # fmt: skip
         return partial(self._ask, command, call)
 

@@ -174,7 +174,7 @@ class Instance:
             LoginState.RECONNECTING: ModuleState.RECONNECTING,
             LoginState.SIGN_IN_NEEDED: ModuleState.FAILED,
             LoginState.OFF: ModuleState.STOPPED,
-        }[supervisor.state], supervisor.reason
+        }[supervisor.state], supervisor.account
 
     @property
     def sessions(self) -> Sequence[Session]:

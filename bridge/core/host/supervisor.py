@@ -53,6 +53,8 @@ class Supervisor:
         self._again = asyncio.Event()
         self.state = LoginState.STARTING
         self.reason = ""
+        self._ended_by = ""
+        """Why it was away when it was last, until it is connected, rests or is stopped."""
         self._ended_at = 0.0
         self._away_since = elapsed()
         self._next_try: float | None = None
@@ -74,16 +76,33 @@ class Supervisor:
         return self._elapsed() - self._ended_at >= self._rest
 
     @property
+    def because(self) -> str:
+        """Why it is as it is, in a sentence; of one that is tried again, why it was away."""
+        return self._ended_by or self.reason
+
+    @property
     def outlook(self) -> str:
         """Since when it is not connected and when it is tried again, for people; empty while it is
         connected or was never wanted."""
-        if self.state not in _AWAY:
+        if not self._ended_by:
             return ""
         now = self._elapsed()
         since = f"for {_spell(now - self._away_since)}"
+        if self.state is LoginState.STARTING:
+            return f"{since}; it is being tried now"
         if self._next_try is None:
             return since
         return f"{since}; the next try is in {_spell(max(self._next_try - now, 0))}"
+
+    @property
+    def account(self) -> str:
+        """Both in one, as people read it everywhere; empty where there is nothing to say."""
+        return join(self.because, self.outlook)
+
+    @property
+    def trouble(self) -> str:
+        """The same of one that is not connected and was wanted; else empty."""
+        return self.account if self.outlook else ""
 
     def report(self, state: LoginState, reason: str = "") -> None:
         """Take note of what the client says of itself, until it is stopped."""
@@ -96,6 +115,10 @@ class Supervisor:
         if has_rested or (self.state is LoginState.CONNECTED and state is not self.state):
             self._away_since = self._elapsed()
         self.state, self.reason = state, reason
+        if state in _AWAY:
+            self._ended_by = reason or "it is not connected"
+        elif reason or state is not LoginState.STARTING:
+            self._ended_by = ""
         if state is LoginState.CONNECTED:
             self.connected.set()
         else:
@@ -135,7 +158,7 @@ class Supervisor:
             # What a network says of one person's login may name the person.
             why = state.value + f" ({kind})" * bool(kind) if self._personal else reason
             log.warning(
-                "%s is not connected: %s; %s", self.name, why.rstrip("."), self.outlook,
+                "%s is not connected: %s", self.name, join(why, self.outlook),
                 extra={"event": "client_ended"},
             )  # fmt: skip
             if is_refused:
@@ -168,6 +191,11 @@ class Supervisor:
                 await self._again.wait()
         except TimeoutError:
             return
+
+
+def join(because: str, outlook: str) -> str:
+    """Say why a login is as it is and since when, in one."""
+    return f"{because.rstrip('.')}; {outlook}" if outlook else because
 
 
 def _kind(error: ModuleError) -> str:

@@ -11,6 +11,7 @@ from time import monotonic
 from typing import Any
 
 from bridge.core.host.instances import Instance
+from bridge.core.host.supervisor import join
 from bridge.core.lanes.router import Router
 from bridge.core.outbox.sender import Sender
 from bridge.core.portals.portals import Portals
@@ -22,7 +23,6 @@ from bridge.storage.items import Items
 from bridge.telemetry import Telemetry
 
 _RECENT = 10
-_TROUBLED = frozenset({LoginState.RECONNECTING, LoginState.SIGN_IN_NEEDED, LoginState.OFF})
 _LONGEST = 5
 """Lanes that are listed: those that wait longest."""
 
@@ -117,23 +117,25 @@ class Status:
 
     def _instance(self, instance: Instance) -> dict[str, Any]:
         state, reason = instance.state
+        relay = instance.relay.supervisor if instance.relay is not None else None
         states = [session.supervisor.state for session in instance.sessions]
         return {
             "name": instance.name,
             "module": instance.connector.info.name,
             "state": state.value,
-            "reason": reason,
+            "reason": reason if relay is None else relay.because,
+            "outlook": "" if relay is None else relay.outlook,
             "logins": {one.value: n for one in LoginState if (n := states.count(one))},
             "logins_in_trouble": [
                 {
                     "login": session.row.id,
                     "owner": session.row.owner or "",
                     "state": session.supervisor.state.value,
-                    "reason": session.supervisor.reason,
+                    "reason": session.supervisor.because,
                     "outlook": session.supervisor.outlook,
                 }
                 for session in instance.sessions
-                if session.supervisor.state in _TROUBLED
+                if session.supervisor.state is LoginState.OFF or session.supervisor.outlook
             ],
             "chats_in_trouble": {
                 **self._in_rings(instance.name),
@@ -188,15 +190,12 @@ def in_lines(look: Mapping[str, Any]) -> list[str]:
     ]
     for one in look["instances"]:
         logins = ", ".join(f"{number} {state}" for state, number in one["logins"].items())
-        why = f" ({one['reason']})" if one["reason"] else ""
         lines.append(
-            f"{one['name']}: {one['state']}{why}" + (f"; logins: {logins}" if logins else "")
+            f"{one['name']}: {one['state']}{_why(one)}" + (f"; logins: {logins}" if logins else "")
         )
         lines += [
             f"  login {login['login']}{' of ' * bool(login['owner'])}{login['owner']}: "
-            f"{login['state']}"
-            + (f" ({login['reason']})" if login["reason"] else "")
-            + f", {login['outlook']}" * bool(login.get("outlook"))
+            f"{login['state']}{_why(login)}"
             for login in one["logins_in_trouble"]
         ]
         lines += [f"  {chat}: {why}" for chat, why in one["chats_in_trouble"].items()]
@@ -226,6 +225,11 @@ def in_lines(look: Mapping[str, Any]) -> list[str]:
     lines.append(f"unaccounted for: {sum(look['unaccounted'].values())}")
     lines += [f"{one['at'][:19].replace('T', ' ')} {one['said']}" for one in look["troubles"]]
     return lines
+
+
+def _why(one: Mapping[str, Any]) -> str:
+    said = join(one["reason"], one.get("outlook", ""))  # An older Trestle does not say it.
+    return f" ({said})" if said else ""
 
 
 def _parked_in_words(parked: Mapping[str, int] | None) -> str:

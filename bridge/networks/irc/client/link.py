@@ -50,11 +50,6 @@ class Link:
         self._changed.set()
         self._changed = Flag()
 
-    @property
-    def reason(self) -> str:
-        """Why there is no connection, in a sentence; empty if none is needed or one is made."""
-        return str(self._failure) if self._failure is not None else ""
-
     async def get(self, seconds: float) -> tuple[Connection, Channels]:
         """Wait for the connection. Raises a ``DeliveryError`` with why there is none."""
         if self.connection is not None and self.channels is not None:

@@ -1,9 +1,10 @@
 """What one connection reads, line by line, to all who follow it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from bridge.networks.irc.channels.channels import Channels
+from bridge.networks.irc.channels.locks import Locks
 from bridge.networks.irc.channels.memberships import Memberships
 from bridge.networks.irc.client.nickkeeper import NickKeeper
 from bridge.networks.irc.client.renames import Renames
@@ -41,8 +42,15 @@ class Listener:
     ears: Ears | None
     inbox: Inward
     renames: Renames
+    _locks: Locks | None = field(init=False, default=None)
+    """Of a person's connection."""
     _told: bool = False
     """That a line was passed over is logged once: whoever makes us do it can do it for ever."""
+
+    def __post_init__(self) -> None:
+        if self.ears is None:
+            find_key = partial(self.network.keys.find_named, self.network.chat, is_kept=True)
+            self._locks = Locks(self.connection, self.channels.is_in, find_key)
 
     async def listen(self) -> None:
         """Read until the connection ends, and raise why.
@@ -80,6 +88,8 @@ class Listener:
                 is_put_out = self._is_put_out(message)
                 self.channels.handle(message)
                 self._come_in(message)
+                if self._locks is not None:
+                    self._locks.handle(message)
                 if is_put_out:
                     self.memberships.put_out_of(message.param(0), connection.isupport.fold)
             self.keeper.handle(message)

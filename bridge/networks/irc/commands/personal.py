@@ -24,6 +24,11 @@ ANSWER_SECONDS = 2.0
 MOST_ANSWERS = 20
 MOST_RAW_LINES = 30
 REASON_BYTES = 200
+_INSTEAD = {
+    "416": "A pattern makes the list shorter.",
+    "263": "Try it again in a minute.",
+}
+"""What helps where a list is refused, by the numeric; some servers break it off so."""
 MOST_PATTERN_BYTES = 200
 """More than a channel's name has."""
 
@@ -42,8 +47,8 @@ async def status(call: NetworkCall) -> str:
     account = client.keepsakes.read(ACCOUNT)
     signed = [f"You sign in to the account {account}."] if account else []
     if connection is None or channels is None:
-        why = client.link.reason
-        state = f"You are not connected: {why}" if why else "You are not connected."
+        why = call.own_trouble
+        state = f"You are not connected: {why}." if why else "You are not connected."
         return " ".join([state, "Your next message or command connects you.", *signed])
     own = connection.own
     mask = f"{own.nick}!{own.user}@{own.host}" if own.host else own.nick
@@ -129,6 +134,11 @@ async def list_channels(call: NetworkCall) -> str:
                 f"{listing.show()}\n{connection.server} broke off after {listing.number}: there "
                 "may be more; a pattern makes the list shorter."
             )
+        except replies.CommandRefusedError as error:
+            refusal = f"{error}. {_INSTEAD[error.code]}" if error.code in _INSTEAD else str(error)
+            if not listing.number:
+                raise PermanentFailure(refusal) from error
+            return f"{listing.show()}\n{refusal}"
     return listing.show()
 
 

@@ -76,12 +76,15 @@ class Keyring:
         chat_of: Callable[[RemoteChatId], RemoteChat],
         name: str,
         fold: Callable[[str], str],
+        *,
+        is_kept: bool = False,
     ) -> Secret | None:
         """The same by the channel's name: ids are names as the network folded them once, which it
-        may do otherwise by now. ``chat_of`` gives what is known of an id."""
-        folded = fold(name)
+        may do otherwise by now. ``chat_of`` gives what is known of an id; ``is_kept``: none that
+        is only tried just now."""
+        folded, find = fold(name), self.kept if is_kept else self.find
         for chat in (RemoteChatId(folded), *self._offered, *self._keys):
-            key = self.find(chat)
+            key = find(chat)
             if key is not None and fold(chat_of(chat).name) == folded:
                 return key
         return None

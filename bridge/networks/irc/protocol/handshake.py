@@ -291,10 +291,11 @@ class Handshake:
             )
 
     def _without_password(self, said: str) -> str:
-        """What NickServ says is read by others, and it may repeat what it did not understand."""
+        """What NickServ says is read by others, and it may repeat what it did not understand, in
+        capitals perhaps."""
         secret = self._identity.account_password
         password = strip_codes(secret.reveal()) if secret is not None else ""
-        return said.replace(password, "…") if password else said
+        return re.sub(re.escape(password), "…", said, flags=re.IGNORECASE) if password else said
 
     def _is_known(self, message: Incoming) -> bool:
         """Whether the server says, without words, that services know us."""
