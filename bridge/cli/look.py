@@ -8,7 +8,16 @@ from typing import Any
 
 import click
 
-from bridge.cli.group import CONFIG, JSON, finished, main, quietly, run_until_told, shows
+from bridge.cli.group import (
+    CONFIG,
+    JSON,
+    finished,
+    main,
+    quietly,
+    refuse_unseen,
+    run_until_told,
+    shows,
+)
 from bridge.config import load
 from bridge.core.host.catalogue import Installed, describe, find_module, installed
 from bridge.doctor import Doctor, Finding
@@ -72,10 +81,11 @@ def _mark(finding: Finding) -> str:
 )
 def registration(config: Path, output: Path | None) -> None:
     """Write registration.yaml as the settings ask for it."""
-    settings = load(config)
     if output == Path("-"):
-        click.echo(registration_text(settings), nl=False)
+        refuse_unseen()
+        click.echo(registration_text(load(config)), nl=False)
         return
+    settings = load(config)
     path = output or config.parent / "registration.yaml"
     write_registration(settings, path)
     click.echo(f"Wrote {path}. Restart the homeserver, so that it reads it.")

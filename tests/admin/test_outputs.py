@@ -20,12 +20,16 @@ def ended(*words: object, into: str) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
-@pytest.mark.parametrize("words", ["keys new", "modules", "status", "config show"])
+@pytest.mark.parametrize(
+    "words",
+    ["keys new", "modules", "status -c", "config show -c", "config upgrade --diff -c",
+     "registration -o - -c"],
+)  # fmt: skip
 def test_what_is_run_for_what_it_shows_is_refused_with_nowhere_to_show_it(
     words: str, folder: Path
 ) -> None:
     init(folder)
-    more = ["-c", str(folder / "config.yaml")] if words in {"status", "config show"} else []
+    more = [str(folder / "config.yaml")] if words.endswith("-c") else []
     code, said = ended(*words.split(), *more, into=">&-")
     assert (code, CLOSED in said) == (1, True), said
 
