@@ -111,6 +111,8 @@ class _Commands(click.Group):
 @click.version_option(__version__, prog_name="trestle")
 def main() -> None:
     """Trestle: bridges, bots and their manager for a Matrix homeserver."""
+    if os.environ.get("NO_COLOR"):  # As https://no-color.org has it; click does not look.
+        click.get_current_context().color = False
 
 
 def shows(command: Callable[P, T]) -> Callable[P, T]:
