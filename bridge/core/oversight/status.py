@@ -101,6 +101,15 @@ class Status:
                          for at, event, said in self.troubles.recent],
         }  # fmt: skip
 
+    async def refuse_silence(self) -> None:
+        """Raise ``TemporaryFailure`` if the database does not answer those who ask by now."""
+        parked, said = await self._count_parked(PATIENCE)
+        if parked is None:
+            raise TemporaryFailure(
+                f"the database is {said}. Nothing was done: try again once `trestle doctor` finds "
+                "that it answers"
+            )
+
     async def _count_parked(self, patience: float | None) -> tuple[dict[str, int] | None, str]:
         """What is put aside; and what the database says to that."""
         try:
