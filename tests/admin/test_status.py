@@ -12,7 +12,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from bridge.core.oversight.status import in_lines
+from bridge.core.oversight.statuslines import in_lines
 from bridge.core.oversight.statusroom import StatusRoom, pause_after
 from bridge.demo.matrix_user import PATIENCE
 from bridge.doors.control import ask
