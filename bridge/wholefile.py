@@ -7,6 +7,7 @@ import re
 import secrets
 import select
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 _NO_SYNC = {errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOTSUP}
@@ -36,8 +37,8 @@ def write_whole(
     is followed: one at the path is replaced. With ``only_new`` nothing is: ``FileExistsError``
     if anything is there by then. What an earlier try left beside it that was cut off goes; it
     is called ``<name>.new`` where the folder is ours alone (``own_folder``), and elsewhere
-    ``<name>.<16 hexadecimal digits>.new``, as nothing of anybody else's is. Raises ``OSError``;
-    then all is as it was, unless the disk itself fails over the folder.
+    ``<name>.<16 hexadecimal digits>.new``, as nothing of anybody else's is. Raises ``OSError``,
+    which names the path; then all is as it was, unless the disk itself fails over the folder.
     """
     _refuse_special(path)
     if own_folder:
@@ -46,28 +47,39 @@ def write_whole(
     else:
         _clear_away(path)
         new = path.with_name(f"{path.name}.{secrets.token_hex(_MARK_BYTES)}.new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            if owner is not None and not _given(descriptor, owner):
-                mode &= 0o707 | (mode & 0o007) << 3
-            os.fchmod(descriptor, mode)
-            file.write(data)
-            file.flush()
-            os.fsync(descriptor)
-        if only_new:
-            _put_where_nothing_is(new, path)
-        else:
-            new.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            new.unlink()
-        raise
+    with _told_of(path):
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                if owner is not None and not _given(descriptor, owner):
+                    mode &= 0o707 | (mode & 0o007) << 3
+                os.fchmod(descriptor, mode)
+                file.write(data)
+                file.flush()
+                os.fsync(descriptor)
+            if only_new:
+                _put_where_nothing_is(new, path)
+            else:
+                new.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                new.unlink()
+            raise
     try:
         sync_folder(path.parent)
     except OSError as error:
         if error.errno not in _NO_SYNC:
             raise
+
+
+@contextlib.contextmanager
+def _told_of(path: Path) -> Iterator[None]:
+    """Have an error name what is written: a full disk names nothing, others our own name of it."""
+    try:
+        yield
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
 
 
 def sync_folder(folder: Path) -> None:

@@ -11,7 +11,16 @@ from pathlib import Path
 import click
 
 from bridge import __version__
-from bridge.cli.group import CONFIG, JSON, finished, main, place_of, run_until_told, shows
+from bridge.cli.group import (
+    CONFIG,
+    JSON,
+    finished,
+    main,
+    place_of,
+    refuse_unseen,
+    run_until_told,
+    shows,
+)
 from bridge.config import Reading, read, read_document
 from bridge.doors.control import ask
 from bridge.logs import hide, redact
@@ -99,6 +108,8 @@ def upgrade(config: Path, only_diff: bool, yes: bool) -> None:
     Your comments, your order and your values stay. What would change is shown first; a copy of
     the file as it was is kept beside it.
     """
+    if only_diff:
+        refuse_unseen()
     text = read_text(config)
     merged = _merge(text)
     if merged.text == text:

@@ -111,6 +111,8 @@ class _Commands(click.Group):
 @click.version_option(__version__, prog_name="trestle")
 def main() -> None:
     """Trestle: bridges, bots and their manager for a Matrix homeserver."""
+    if os.environ.get("NO_COLOR"):  # As https://no-color.org has it; click does not look.
+        click.get_current_context().color = False
 
 
 def shows(command: Callable[P, T]) -> Callable[P, T]:
@@ -118,14 +120,19 @@ def shows(command: Callable[P, T]) -> Callable[P, T]:
 
     @functools.wraps(command)
     def checked(*args: P.args, **options: P.kwargs) -> T:
-        if sys.__stdout__ is None:  # So Python found it.
-            raise TrestleError(
-                "standard output is closed, so nobody would have the answer: leave it open, or "
-                "send it into a file (`> FILE`)"
-            )
+        refuse_unseen()
         return command(*args, **options)
 
     return checked
+
+
+def refuse_unseen() -> None:
+    """Raise ``TrestleError`` where nobody sees what is shown, as standard output is closed."""
+    if sys.__stdout__ is None:  # So Python found it.
+        raise TrestleError(
+            "standard output is closed, so nobody would have the answer: leave it open, or "
+            "send it into a file (`> FILE`)"
+        )
 
 
 def _is_unsaid(error: OSError) -> bool:

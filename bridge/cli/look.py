@@ -1,6 +1,9 @@
 """Looking at an installation: ``doctor``, ``registration``, ``modules``."""
 
 import json
+import shutil
+import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -8,13 +11,25 @@ from typing import Any
 
 import click
 
-from bridge.cli.group import CONFIG, JSON, finished, main, quietly, run_until_told, shows
+from bridge.cli.group import (
+    CONFIG,
+    JSON,
+    finished,
+    main,
+    quietly,
+    refuse_unseen,
+    run_until_told,
+    shows,
+)
 from bridge.config import load
 from bridge.core.host.catalogue import Installed, describe, find_module, installed
 from bridge.doctor import Doctor, Finding
 from bridge.init import registration_text, write_registration
 from bridge.sdk.errors import ConfigError
 from bridge.settings.optionwords import options_of
+
+_BEHIND_MARK = 5
+"""The column where a finding's words begin."""
 
 
 @main.command()
@@ -43,13 +58,25 @@ def doctor(config: Path, registration: Path | None, as_json: bool) -> None:
         _print_json(findings)
     else:
         for finding in findings:
-            click.echo(f"{_mark(finding)} {finding.check}: {finding.sentence}")
+            click.echo(f"{_mark(finding)} {_for_screen(f'{finding.check}: {finding.sentence}')}")
     if not all(finding.ok for finding in findings):
         raise click.exceptions.Exit(1)
 
 
 def _print_json(findings: Sequence[Finding]) -> None:
     click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+
+
+def _for_screen(text: str) -> str:
+    """Wrap what stands behind a mark, where somebody reads it; a program has it in one line."""
+    if not sys.stdout.isatty():
+        return text
+    # What is to be copied, like a URL, is never cut.
+    lines = textwrap.wrap(
+        text, max(20, shutil.get_terminal_size().columns - _BEHIND_MARK),
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+    return f"\n{' ' * _BEHIND_MARK}".join(lines)
 
 
 def _mark(finding: Finding) -> str:
@@ -72,10 +99,11 @@ def _mark(finding: Finding) -> str:
 )
 def registration(config: Path, output: Path | None) -> None:
     """Write registration.yaml as the settings ask for it."""
-    settings = load(config)
     if output == Path("-"):
-        click.echo(registration_text(settings), nl=False)
+        refuse_unseen()
+        click.echo(registration_text(load(config)), nl=False)
         return
+    settings = load(config)
     path = output or config.parent / "registration.yaml"
     write_registration(settings, path)
     click.echo(f"Wrote {path}. Restart the homeserver, so that it reads it.")

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from bridge.cli.asking import NOT_RUNNING
 from bridge.cli.group import CONFIG, JSON, finished, main, place_of, run_until_told, shows
-from bridge.core.oversight.status import in_lines
+from bridge.core.oversight.statuslines import in_lines
 from bridge.doors.control import ask
 from bridge.sdk.errors import TrestleError
 

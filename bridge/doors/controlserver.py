@@ -18,7 +18,7 @@ from bridge.core.oversight.aside import HERE, Aside, Choice
 from bridge.core.oversight.roomkeeping import RoomKeeping
 from bridge.core.oversight.status import PATIENCE, Status
 from bridge.core.oversight.tracer import Tracer, steps_of
-from bridge.doors.endpoints import Endpoints
+from bridge.doors.endpoints import Endpoint, Endpoints
 from bridge.doors.place import socket_of
 from bridge.jsontext import encode
 from bridge.matrix.answer import Answer
@@ -88,23 +88,23 @@ class ControlServer:
             )  # fmt: skip
             return
         places = Endpoints()
-        places.add("GET", "/parked", self._all)
-        places.add("DELETE", "/parked", self._drop_all)
-        places.add("POST", "/parked/retry", self._retry_all)
-        places.add("GET", "/parked/*", self._show)
-        places.add("POST", "/parked/*/retry", self._retry)
-        places.add("DELETE", "/parked/*", self._drop)
+        places.add("GET", "/parked", self._promptly(self._all))
+        places.add("DELETE", "/parked", self._promptly(self._drop_all))
+        places.add("POST", "/parked/retry", self._promptly(self._retry_all))
+        places.add("GET", "/parked/*", self._promptly(self._show))
+        places.add("POST", "/parked/*/retry", self._promptly(self._retry))
+        places.add("DELETE", "/parked/*", self._promptly(self._drop))
         places.add("GET", "/waiting", self._waiting)
-        places.add("POST", "/waiting/*/park", self._park)
-        places.add("GET", "/trace/*", self._trace)
+        places.add("POST", "/waiting/*/park", self._promptly(self._park))
+        places.add("GET", "/trace/*", self._promptly(self._trace))
         places.add("GET", "/status", self._look)
         places.add("GET", "/rooms", self._list_rooms)
         places.add("DELETE", "/rooms/*", self._unbridge)
         places.add("POST", "/keys/rotate", self._rotate)
         places.add("GET", "/keys/check", self._check)
-        places.add("DELETE", "/keys/*", self._forget)
-        places.add("GET", "/people/*/copy", self._copy)
-        places.add("DELETE", "/people/*", self._erase)
+        places.add("DELETE", "/keys/*", self._promptly(self._forget))
+        places.add("GET", "/people/*/copy", self._promptly(self._copy))
+        places.add("DELETE", "/people/*", self._promptly(self._erase))
         places.add("POST", "/reload", self._reload)
         places.add("GET", "/drift", self._drift)
         self._path.unlink(missing_ok=True)  # A killed process leaves it behind.
@@ -118,6 +118,18 @@ class ControlServer:
         if listener is not None:
             await listener.stop(_STOP_LIMIT)
             self._path.unlink(missing_ok=True)
+
+    def _promptly(self, do: Endpoint) -> Endpoint:
+        """Do what takes the database if that answers: nobody waits for one that stands still."""
+
+        async def asked(request: Request, one: str) -> Answer:
+            try:
+                await self._status.refuse_silence()
+            except TemporaryFailure as error:
+                return Answer(503, encode({"error": str(error)}))
+            return await do(request, one)
+
+        return asked
 
     async def _all(self, request: Request, one: str) -> Answer:
         return await _answer(self._list())

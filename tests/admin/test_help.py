@@ -1,6 +1,8 @@
 """``--help`` of each command reads well."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -129,3 +131,15 @@ def test_a_strangers_settings_are_listed_however_they_are_built() -> None:
         ("rate", "a number, above 0", "`0.5`"),
         ("where", "a list, [a, b] or `null`", "`null`"),
     ]
+
+
+def test_to_show_how_the_running_program_is_the_bridge_is_not_loaded() -> None:
+    asked = "import bridge.cli.status, sys; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", asked], check=True, capture_output=True, text=True
+    )
+    core = {name for name in done.stdout.split() if name.startswith("bridge.core.")}
+    assert core == {
+        "bridge.core.host", "bridge.core.host.outlook",
+        "bridge.core.oversight", "bridge.core.oversight.statuslines",
+    }  # fmt: skip

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from bridge.core.oversight.status import in_lines
+from bridge.core.oversight.statuslines import in_lines
 from bridge.demo.matrix_user import PATIENCE
 from bridge.demo.processes import free_port
 from bridge.doors.ops import OpsServer

@@ -4,9 +4,10 @@ import os
 import subprocess
 from pathlib import Path
 
+import click
 import pytest
 
-from tests.admin.commands import LIMIT, command, init, run_program
+from tests.admin.commands import LIMIT, command, init, run_program, typed
 
 CLOSED = "standard output is closed, so nobody would have the answer: leave it open"
 
@@ -20,12 +21,16 @@ def ended(*words: object, into: str) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
-@pytest.mark.parametrize("words", ["keys new", "modules", "status", "config show"])
+@pytest.mark.parametrize(
+    "words",
+    ["keys new", "modules", "status -c", "config show -c", "config upgrade --diff -c",
+     "registration -o - -c"],
+)  # fmt: skip
 def test_what_is_run_for_what_it_shows_is_refused_with_nowhere_to_show_it(
     words: str, folder: Path
 ) -> None:
     init(folder)
-    more = ["-c", str(folder / "config.yaml")] if words in {"status", "config show"} else []
+    more = [str(folder / "config.yaml")] if words.endswith("-c") else []
     code, said = ended(*words.split(), *more, into=">&-")
     assert (code, CLOSED in said) == (1, True), said
 
@@ -60,3 +65,32 @@ def test_a_character_for_which_a_terminal_has_no_sign_is_shown_by_its_number(
             "config", "check", "-c", config, env={"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
         )
         assert (shown.code, "/\\u2603.yaml is right" in shown.output) == (0, True), shown.said
+
+
+def shown_at(columns: int, *words: object) -> str:
+    """What stands on a terminal that is so wide when the command is over."""
+    sized = ["sh", "-c", f'stty cols {columns}; unset COLUMNS; exec "$@"', "sh"]
+    with typed([*sized, *map(str, words)]) as terminal:
+        terminal.end()
+        return terminal.shown
+
+
+def test_what_the_doctor_says_is_wrapped_on_a_screen_and_one_line_for_a_program(
+    folder: Path,
+) -> None:
+    assert init(folder).code == 0
+    words = command("doctor", "-c", folder / "config.yaml")
+    piped = run_program("doctor", "-c", folder / "config.yaml").output
+    assert all(line[:5] in {"ok   ", "note ", "BAD  "} for line in piped.splitlines())
+    for columns in (80, 40):
+        lines = click.unstyle(shown_at(columns, *words)).splitlines()
+        assert [one for one in lines if len(one) > columns and " " in one[5:]] == []
+        joined = " ".join(line.strip() for line in lines)
+        assert all(line[5:] in joined for line in piped.splitlines() if "took" not in line)
+
+
+def test_whoever_wants_no_colour_has_none(folder: Path) -> None:
+    assert init(folder).code == 0
+    words = command("doctor", "-c", folder / "config.yaml")
+    assert "\x1b[" in shown_at(80, *words)
+    assert "\x1b[" not in shown_at(80, "env", "NO_COLOR=1", *words)

@@ -4,17 +4,21 @@ import asyncio
 import json
 import os
 import signal
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import asyncpg
+import pytest
 
-from bridge.core.oversight.status import in_lines
+from bridge.core.oversight.statuslines import in_lines
 from bridge.core.oversight.statusroom import StatusRoom, pause_after
 from bridge.demo.matrix_user import PATIENCE
+from bridge.doors.control import ask
 from bridge.matrix.client import HomeserverAway
 from bridge.model import Permission
+from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import RoomId, UserId
 from bridge.settings.records import DatabaseSettings
 from tests.conformance.stage import ROOM, Play, play
@@ -195,27 +199,48 @@ def tell(pid: int, what: signal.Signals) -> None:
         os.kill(pid, what)
 
 
+@asynccontextmanager
+async def standing_still(database: DatabaseSettings) -> AsyncIterator[None]:
+    """A database of which no process that serves anybody moves."""
+    connection = await asyncpg.connect(database.url)
+    servers = await connection.fetch(
+        "SELECT pid FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid != pg_backend_pid() "
+        "AND backend_type = 'client backend'"
+    )
+    try:
+        for one in servers:
+            tell(one["pid"], signal.SIGSTOP)
+        async with asyncio.timeout(15):
+            yield
+    finally:
+        for one in servers:
+            tell(one["pid"], signal.SIGCONT)
+        await connection.close()
+
+
 async def test_of_a_database_that_stands_still_no_leave_is_taken_before_that_is_told(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:
     async with play(database_settings, folder) as stage:
         await stage.app.parts.items.count_parked()
-        connection = await asyncpg.connect(database_settings.url)
-        servers = await connection.fetch(
-            "SELECT pid FROM pg_stat_activity "
-            "WHERE datname = current_database() AND pid != pg_backend_pid() "
-            "AND backend_type = 'client backend'"
-        )
-        try:
-            for one in servers:
-                tell(one["pid"], signal.SIGSTOP)
-            async with asyncio.timeout(15):
-                found = await stage.app.parts.status.look(0.5)
-        finally:
-            for one in servers:
-                tell(one["pid"], signal.SIGCONT)
-            await connection.close()
+        async with standing_still(database_settings):
+            found = await stage.app.parts.status.look(0.5)
         assert (found["database"], found["parked"]) == ("slow: no answer within 0.5 s", None)
+
+
+@pytest.mark.parametrize(
+    "asked", ["GET /parked", "GET /parked/abcd", "GET /trace/$one", "DELETE /keys/@one:x",
+              "GET /people/@one:x/copy", "DELETE /people/@one:x"],
+)  # fmt: skip
+async def test_who_asks_for_what_such_a_database_holds_is_not_kept_waiting(
+    asked: str, database_settings: DatabaseSettings, folder: Path
+) -> None:
+    async with play(database_settings, folder) as stage:
+        await stage.app.parts.items.count_parked()
+        async with standing_still(database_settings):
+            with pytest.raises(TemporaryFailure, match=r"is slow: no answer within 5 s\. Nothing"):
+                await ask(stage.settings.state_dir, *asked.split())
 
 
 async def test_a_room_for_which_the_homeserver_asks_for_patience_is_shown_and_asked_no_sooner(

@@ -34,6 +34,21 @@ def test_what_cannot_be_written_leaves_what_was_there_and_nothing_beside(folder:
     assert [one.name for one in folder.iterdir()] == ["file"]
 
 
+def test_what_cannot_be_written_is_named_as_whoever_asked_for_it_knows_it(folder: Path) -> None:
+    with no_room_beyond(100), pytest.raises(OSError, match="File too large") as full:
+        write_whole(folder / "file", b"x" * 1000)
+    with pytest.raises(FileNotFoundError) as nowhere:
+        write_whole(folder / "none" / "file", b"words")
+    (folder / "file").write_text("before")
+    with pytest.raises(FileExistsError) as there:
+        write_whole(folder / "file", b"words", only_new=True)
+    named = [(one.value.filename, one.value.filename2) for one in (full, nowhere, there)]
+    assert named == [
+        (str(folder / "file"), None), (str(folder / "none" / "file"), None),
+        (str(folder / "file"), None),
+    ]  # fmt: skip
+
+
 def test_one_that_is_to_be_new_is_ours_alone_with_nothing_beside(folder: Path) -> None:
     write_whole(folder / "file", b"words", only_new=True)
     assert (folder / "file").read_bytes() == b"words"

@@ -17,7 +17,7 @@ from bridge.core.host.bareorders import BareOrders
 from bridge.core.host.bots import BotCall, Stage
 from bridge.core.lanes.router import Router
 from bridge.core.logins.doublepuppets import DoublePuppets, read_token
-from bridge.core.oversight.status import PATIENCE, Status, in_lines
+from bridge.core.oversight.status import Status
 from bridge.core.oversight.statusroom import StatusRoom
 from bridge.core.oversight.tracer import Tracer
 from bridge.core.permissions.optouts import EVERYWHERE, OptOuts
@@ -321,7 +321,7 @@ class MainBot:
         is_admin = self._stage.permissions.allows(order.sender, Permission.ADMIN)
         if is_admin and not doors:
             # It names people and hidden chats, whoever else is here.
-            text = "\n".join(in_lines(await self.status.look(PATIENCE)))
+            text = await self.status.in_words()
             return await show_privately(self._stage, self._bot, order.call, text)
         lines = [f"Homeserver: {self._homeserver_state()}."]
         for door in doors:

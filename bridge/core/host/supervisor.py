@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable
 from time import monotonic
 
+from bridge.core.host.outlook import join
 from bridge.core.lanes.cancellation import is_meant_for_us
 from bridge.sdk.errors import LoginRequired, ModuleError, ModuleNotReady
 from bridge.sdk.login import LoginState
@@ -191,11 +192,6 @@ class Supervisor:
                 await self._again.wait()
         except TimeoutError:
             return
-
-
-def join(because: str, outlook: str) -> str:
-    """Say why a login is as it is and since when, in one."""
-    return f"{because.rstrip('.')}; {outlook}" if outlook else because
 
 
 def _kind(error: ModuleError) -> str:

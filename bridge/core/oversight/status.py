@@ -11,9 +11,9 @@ from time import monotonic
 from typing import Any
 
 from bridge.core.host.instances import Instance
-from bridge.core.host.supervisor import join
 from bridge.core.lanes.router import Router
 from bridge.core.outbox.sender import Sender
+from bridge.core.oversight.statuslines import in_lines
 from bridge.core.portals.portals import Portals
 from bridge.logs import redact
 from bridge.sdk.errors import TemporaryFailure
@@ -52,7 +52,7 @@ class Troubles(logging.Handler):
 
 @dataclass(slots=True, kw_only=True)
 class Status:
-    """Looks around. Every answer is for machines; :func:`bridge.cli.status` writes it out."""
+    """Looks around. Every answer is for machines; ``in_lines`` writes it out."""
 
     version: str
     telemetry: Telemetry
@@ -100,6 +100,19 @@ class Status:
             "troubles": [{"at": at.isoformat(timespec="seconds"), "event": event, "said": said}
                          for at, event, said in self.troubles.recent],
         }  # fmt: skip
+
+    async def in_words(self) -> str:
+        """How everything is, for somebody who asks in a room and is not to wait long."""
+        return "\n".join(in_lines(await self.look(PATIENCE)))
+
+    async def refuse_silence(self) -> None:
+        """Raise ``TemporaryFailure`` if the database does not answer those who ask by now."""
+        parked, said = await self._count_parked(PATIENCE)
+        if parked is None:
+            raise TemporaryFailure(
+                f"the database is {said}. Nothing was done: try again once `trestle doctor` finds "
+                "that it answers"
+            )
 
     async def _count_parked(self, patience: float | None) -> tuple[dict[str, int] | None, str]:
         """What is put aside; and what the database says to that."""
@@ -178,68 +191,3 @@ class Status:
         total = counts[-1][1] if counts else 0.0
         half = next((bound for bound, n in counts if total and n >= total / 2), None)
         return half if half is None or isfinite(half) else counts[-2][0]
-
-
-def in_lines(look: Mapping[str, Any]) -> list[str]:
-    """What :meth:`Status.look` gives, as lines for people."""
-    lanes = look["lanes"]
-    lines = [
-        f"Trestle {look['version']}, up for {_span(look['up_seconds'])}",
-        f"homeserver: {look['homeserver']}",
-        f"database: {look['database']}",
-    ]
-    for one in look["instances"]:
-        logins = ", ".join(f"{number} {state}" for state, number in one["logins"].items())
-        lines.append(
-            f"{one['name']}: {one['state']}{_why(one)}" + (f"; logins: {logins}" if logins else "")
-        )
-        lines += [
-            f"  login {login['login']}{' of ' * bool(login['owner'])}{login['owner']}: "
-            f"{login['state']}{_why(login)}"
-            for login in one["logins_in_trouble"]
-        ]
-        lines += [f"  {chat}: {why}" for chat, why in one["chats_in_trouble"].items()]
-    lines += [f"{one['name']}: {one['title']}, {one['user']}" for one in look["bots"]]
-    lines.append(f"bridged rooms: {look['portals']}")
-    lines += [f"  {said}" for said in look.get("encrypted", {}).values()]
-    lines.append(
-        f"waiting: {lanes['waiting']} from Matrix in {lanes['busy']} lanes, "
-        f"{look['into_matrix_waiting']} into Matrix"
-    )
-    lines += [
-        f"  {one['lane']}: {one['waiting']}, for {_span(one['seconds'])}"
-        + (f": {one['because']}" if one["because"] else "")
-        for one in lanes["longest"] if one["seconds"] >= 1
-    ]  # fmt: skip
-    lines += [
-        f"  into {one['room']}: {one['waiting']}, since {one['since'][:19].replace('T', ' ')}: "
-        f"{one['because']}"
-        for one in look.get("into_matrix_held_up", ())  # An older Trestle does not say it.
-    ]
-    lines.append(f"parked: {_parked_in_words(look['parked'])}")
-    half = [
-        f"{way.replace('_', ' ')} under {seconds:g} s"
-        for way, seconds in look["seconds_end_to_end"].items() if seconds is not None
-    ]  # fmt: skip
-    lines.append(f"half of all arrive: {', '.join(half) or 'nothing crossed yet'}")
-    lines.append(f"unaccounted for: {sum(look['unaccounted'].values())}")
-    lines += [f"{one['at'][:19].replace('T', ' ')} {one['said']}" for one in look["troubles"]]
-    return lines
-
-
-def _why(one: Mapping[str, Any]) -> str:
-    said = join(one["reason"], one.get("outlook", ""))  # An older Trestle does not say it.
-    return f" ({said})" if said else ""
-
-
-def _parked_in_words(parked: Mapping[str, int] | None) -> str:
-    if parked is None:
-        return "the database knows"
-    return ", ".join(f"{number} {reason}" for reason, number in parked.items()) or "nothing"
-
-
-def _span(seconds: float) -> str:
-    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
