@@ -97,7 +97,10 @@ class MediaLinks:
         last = datetime.combine(_FIRST_DAY, datetime.min.time(), UTC) + timedelta(
             days=int(until) + 1
         )
-        return self._clock.now() < last
+        # One that is good for longer was made while the clock was ahead, or before its days were
+        # made fewer: that what it leads to was deleted is not known for as long.
+        left = last - self._clock.now()
+        return timedelta() < left <= timedelta(days=self._days + 2)
 
     def _sign(self, until: int, media: Media, mark: str, name: str) -> str:
         numbers = (str(self._generation), str(until))

@@ -50,8 +50,9 @@ DATA_MAP: tuple[Table, ...] = (
             "id": _none("always 1"),
             "generation": _none("how often it was restored from a backup"),
             "looked": _none("up to which of those the rooms were looked at"),
-            "journal_seq": _none("the highest number of the journal's days that are gone"),
+            "journal_seq": _none("the highest number known of the journal, whose day may be gone"),
             "outbox_seq": _none("the same of the outbox"),
+            "life": _none("how long it has lived, and how far the numbers had come when"),
         },
     ),
     Table(

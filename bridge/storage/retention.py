@@ -1,7 +1,6 @@
 """Forgetting on time, as the data map says: days dropped as a whole, their keys destroyed."""
 
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 
@@ -14,6 +13,7 @@ from bridge.storage.datamap import RECEIVED_DAYS, tables_by_day, tables_by_momen
 from bridge.storage.door import at_the_door
 from bridge.storage.keys import DayKeys
 from bridge.storage.labels import After
+from bridge.storage.life import Life, this_boot, uptime
 from bridge.storage.partitions import days_of, drop_partition, wait_briefly
 from bridge.storage.pool import Database
 from bridge.storage.schema import Connection
@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 _COUNTED = {"journal": Direction.TO_NETWORK, "outbox": Direction.TO_MATRIX}
 """Of what was in these the counts stay."""
+_RECEIVED = [name for name, keep in tables_by_day().items() if keep.days == RECEIVED_DAYS]
 _CLOCK_LIMIT = 3600.0
 _STEADY = 3600.0
 """Seconds that a clock must have gone right before several days are dropped at once."""
@@ -40,22 +41,20 @@ _FORGET_CUTS = "UPDATE portal SET left_out = NULL WHERE split_part(left_out, '.'
 """Up to where something was left out matters as long as an event of that day may be there."""
 
 
-def uptime() -> float:
-    """Seconds since the machine was started: nobody sets this clock, and it goes on in sleep."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-
-
 class Retention:
     """Run it at start and every hour. What is dropped stays dropped, so it trusts no clock
-    blindly; ``elapsed`` is a clock that cannot be set, in seconds from whenever."""
+    blindly; ``elapsed`` is a clock that cannot be set, in seconds from the start of the machine
+    that ``boot`` stands for."""
 
     def __init__(
-        self, database: Database, day_keys: DayKeys, *, elapsed: Callable[[], float] = uptime
-    ) -> None:
+        self, database: Database, day_keys: DayKeys, *, elapsed: Callable[[], float] = uptime,
+        boot: str = "",
+    ) -> None:  # fmt: skip
         self._database = database
         self._day_keys = day_keys
         self._books = Books(database)
         self._elapsed = elapsed
+        self._life = Life(database, boot or this_boot())
         self._began: tuple[datetime, float] | None = None
         self._moved: tuple[datetime, float] | None = None
         """When it was seen that the clock was moved; both as in ``_began``."""
@@ -96,15 +95,17 @@ class Retention:
         return dropped
 
     async def _forget(self) -> None:
-        today = self._database.clock.today()
+        today, elapsed = self._database.clock.today(), self._elapsed()
         difference = await self._database.time_difference()
         await self._database.cover(today)
+        with at_the_door():
+            await self._life.note(await self._received_days(), elapsed)
         if abs(difference) > _CLOCK_LIMIT:
             raise ConfigError(
                 f"the database's clock is {difference / 3600:+.1f} hours from ours; nothing is "
                 "dropped until they agree. Set the machines' clocks"
             )
-        running = self._running()
+        running = self._running(elapsed)
         if running < _STEADY and (days := self._over(today))[1:]:
             log.warning(
                 "%d days are over at once: they are forgotten in an hour. If the date is not %s, "
@@ -115,15 +116,16 @@ class Retention:
         with at_the_door():
             async with self._database.as_owner() as owner:
                 await self._drop_days(owner, today)
+                await self._drop_to_come(owner, today)
             for table, keep in tables_by_moment().items():
                 await self._drop_rows(table, keep)
             self._soon = await self._database.core.fetchval(
                 _SOON, today - timedelta(days=_LATE_DAYS)
             )
 
-    def _running(self) -> float:
+    def _running(self, elapsed: float) -> float:
         """Seconds since the first run. Raises ``ConfigError`` if the clock was moved since."""
-        now, elapsed = self._database.clock.now(), self._elapsed()
+        now = self._database.clock.now()
         if self._began is None:
             self._began = now, elapsed
         moved = _moved(self._began, now, elapsed)
@@ -167,6 +169,20 @@ class Retention:
         await self._database.core.execute(_FORGET_CUTS, first)
         if number := len(self._dropped) - before:
             log.info("forgot %d days", number, extra={"event": "days_dropped"})
+
+    async def _drop_to_come(self, owner: Connection, today: date) -> None:
+        """Drop what bears a later date than it came on, as the clock was ahead, and is old."""
+        first = oldest_kept(today, RECEIVED_DAYS)
+        days = [day for day in await self._received_days() if day > first]
+        for day in await self._life.forget(days):
+            await self._drop_tables(owner, [(table, day) for table in _RECEIVED])
+            self._day_keys.destroy(day)
+
+    async def _received_days(self) -> list[date]:
+        """The days for which there are tables of what is received."""
+        async with self._database.core.acquire() as connection:
+            found = [await days_of(connection, table) for table in _RECEIVED]  # type: ignore[arg-type]
+        return sorted(set().union(*found))
 
     async def _drop_tables(self, owner: Connection, over: Sequence[tuple[str, date]]) -> None:
         """Drop days of tables; those of a table that somebody reads are left for another hour."""

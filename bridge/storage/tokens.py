@@ -35,6 +35,10 @@ LIFE = timedelta(days=30)
 
 LINK_LIFE = timedelta(minutes=10)
 
+_STEP = timedelta(minutes=5)
+"""By how much a clock may be set back. What was made later than that from now was made while it
+was ahead, and would be good for too long."""
+
 _BYTES = 32
 _NAME_LENGTH = 8
 _NOTED_BESIDE = timedelta(days=1)
@@ -105,6 +109,9 @@ class Tokens:
                 "AND ($3::text[] IS NULL OR scope = ANY($3))",
                 digest, now, None if scopes is None else list(scopes),
             )  # fmt: skip
+            if row is not None and row["made_at"] > now + _STEP:
+                await self._database.core.execute("DELETE FROM token WHERE hash = $1", digest)
+                return None
             if row is not None and now - row["used_at"] >= _NOTED_EVERY:
                 until = min(row["ends_at"], now + timedelta(seconds=row["idle"]))
                 await self._database.core.execute(
@@ -175,10 +182,12 @@ class Links:
 
     async def take(self, token: str) -> LinkRow | None:
         """What the link is for; None if there is none, or it was opened before, or is over."""
+        now = self._database.clock.now()
         with at_the_door():
             row = await self._database.core.fetchrow(
-                "DELETE FROM link WHERE hash = $1 RETURNING subject, purpose, until > $2 AS good",
-                _hash(token), self._database.clock.now(),
+                "DELETE FROM link WHERE hash = $1 RETURNING subject, purpose, "
+                "until > $2 AND until <= $3 AS good",
+                _hash(token), now, now + LINK_LIFE + _STEP,
             )  # fmt: skip
         if row is None or not row["good"]:
             return None

@@ -146,3 +146,12 @@ def test_a_disk_is_full_below_a_gibibyte_or_a_twentieth(
     assert ("disk" in found) is is_wrong
     if is_wrong:
         assert f"has {free} MiB left; make room" in found["disk"]
+
+
+def test_a_trouble_from_while_the_clock_was_ahead_is_one_still_once_it_is_right(day: Day) -> None:
+    away = look(homeserver="no answer")
+    day.now += timedelta(days=30)
+    day.after(away)
+    assert "homeserver" in day.after(away, minutes=2)
+    assert "homeserver" in day.after(away, days=-30)
+    assert "homeserver" in day.after(away, seconds=1)

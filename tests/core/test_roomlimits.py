@@ -82,6 +82,15 @@ def test_whoever_names_an_alias_has_so_many_rooms_made_in_an_hour() -> None:
     assert not ground.may("#four", by_alias=True)
 
 
+def test_rooms_that_were_made_while_the_clock_was_ahead_hold_up_nobody_once_it_is_right() -> None:
+    ground = Ground(alias_rooms_hourly=1)
+    ground.clock.ahead = timedelta(days=30)
+    ground.make("#one", by_alias=True)
+    ground.clock.ahead = timedelta()
+    ground.make("#two", by_alias=True)
+    assert not ground.may("#three", by_alias=True)
+
+
 def test_that_no_more_are_made_is_a_warning_once_an_hour(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

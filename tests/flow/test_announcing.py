@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.rigs.irc_user import irc_user
 from tests.rigs.ircd import IrcServer
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.trestle import Town, make_modules, running
+from tests.storage.conftest import TurnedClock
 
 WEB = WebSettings(
     public_listen=Address("127.0.0.1", 0), public_url="https://public.example/",
@@ -110,6 +112,23 @@ async def test_where_it_must_be_read_before_the_first_message_waits_for_that(
             await carl.expect(":second")
             assert not has_puppet(app, bea.id)
     assert not any("between us" in line for line in carl.heard)
+
+
+async def test_who_was_told_while_the_clock_was_ahead_is_held_up_no_longer_once_it_is_right(
+    town: Town, folder: Path, database_settings: DatabaseSettings
+) -> None:
+    clock = TurnedClock(timedelta(days=30))
+    async with run_ngircd() as irc, irc_user(irc.port, "carl") as carl:
+        await carl.join("#ahead")
+        settings = settings_with(town, irc, folder, database_settings, announce=Announce.BEFORE)
+        async with running(settings, clock=clock):
+            alice = await town.person("alice")
+            room = await bridge(alice, "#ahead")
+            await alice.say(room, "first")
+            await alice.wait_for_text(room, "from a connection of your own")
+        clock.ahead = timedelta()
+        async with running(settings, clock=clock):
+            await carl.expect(":first")
 
 
 async def test_where_nobody_can_be_told_nobody_is_connected_until_that_works(

@@ -60,6 +60,19 @@ def test_a_link_is_good_for_its_days_and_for_nothing_else() -> None:
     assert not links.read(until, media, mark, signature, name)
 
 
+def test_a_link_that_was_made_while_the_clock_was_ahead_is_good_for_no_longer_than_others() -> (
+    None
+):
+    clock = Calendar()
+    links = made_by(clock)
+    clock.time += timedelta(days=30)
+    until, media, mark, signature, name = parts(links.make(MEDIA, "a.png"))
+    clock.time -= timedelta(days=1)
+    assert links.read(until, media, mark, signature, name)
+    clock.time -= timedelta(days=29)
+    assert not links.read(until, media, mark, signature, name)
+
+
 def test_a_link_to_a_file_of_whatever_name_fits_a_line_and_keeps_its_end() -> None:
     links = made_by(Calendar())
     link = links.make(MEDIA, "Протокол заседания Совета депутатов от 12 ноября.pdf")

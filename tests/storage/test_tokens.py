@@ -238,3 +238,22 @@ async def test_damaged_notes_of_used_openid_tokens_keep_nothing_from_starting(
     assert not await used.note(b"h" * 32, until), "the database has it"
     assert await used.note(b"i" * 32, until)
     assert not await UsedOpenIds(database, folder).note(b"i" * 32, until)
+
+
+async def test_what_was_made_while_the_clock_was_ahead_is_good_for_no_longer_once_it_is_right(
+    database: Database, audit: Audit, clock: TurnedClock
+) -> None:
+    tokens, links = Tokens(database, audit), Links(database)
+    clock.ahead = timedelta(days=40)
+    token, link = await tokens.issue(ALICE, "manager"), await links.make(ALICE, "manager")
+    assert await good(tokens, token)
+    clock.ahead = timedelta()
+    assert not await good(tokens, token)
+    assert await links.take(link.reveal()) is None
+    clock.ahead = timedelta(days=40)  # Nor when that date comes.
+    assert not await good(tokens, token)
+    # A small step is none.
+    token, link = await tokens.issue(ALICE, "manager"), await links.make(ALICE, "manager")
+    clock.ahead -= timedelta(minutes=4)
+    assert await good(tokens, token)
+    assert await links.take(link.reveal()) == LinkRow(subject=ALICE, purpose="manager")

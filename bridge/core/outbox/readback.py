@@ -8,8 +8,8 @@ from bridge.core.outbox.roomlane import RoomLane
 from bridge.matrix.history import WereSent
 from bridge.model import Clock, QueuedOutgoing, SendKind
 from bridge.sdk.ids import EventId, RoomId, UserId
+from bridge.storage.life import uptime
 from bridge.storage.outbox import Outbox
-from bridge.storage.retention import uptime
 
 log = logging.getLogger(__name__)
 

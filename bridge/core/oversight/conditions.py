@@ -97,7 +97,10 @@ class Conditions:
     def _lasting(self, found: Mapping[str, str]) -> dict[str, str]:
         """Leave out what may pass by itself in a moment."""
         now = self._now()
-        self._since = {key: self._since.get(key, now) for key in found}
+        # A clock that was set back since would make it none for as long.
+        lasting = now - timedelta(seconds=_PATIENCE)
+        known = {key: at if at <= now else lasting for key, at in self._since.items()}
+        self._since = {key: known.get(key, now) for key in found}
         return {
             key: said
             for key, said in found.items()

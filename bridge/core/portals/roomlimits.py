@@ -91,8 +91,8 @@ class RoomLimits:
         return None
 
     def _lately(self, instance: InstanceId) -> list[datetime]:
-        since = self._clock.now() - _HOUR
+        now = self._clock.now()  # It may have been set back since then.
         found = self._by_alias[instance] = [
-            at for at in self._by_alias.get(instance, ()) if at > since
+            at for at in self._by_alias.get(instance, ()) if now - _HOUR < at <= now
         ]
         return found
