@@ -66,7 +66,7 @@ class Reply(NamedTuple):
     status: int
     content: dict[str, Any]
     retry_after: float | None = None
-    """Seconds that it asks us to wait."""
+    """Seconds that a refusal asks us to wait."""
     items: Sequence[Any] = ()
     """The JSON list, where the answer is one instead."""
 
@@ -348,6 +348,8 @@ def _read(answer: Answer) -> Reply:
     content = read_content(answer.status, answer.body)
     if isinstance(content, list):
         return Reply(answer.status, {}, None, content)
+    if answer.status < 300:
+        return Reply(answer.status, content)
     return Reply(answer.status, content, _delay_of(content, answer.retry_after, answer.date))
 
 
