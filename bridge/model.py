@@ -405,7 +405,8 @@ class SendKind(StrEnum):
     """``content``: the instance in whose list of rooms it is to be ``listed``, or not."""
 
 
-# Not frozen, though nothing changes it: to make one, for each line, would take four times as long.
+# This and the next are not frozen, though nothing changes them: to make them, for each line, would
+# take four times as long.
 @dataclass(slots=True, kw_only=True)
 class Outgoing:
     """One thing to do in a Matrix room, as a ghost or a bot. Durable once in the outbox."""
@@ -443,7 +444,7 @@ class Outgoing:
     Stored, so that it is the same at every attempt."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class QueuedOutgoing:
     """An outbox entry with its place in the outbox."""
 

@@ -12,14 +12,14 @@ import ssl
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 import orjson
 from yarl import URL
 
-from bridge.matrix.connections import Answer, Connections
+from bridge.matrix.connections import Answer, Connections, Headers, write_headers
 from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure, TrestleError
 from bridge.sdk.ids import EventId, RoomId, UserId
 from bridge.sdk.secret import Secret
@@ -30,7 +30,8 @@ _SHORTEST_DELAY = 0.1
 _LONGEST_DELAY = 3600.0
 """Seconds between which a delay is believed that the homeserver asks for."""
 
-_SAID = {"User-Agent": "Trestle", "Accept": "application/json", "Accept-Encoding": "identity"}
+_JSON = "application/json"
+_SAID = {"User-Agent": "Trestle", "Accept": _JSON, "Accept-Encoding": "identity"}
 
 _OF_TOKEN = {"M_UNKNOWN_TOKEN", "M_MISSING_TOKEN"}
 
@@ -65,7 +66,7 @@ class Reply(NamedTuple):
     status: int
     content: dict[str, Any]
     retry_after: float | None = None
-    """Seconds that it asks us to wait."""
+    """Seconds that a refusal asks us to wait."""
     items: Sequence[Any] = ()
     """The JSON list, where the answer is one instead."""
 
@@ -144,6 +145,12 @@ def _masquerade(user: UserId, device: str | None) -> str:
     return urlencode({"user_id": user} | ({} if device is None else {"device_id": device}))
 
 
+def _headers(token: Secret, kind: str | None) -> Headers:
+    """What is said with a request; ``kind`` is that of its body, None if it has none."""
+    headers = {"Authorization": f"Bearer {token.reveal()}", **_SAID}
+    return write_headers(headers if kind is None else headers | {"Content-Type": kind})
+
+
 class HomeserverClient:
     """Speaks to one homeserver as the appservice. Use it as an async context manager."""
 
@@ -199,6 +206,10 @@ class HomeserverClient:
         target = f"{path}?{urlencode({'user_id': user})}"
         return (await self._send("GET", target, None, None, token)).items
 
+    @cached_property
+    def _usual_headers(self) -> Headers:
+        return _headers(self._token, _JSON)
+
     async def _send(
         self,
         method: str,
@@ -207,13 +218,14 @@ class HomeserverClient:
         timeout: float | None,
         token: Secret | None,
         *,
-        kind: str = "application/json",
+        kind: str = _JSON,
     ) -> Reply:
         if self._connections is None:
             raise HomeserverAway("the connection to the homeserver is closed")
-        headers = {"Authorization": f"Bearer {(token or self._token).reveal()}", **_SAID}
-        if body is not None:
-            headers["Content-Type"] = kind
+        if token is None and body is not None and kind == _JSON:
+            headers = self._usual_headers
+        else:
+            headers = _headers(token or self._token, None if body is None else kind)
         place = f"{self._prefix}{target}"
         try:
             answer = await self._connections.ask(
@@ -336,6 +348,8 @@ def _read(answer: Answer) -> Reply:
     content = read_content(answer.status, answer.body)
     if isinstance(content, list):
         return Reply(answer.status, {}, None, content)
+    if answer.status < 300:
+        return Reply(answer.status, content)
     return Reply(answer.status, content, _delay_of(content, answer.retry_after, answer.date))
 
 

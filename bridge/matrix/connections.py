@@ -7,7 +7,9 @@ one write, an answer is read by httptools' parser. (docs/adr/0012 says why.)
 
 import asyncio
 import ssl
-from typing import NamedTuple, cast
+from collections.abc import Mapping
+from math import inf
+from typing import NamedTuple, NewType, cast
 
 import httptools
 from yarl import URL
@@ -19,8 +21,23 @@ _IDLE_SECONDS = 15.0
 _CONNECT_SECONDS = 10.0
 _SECONDS = 40.0
 """For all that a request takes, if nothing else is said."""
+_PRECISION = 0.001
+"""Of the loop's timers, in seconds."""
 _LARGEST = 256 * 1024 * 1024
 """Bytes of an answer."""
+
+
+Headers = NewType("Headers", str)
+"""Whole lines of a request, made once for all requests that have them."""
+
+NO_HEADERS = Headers("")
+
+
+def write_headers(headers: Mapping[str, str]) -> Headers:
+    """Write them. Raises ``ValueError`` for what would be more than so many lines."""
+    lines = list(map(": ".join, headers.items()))
+    _refuse_breaks("".join(lines))
+    return Headers("".join(f"{line}\r\n" for line in lines))
 
 
 class Answer(NamedTuple):
@@ -52,13 +69,17 @@ class Connections:
         self._url = url
         self._host = cast(str, url.raw_host)
         self._tls = ssl.create_default_context() if url.scheme == "https" else None
-        self._name = url.raw_authority.rpartition("@")[2]
+        self._host_line = write_headers({"Host": url.raw_authority.rpartition("@")[2]})
         self._idle: list[_Connection] = []
         self._busy: set[_Connection] = set()
         self._slots = asyncio.Semaphore(_MOST)
+        self._looks_at = inf
+        """When the first of those that are busy takes too long, or before that; a time of the
+        loop, which has ``_next_look``."""
+        self._next_look: asyncio.Handle | None = None
 
     async def ask(
-        self, method: str, target: str, headers: dict[str, str], body: bytes | None,
+        self, method: str, target: str, headers: Headers, body: bytes | None,
         *, seconds: float = _SECONDS,
     ) -> Answer:  # fmt: skip
         """Send one request; give the answer whatever its status. No redirect is followed.
@@ -70,8 +91,12 @@ class Connections:
         turns out to have been closed.
         """
         until = asyncio.get_running_loop().time() + seconds
-        request = _encode(method, target, {"Host": self._name, **headers}, body)
-        await self._wait_for_slot(until)
+        request = _encode(method, target, self._host_line + headers, body)
+        # As a rule there is one: a timeout costs as much as all else that is done for a request.
+        if self._slots.locked():
+            await self._wait_for_slot(until)
+        else:
+            await self._slots.acquire()
         try:
             connection = self._take()
             if connection is not None and method != "POST":
@@ -88,13 +113,12 @@ class Connections:
         for connection in (*self._idle, *self._busy):
             connection.hang_up()
         self._idle.clear()
+        if self._next_look is not None:
+            self._next_look.cancel()
+            self._next_look, self._looks_at = None, inf
 
     async def _wait_for_slot(self, until: float) -> None:
-        # As a rule there is one: a timeout costs as much as all else that is done for a request.
-        if self._slots.locked():
-            async with asyncio.timeout_at(until):
-                await self._slots.acquire()
-        else:
+        async with asyncio.timeout_at(until):
             await self._slots.acquire()
 
     def _take(self) -> "_Connection | None":
@@ -120,6 +144,7 @@ class Connections:
     async def _ask(self, connection: "_Connection", request: bytes, until: float) -> Answer:
         self._busy.add(connection)
         try:
+            self._look_by(until)
             answer = await connection.ask(request, until)
         except BaseException:
             # What comes later on this connection would be taken for the next answer.
@@ -132,16 +157,41 @@ class Connections:
             self._idle.append(connection)
         return answer
 
+    def _look_by(self, until: float) -> None:
+        """Look for those that take too long at that time of the loop, or before it."""
+        # One timer for all: one for each costs more than to write its request.
+        if until < self._looks_at:
+            if self._next_look is not None:
+                self._next_look.cancel()
+            self._looks_at = until
+            self._next_look = asyncio.get_running_loop().call_at(until, self._fail_late)
 
-def _encode(method: str, target: str, headers: dict[str, str], body: bytes | None) -> bytes:
-    """Write a request. Raises ``ValueError`` for what would be more than one."""
-    lines = [f"{method} {target} HTTP/1.1", *map(": ".join, headers.items())]
-    if body is not None:
-        lines.append(f"Content-Length: {len(body)}")
-    said = "".join(lines)
-    if " " in target or not said.isascii() or not said.isprintable():
+    def _fail_late(self) -> None:
+        self._next_look, self._looks_at = None, inf
+        now = asyncio.get_running_loop().time() + _PRECISION
+        late = [connection for connection in self._busy if connection.until <= now]
+        for connection in late:
+            connection.fail(TimeoutError())
+        rest = min((one.until for one in self._busy if one.until > now), default=None)
+        if rest is not None:
+            self._look_by(rest)
+
+
+def _encode(method: str, target: str, headers: str, body: bytes | None) -> bytes:
+    """Write a request; ``headers`` are whole lines. Raises ``ValueError`` for what would be more
+    than one request."""
+    _refuse_breaks(method + target)
+    if " " in target:
         raise ValueError("a request holds what would break its lines")
-    return "\r\n".join((*lines, "", "")).encode("ascii") + (body or b"")
+    head = f"{method} {target} HTTP/1.1\r\n{headers}"
+    if body is None:
+        return f"{head}\r\n".encode("ascii")
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode("ascii") + body
+
+
+def _refuse_breaks(said: str) -> None:
+    if not said.isascii() or not said.isprintable():
+        raise ValueError("a request holds what would break its lines")
 
 
 class _Connection(asyncio.Protocol):
@@ -154,6 +204,8 @@ class _Connection(asyncio.Protocol):
         self._begin()
         self.is_open = False
         self.idle_since = 0.0
+        self.until = 0.0
+        """Until when it may take to answer, by the loop's time."""
 
     def _begin(self) -> None:
         self._retry_after: str | None = None
@@ -164,28 +216,30 @@ class _Connection(asyncio.Protocol):
         self._has_length = False
         self._head_is_whole = False
 
-    async def ask(self, request: bytes, until: float) -> Answer:
-        """Send it and wait for the answer until a time of the loop.
+    def ask(self, request: bytes, until: float) -> "asyncio.Future[Answer]":
+        """Send it; gives what the answer will be, or a :class:`NoAnswerError`.
 
-        Raises :class:`NoAnswerError` and ``TimeoutError``.
+        Whoever watches over :attr:`until` has it :meth:`fail` by then. Raises
+        :class:`HungUpError`.
         """
         if self._transport is None or not self.is_open:
             raise HungUpError("it hung up")
         self._begin()
-        loop = asyncio.get_running_loop()
-        self._waiter = loop.create_future()
+        self._waiter, self.until = asyncio.get_running_loop().create_future(), until
         self._transport.write(request)
-        limit = loop.call_at(until, self._fail, TimeoutError())
-        try:
-            return await self._waiter
-        finally:
-            limit.cancel()
+        return self._waiter
 
     def hang_up(self) -> None:
         """Close it; nothing is waited for."""
         self.is_open = False
         if self._transport is not None:
             self._transport.abort()
+
+    def fail(self, error: OSError) -> None:
+        """Have what was asked end with the error, and hang up."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(error)
+        self.hang_up()
 
     # --- what the transport tells ---
 
@@ -198,12 +252,12 @@ class _Connection(asyncio.Protocol):
         self._size += len(data)
         if self._waiter is None or self._waiter.done() or self._size > _LARGEST:
             # Nothing was asked, or too much is said.
-            self._fail(NoAnswerError("its answer is too large"))
+            self.fail(NoAnswerError("its answer is too large"))
             return
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._fail(NoAnswerError("its answer is no HTTP"))
+            self.fail(NoAnswerError("its answer is no HTTP"))
 
     def eof_received(self) -> None:
         self.is_open = False
@@ -212,12 +266,7 @@ class _Connection(asyncio.Protocol):
         self.is_open = False
         if self._head_is_whole and not self._has_length and exc is None:
             self._finish()  # An old server says by closing that this was all.
-        self._fail((NoAnswerError if self._heard else HungUpError)("it hung up"))
-
-    def _fail(self, error: OSError) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_exception(error)
-        self.hang_up()
+        self.fail((NoAnswerError if self._heard else HungUpError)("it hung up"))
 
     # --- what the parser tells ---
 

@@ -20,7 +20,9 @@ class Devices:
 
     async def find(self, user: UserId) -> str | None:
         """The user's device; None where the homeserver does not let us act as one."""
-        return await self.name(user) if self._client.supports_device_id else None
+        if not self._client.supports_device_id:
+            return None
+        return self._known.get(user) or await self.name(user)
 
     async def name(self, user: UserId) -> str:
         """What the user's device is called, be it there or not."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from yarl import URL
 
-from bridge.matrix.connections import Connections
+from bridge.matrix.connections import NO_HEADERS, Connections
 
 _KEPT = 60.0
 """Seconds that a connection is kept beyond the next beat: that we are slow is no restart."""
@@ -53,6 +53,6 @@ class Pulse:
 
     async def _beat(self, connections: Connections) -> bool:
         with contextlib.suppress(TimeoutError, OSError):
-            answer = await connections.ask("GET", self._target, {}, None, seconds=_LIMIT)
+            answer = await connections.ask("GET", self._target, NO_HEADERS, None, seconds=_LIMIT)
             return answer.status == 200
         return False

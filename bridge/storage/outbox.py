@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from itertools import groupby
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from time import monotonic
 from typing import NamedTuple
 
@@ -50,10 +50,17 @@ _ADD_ONE = _adding(dict(zip(COLUMNS, _parameters(COLUMNS.values()), strict=True)
 """As most come. Of what is in arrays, or in ``VALUES``, the server makes a new plan each time."""
 
 _EACH = {name: f"n.{name}" for name in COLUMNS}
-_ARRAYS = _parameters(f"{kind}[]" for kind in [*COLUMNS.values(), "integer"])
-_ENTRIES = f"FROM unnest({', '.join(_ARRAYS)}) AS n ({', '.join(COLUMNS)}, kept) "
-_ADD = _adding(_EACH, _ENTRIES)
-_ADD_LOOKING_ROUND = _adding(_EACH, _ENTRIES, ">= $4::date - n.kept")
+
+
+def _entries(columns: Mapping[str, str]) -> str:
+    arrays = _parameters(f"{kind}[]" for kind in columns.values())
+    return f"FROM unnest({', '.join(arrays)}) AS n ({', '.join(columns)}) "
+
+
+_ADD = _adding(_EACH, _entries(COLUMNS))
+_ADD_LOOKING_ROUND = _adding(
+    _EACH, _entries({**COLUMNS, "kept": "integer"}), ">= $4::date - n.kept"
+)
 """Looks at every day that is kept, for what is replayed, and at the days to come: too much for
 what was said just now, unless the clock was put back."""
 
@@ -171,12 +178,13 @@ class Outbox:
         entry that cannot be stored; add the same again after the first.
         """
         now = self._clock.now()
+        day = now.date()
         payloads = [payload_of(one) for one in outgoing]
         first = self._seq + 1
         self._seq += len(payloads)
         call = Call(
             [
-                QueuedOutgoing(day=now.date(), seq=seq, received_at=now, outgoing=one)
+                QueuedOutgoing(day=day, seq=seq, received_at=now, outgoing=one)
                 for seq, one in enumerate(outgoing, first)
             ],
             payloads,
@@ -205,9 +213,8 @@ class Outbox:
         today = self._clock.today()
         if today > self._database.covered_until:
             await self._database.cover(today)
-        for day, group in groupby(
-            sorted(done, key=lambda one: one.queued.day), key=lambda one: one.queued.day
-        ):
+        day_of = attrgetter("queued.day")
+        for day, group in groupby(sorted(done, key=day_of), key=day_of):
             entries = list(group)
             with at_the_door():
                 await self._database.core.execute(
@@ -464,9 +471,10 @@ class Outbox:
             if len(rows) == 1 and not looks_round:
                 stored = await self._database.core.fetch(_ADD_ONE, *shared, *rows[0][:-1])
             else:
-                adding = _ADD_LOOKING_ROUND if looks_round else _ADD
-                columns = map(list, zip(*rows, strict=True))
-                stored = await self._database.core.fetch(adding, *shared, *columns)
+                # The driver looks at each element: none is given that is not needed.
+                *columns, kept = map(list, zip(*rows, strict=True))
+                adding, more = (_ADD_LOOKING_ROUND, [kept]) if looks_round else (_ADD, [])
+                stored = await self._database.core.fetch(adding, *shared, *columns, *more)
         return {(day, row["seq"]) for row in stored}
 
     async def _find(self, missing: Sequence[QueuedOutgoing]) -> dict[str, QueuedOutgoing]:

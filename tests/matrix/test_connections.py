@@ -10,7 +10,13 @@ from yarl import URL
 from bridge.demo.matrix_user import PATIENCE
 from bridge.demo.processes import free_port
 from bridge.matrix.client import HomeserverAway, HomeserverClient
-from bridge.matrix.connections import Connections, HungUpError, NoAnswerError
+from bridge.matrix.connections import (
+    NO_HEADERS,
+    Connections,
+    HungUpError,
+    NoAnswerError,
+    write_headers,
+)
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.secret import Secret
 
@@ -75,7 +81,9 @@ async def talking(*turns: Serve) -> AsyncIterator[tuple[Server, Connections]]:
 async def test_a_connection_is_kept_and_each_request_is_whole() -> None:
     async with talking(says(OK)) as (server, connections):
         for number in range(3):
-            answer = await connections.ask("PUT", f"/x?n={number}", {"A": "b"}, b"{}")
+            answer = await connections.ask(
+                "PUT", f"/x?n={number}", write_headers({"A": "b"}), b"{}"
+            )
             assert (answer.status, answer.body) == (200, b"{}")
         assert server.connections == 1
         assert server.heads[2].startswith("PUT /x?n=2 HTTP/1.1\r\nHost: 127.0.0.1:")
@@ -95,7 +103,7 @@ async def test_a_connection_is_kept_and_each_request_is_whole() -> None:
 async def test_an_answer_may_come_in_pieces(pieces: tuple[bytes, ...]) -> None:
     async with talking(says(*pieces)) as (server, connections):
         for _ in range(2):
-            answer = await connections.ask("GET", "/", {}, None)
+            answer = await connections.ask("GET", "/", NO_HEADERS, None)
             assert (answer.status, answer.body) == (200, b"{}")
         assert server.connections == 1
 
@@ -103,21 +111,21 @@ async def test_an_answer_may_come_in_pieces(pieces: tuple[bytes, ...]) -> None:
 async def test_an_old_server_ends_its_answer_by_closing() -> None:
     async with talking(says(b"HTTP/1.0 200 OK\r\n\r\n{", b"}", closes=True)) as (_, connections):
         for _ in range(2):
-            assert (await connections.ask("GET", "/", {}, None)).body == b"{}"
+            assert (await connections.ask("GET", "/", NO_HEADERS, None)).body == b"{}"
 
 
 async def test_a_server_that_says_that_it_closes_is_not_asked_there_again() -> None:
     closing = OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
     async with talking(says(closing, closes=True)) as (server, connections):
         for _ in range(2):
-            assert (await connections.ask("PUT", "/", {}, b"{}")).status == 200
+            assert (await connections.ask("PUT", "/", NO_HEADERS, b"{}")).status == 200
         assert server.connections == 2
 
 
 async def test_what_asks_for_patience_is_told_with_its_header() -> None:
     patience = b"HTTP/1.1 429 No\r\nretry-after: 7\r\nContent-Length: 0\r\n\r\n"
     async with talking(says(patience)) as (_, connections):
-        assert await connections.ask("GET", "/", {}, None) == (429, "7", None, b"")
+        assert await connections.ask("GET", "/", NO_HEADERS, None) == (429, "7", None, b"")
 
 
 @pytest.mark.parametrize(
@@ -147,16 +155,16 @@ async def test_a_delay_is_believed_in_seconds_and_as_a_date_by_the_servers_own_c
 
 async def test_a_kept_connection_that_breaks_costs_a_put_nothing() -> None:
     async with talking(says(OK), says(closes=True), says(OK)) as (server, connections):
-        await connections.ask("PUT", "/", {}, b"{}")
-        assert (await connections.ask("PUT", "/", {}, b"{}")).status == 200
+        await connections.ask("PUT", "/", NO_HEADERS, b"{}")
+        assert (await connections.ask("PUT", "/", NO_HEADERS, b"{}")).status == 200
         assert (server.connections, len(server.heads)) == (2, 3)
 
 
 async def test_a_post_is_not_sent_twice_behind_the_callers_back() -> None:
     async with talking(says(OK), says(closes=True), says(OK)) as (server, connections):
-        await connections.ask("POST", "/", {}, b"{}")
+        await connections.ask("POST", "/", NO_HEADERS, b"{}")
         with pytest.raises(HungUpError):
-            await connections.ask("POST", "/", {}, b"{}")
+            await connections.ask("POST", "/", NO_HEADERS, b"{}")
         assert len(server.heads) == 2
 
 
@@ -168,7 +176,7 @@ async def test_a_post_is_not_sent_twice_behind_the_callers_back() -> None:
 async def test_half_an_answer_and_no_http_are_none(piece: bytes) -> None:
     async with talking(says(piece, closes=True)) as (_, connections):
         with pytest.raises(NoAnswerError):
-            await connections.ask("PUT", "/", {}, b"{}")
+            await connections.ask("PUT", "/", NO_HEADERS, b"{}")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
@@ -188,11 +196,11 @@ async def test_an_answer_that_nobody_waits_for_any_more_is_not_the_next_ones() -
 
     async with talking(late, says(OK)) as (server, connections):
         async with asyncio.TaskGroup() as group:
-            waiting = group.create_task(connections.ask("PUT", "/", {}, b"{}"))
+            waiting = group.create_task(connections.ask("PUT", "/", NO_HEADERS, b"{}"))
             await asked.wait()
             waiting.cancel()
         go.set()
-        assert (await connections.ask("PUT", "/", {}, b"{}")).body == b"{}"
+        assert (await connections.ask("PUT", "/", NO_HEADERS, b"{}")).body == b"{}"
         assert server.connections == 2
 
 
@@ -200,7 +208,7 @@ async def test_an_answer_that_nobody_waits_for_any_more_is_not_the_next_ones() -
 async def test_what_comes_behind_an_answer_is_no_part_of_the_next(more: bytes) -> None:
     async with talking(says(OK + more), says(OK)) as (server, connections):
         for _ in range(2):
-            answer = await connections.ask("PUT", "/", {}, b"{}")
+            answer = await connections.ask("PUT", "/", NO_HEADERS, b"{}")
             assert (answer.status, answer.body) == (200, b"{}")
         assert server.connections == 2
 
@@ -214,7 +222,7 @@ async def test_nothing_in_a_request_begins_another() -> None:
             ("/ä", "x"),
         ):
             with pytest.raises(ValueError, match="break its lines"):
-                await connections.ask("GET", target, {"A": header}, None)
+                await connections.ask("GET", target, write_headers({"A": header}), None)
         assert not server.connections
 
 
@@ -226,12 +234,32 @@ async def test_an_answer_that_takes_too_long_is_none_and_belongs_to_no_other_req
         writer.write(OK.replace(b"{}", b"no"))
 
     async with talking(says(OK), slow, says(OK)) as (server, connections):
-        await connections.ask("PUT", "/", {}, b"{}")
+        await connections.ask("PUT", "/", NO_HEADERS, b"{}")
         with pytest.raises(TimeoutError):
-            await connections.ask("PUT", "/", {}, b"{}", seconds=0.05)
+            await connections.ask("PUT", "/", NO_HEADERS, b"{}", seconds=0.05)
         late.set()
-        assert (await connections.ask("PUT", "/", {}, b"{}")).body == b"{}"
+        assert (await connections.ask("PUT", "/", NO_HEADERS, b"{}")).body == b"{}"
         assert (server.connections, len(server.heads)) == (2, 3)
+
+
+async def test_of_requests_side_by_side_each_has_its_own_time() -> None:
+    async def silent(body: bytes, writer: asyncio.StreamWriter) -> None:
+        """Give no answer."""
+
+    ended: list[float] = []
+    now = asyncio.get_running_loop().time
+
+    async def wait_for(connections: Connections, seconds: float) -> None:
+        began = now()
+        with pytest.raises(TimeoutError):
+            await connections.ask("PUT", "/", NO_HEADERS, b"{}", seconds=seconds)
+        assert now() - began > seconds - 0.005
+        ended.append(seconds)
+
+    async with talking(silent) as (_, connections), asyncio.TaskGroup() as group:
+        for seconds in (0.3, 0.1, 0.2, 0.4):
+            group.create_task(wait_for(connections, seconds))
+    assert ended == [0.1, 0.2, 0.3, 0.4]
 
 
 async def test_the_wait_for_one_of_64_connections_is_limited_too() -> None:
@@ -247,10 +275,10 @@ async def test_the_wait_for_one_of_64_connections_is_limited_too() -> None:
 
     async with talking(slow) as (server, connections), asyncio.TaskGroup() as group:
         for _ in range(64):
-            group.create_task(connections.ask("PUT", "/", {}, b"{}"))
+            group.create_task(connections.ask("PUT", "/", NO_HEADERS, b"{}"))
         await full.wait()
         with pytest.raises(TimeoutError):
-            await connections.ask("PUT", "/", {}, b"{}", seconds=0.05)
+            await connections.ask("PUT", "/", NO_HEADERS, b"{}", seconds=0.05)
         over.set()
     assert len(server.heads) == 64
 
@@ -271,6 +299,6 @@ async def test_no_more_than_64_requests_are_under_way() -> None:
     async with talking(slow) as (server, connections):
         async with asyncio.TaskGroup() as group:
             for _ in range(200):
-                group.create_task(connections.ask("PUT", "/", {}, b"{}"))
+                group.create_task(connections.ask("PUT", "/", NO_HEADERS, b"{}"))
         assert (most, len(server.heads)) == (64, 200)
         assert server.connections <= 64

@@ -11,6 +11,7 @@ from datetime import date, datetime
 from bridge.core.lanes.patience import persistently
 from bridge.core.lanes.putaside import tell_forgotten
 from bridge.core.outbox.along import Along
+from bridge.core.outbox.carriers import Carriers
 from bridge.core.outbox.encryption import Encryption, RoomEncrypted
 from bridge.core.outbox.listings import Listings
 from bridge.core.outbox.readback import FindOurs, ReadBack
@@ -97,6 +98,7 @@ class Sender:
         self._lanes: dict[RoomId, RoomLane] = {}
         self.listings = Listings(self._list, self._drop, clock)
         self._group: asyncio.TaskGroup | None = None
+        self._carriers: Carriers | None = None
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._again = asyncio.Semaphore(_AGAIN_AT_ONCE)
         self._unclaimed = Unclaimed(outbox, self.push)
@@ -104,8 +106,7 @@ class Sender:
         self._held = 0
         self.unwritten = Unwritten(outbox)
         self.along = Along(outbox.moves, self.push, self.note_dropped)
-        self._away = False
-        self._failures = 0
+        self._away, self._failures = False, 0
         self._back = asyncio.Event()
         self.on_end: OnEnd = lambda outgoing, refusal: None
         self.find_over: FindOver = lambda day: None
@@ -192,8 +193,7 @@ class Sender:
         """Take up what the last process left. Call once, before anything is put."""
         for waiting in await self._outbox.waiting():
             lane = self.lane(waiting.room)
-            lane.beyond, lane.until = waiting.number, waiting.last
-            lane.left = waiting.last
+            lane.beyond, lane.until, lane.left = waiting.number, waiting.last, waiting.last
             # The last process may have sent some of it, to a homeserver that has forgotten.
             self.read_back.doubt(lane)
             self._start(lane)
@@ -210,14 +210,14 @@ class Sender:
     async def run(self) -> None:
         """Send until cancelled."""
         async with asyncio.TaskGroup() as group:
-            self._group = group
+            self._group, self._carriers = group, Carriers(group, self._run_lane)
             try:
                 for lane in list(self._lanes.values()):
                     self._start(lane)
                 self._unclaimed.seek(group)
                 await self.unwritten.keep_writing()
             finally:
-                self._group = None
+                self._group = self._carriers = None
 
     # --- lanes ---
 
@@ -263,9 +263,9 @@ class Sender:
         self._held -= self.lane(room).take_out(numbers)
 
     def _start(self, lane: RoomLane) -> None:
-        if self._group is not None and not lane.is_running:
+        if self._carriers is not None and not lane.is_running:
             lane.is_running = True
-            self._group.create_task(self._run_lane(lane), name="sender")
+            self._carriers.take(lane)
 
     async def _run_lane(self, lane: RoomLane) -> None:
         tries, was_woken, tried = 0, False, 0

@@ -67,9 +67,10 @@ class Upgrades:
         What one person alone is told was let through for those who read there.
         """
         door = self._portals.numbered(number)
-        if door is None or (door.portal.receiver is not None and number not in self._took):
+        if door is None:
             return None
-        return door.portal.room
+        portal = door.portal
+        return portal.room if portal.receiver is None or number in self._took else None
 
     async def _may_follow(self, number: int, old: RoomId) -> bool:
         """Whether there is a new tombstone in the portal's own room that may yet be followed.

@@ -58,18 +58,14 @@ class Attendance:
         """What has ghosts leave that was put in the meantime, and may be on its way."""
 
     @property
-    def _portal(self) -> Portal:
-        return self._facts.portal
-
-    @property
     def instance(self) -> InstanceId:
         """The network of the chat."""
-        return self._portal.instance
+        return self._facts.portal.instance
 
     @property
     def mode(self) -> Members:
         """Whose ghosts are wanted in the room."""
-        portal = self._portal
+        portal = self._facts.portal
         if portal.receiver is not None:
             return Members.SPEAKERS
         return portal.members or self._house.rules(portal.instance).members
@@ -98,14 +94,14 @@ class Attendance:
     async def _learn(self) -> set[UserId]:
         """The same; raises ``HomeserverAway`` also where our bot is out, and is not told."""
         if self._present is None:
-            room, may_wait = self._portal.room, self._house.sender.may_wait
+            room, may_wait = self._facts.portal.room, self._house.sender.may_wait
             # Asked first: those whom something that waits has leave are in the answer yet.
             done = [entry for entry in self._leaving.values() if not may_wait(entry)]
             try:
                 members = await self._house.intents.joined_members(room)
             except MatrixError as error:
                 raise HomeserverAway(str(error), retry_after=5) from error
-            if self._present is not None or self._portal.room != room:
+            if self._present is not None or self._facts.portal.room != room:
                 return await self._learn()  # Known, or another room, meanwhile.
             if not members:
                 raise _NotToBeSeenError("our bot is not in the room")
@@ -114,7 +110,7 @@ class Attendance:
             self._present = self._brought | {
                 user
                 for user in members.keys() - gone
-                if (ghost := parse_ghost(user)) and ghost[0] == self._portal.instance
+                if (ghost := parse_ghost(user)) and ghost[0] == self._facts.portal.instance
             }
             self._brought, self._leaving = set(), {}
         return self._present
@@ -133,7 +129,7 @@ class Attendance:
 
     def _refuse_early(self) -> None:
         """Raise ``HomeserverAway`` while somebody may come in by what an earlier process put."""
-        lane = self._house.sender.lane_of(self._portal.room)
+        lane = self._house.sender.lane_of(self._facts.portal.room)
         if lane is not None and not lane.is_of_now:
             raise HomeserverAway("it has not taken all that was said before", retry_after=1)
 
@@ -151,7 +147,7 @@ class Attendance:
         Not while nothing crosses, or our bot is out: then it is done after :meth:`review`. Raises
         ``TemporaryFailure`` while the homeserver does not say, or the database is away.
         """
-        is_shut = self._portal.paused or self._facts.is_bot_out
+        is_shut = self._facts.portal.paused or self._facts.is_bot_out
         if self._is_unmatched and not is_shut:
             self._refuse_early()
             await self._learn()
@@ -227,7 +223,7 @@ class Attendance:
         self._coming.pop(self._ghost(gone), None)
         if self._present is None:
             # Not asked here: it may be about many rooms, and somebody waits for an answer.
-            self._missed[self._ghost(gone)] = RemoteLeave(chat=self._portal.chat, user=gone)
+            self._missed[self._ghost(gone)] = RemoteLeave(chat=self._facts.portal.chat, user=gone)
             self._match_later()
         await self._move(leave=[gone])
 
@@ -306,12 +302,12 @@ class Attendance:
     # --- inside ---
 
     def _ghost(self, user: RemoteUser) -> UserId:
-        return self._house.namespaces.ghost(self._portal.instance, user.id)
+        return self._house.namespaces.ghost(self._facts.portal.instance, user.id)
 
     def _may_come(self, user: RemoteUser) -> bool:
         """Whether the ghost is to be in the room: not of those who said no, nor of those who
         are there themselves."""
-        house, portal = self._house, self._portal
+        house, portal = self._house, self._facts.portal
         return not speaker_of(house, portal, user) and not is_left_out(
             house, portal.instance, user, portal.id
         )
@@ -432,9 +428,9 @@ class Attendance:
 
     def _membership(self, ghost: UserId, name: str, kind: SendKind, reason: str = "") -> Outgoing:
         return Outgoing(
-            room=self._portal.room, user=ghost, kind=kind,
+            room=self._facts.portal.room, user=ghost, kind=kind,
             content={"reason": reason} if reason else {},
-            transaction_id=once(), portal=self._portal.id, name=name,
+            transaction_id=once(), portal=self._facts.portal.id, name=name,
         )  # fmt: skip
 
 

@@ -72,10 +72,6 @@ class Arrivals:
         self._is_shut_out = facts.portal.shut_out
         """The room was told that nothing of the chat is heard."""
 
-    @property
-    def _portal(self) -> Portal:
-        return self._facts.portal
-
     async def receive(self, event: RemoteEvent) -> None:
         """Bring one event of the network into the room; returns when it is in the outbox."""
         match event:
@@ -103,10 +99,10 @@ class Arrivals:
         await self._store_shut_out()
 
     def _ghost(self, user: RemoteUser) -> UserId:
-        return self._house.namespaces.ghost(self._portal.instance, user.id)
+        return self._house.namespaces.ghost(self._facts.portal.instance, user.id)
 
     def _opted_out(self, user: RemoteUser) -> bool:
-        return is_left_out(self._house, self._portal.instance, user, self._portal.id)
+        return is_left_out(self._house, self._facts.portal.instance, user, self._facts.portal.id)
 
     async def _is_left_out(self, user: RemoteUser) -> bool:
         if not self._opted_out(user):
@@ -119,7 +115,7 @@ class Arrivals:
     async def _receive_message(self, event: RemoteMessage | RemoteEdit) -> None:
         if await self._is_left_out(event.sender):
             return
-        portal, voice = self._portal, self._voice(event.sender)
+        portal, voice = self._facts.portal, self._voice(event.sender)
         body = mentions_as(event.body, self._with_ghost)
         self._house.typing.show(portal.room, voice.ghost, 0)
         contents = content_for(body, event.kind)
@@ -169,13 +165,13 @@ class Arrivals:
             return
         await self._put([
             Outgoing(
-                room=self._portal.room,
+                room=self._facts.portal.room,
                 user=voice.user,
                 kind=SendKind.EVENT,
                 type="m.reaction",
                 content={"m.relates_to": {"key": key}},
                 transaction_id=self._id("reaction", event.id, voice.ghost),
-                portal=self._portal.id,
+                portal=self._facts.portal.id,
                 remote_id=event.id,
                 name=voice.name,
                 double=voice.double,
@@ -189,18 +185,18 @@ class Arrivals:
         # Also for one who does not want to be bridged: what was said before may go.
         await self._house.sender.put([
             Outgoing(
-                room=self._portal.room,
+                room=self._facts.portal.room,
                 user=self._house.namespaces.bot,
                 kind=SendKind.REDACT,
                 content={"reason": clean(event.reason)} if event.reason else {},
                 transaction_id=self._id("redaction", event.target, *filter(None, [event.id])),
-                portal=self._portal.id,
+                portal=self._facts.portal.id,
                 about=event.target,
             )
         ])  # fmt: skip
 
     async def _receive_remark(self, event: RemoteRemark) -> None:
-        house, portal = self._house, self._portal
+        house, portal = self._house, self._facts.portal
         if any(map(self._opted_out, event.people)):
             return
         said = notice(
@@ -212,7 +208,7 @@ class Arrivals:
 
     async def _tell_shut_out(self, reason: str) -> None:
         """Tell the room, once each way: else it sees only that what it says goes out."""
-        house, portal = self._house, self._portal
+        house, portal = self._house, self._facts.portal
         # Also where the room was told before: an earlier process may have done that.
         house.bare_orders.note(portal.room, reason)
         if self._is_shut_out != bool(reason):
@@ -231,16 +227,16 @@ class Arrivals:
 
     async def _store_shut_out(self) -> None:
         """Have the next process know what the room was told."""
-        while self._portal.shut_out is not (is_out := self._is_shut_out):
-            await self._house.store.set_shut_out(self._portal.id, is_out)
-            self._facts.portal = replace(self._portal, shut_out=is_out)
+        while self._facts.portal.shut_out is not (is_out := self._is_shut_out):
+            await self._house.store.set_shut_out(self._facts.portal.id, is_out)
+            self._facts.portal = replace(self._facts.portal, shut_out=is_out)
 
     async def _show_typing(self, event: RemoteTyping) -> None:
         ghost = self._ghost(event.user)
-        is_shown = not self._portal.blocked and not self._opted_out(event.user)
+        is_shown = not self._facts.portal.blocked and not self._opted_out(event.user)
         if is_shown and ghost in await self.attendance.known():
             seconds = min(event.seconds, _LONGEST_TYPING) if event.is_typing else 0
-            self._house.typing.show(self._portal.room, ghost, seconds)
+            self._house.typing.show(self._facts.portal.room, ghost, seconds)
 
     async def _put(self, outgoing: Sequence[Outgoing], sender: RemoteUser, voice: _Voice) -> None:
         if not voice.is_relayed:
@@ -250,13 +246,13 @@ class Arrivals:
         self.attendance.note_spoke(sender)
 
     def _voice(self, user: RemoteUser) -> _Voice:
-        ghost, speaker = self._ghost(user), speaker_of(self._house, self._portal, user)
+        ghost, speaker = self._ghost(user), speaker_of(self._house, self._facts.portal, user)
         if self.attendance.mode is Members.NONE and not speaker:
             return _Voice(ghost, self._house.namespaces.bot, "", "", is_relayed=True)
         return _Voice(ghost, ghost, user.name, speaker, is_relayed=False)
 
     def _id(self, what: str, *parts: object) -> str:
-        return transaction_id(self._house.key_of, what, self._portal.id, *parts)
+        return transaction_id(self._house.key_of, what, self._facts.portal.id, *parts)
 
     def _with_ghost(self, mention: Mention) -> Mention:
         """Say who in Matrix somebody of the network is."""

@@ -443,10 +443,12 @@ class Doorway:
         if isinstance(event, RemoteRemoval):
             is_back = event.how is Removal.UNBAN
             (self.put_out.discard if is_back else self.put_out.add)(event.user)
+        is_shut = self.is_shut
         is_paused = self.portal.paused and not isinstance(event, RemoteShutOut)
-        if self.is_shut and isinstance(event, RemoteShutOut):
+        if is_shut and isinstance(event, RemoteShutOut):
             await self.arrivals.note_shut_out(event)
-        if is_paused or self.is_shut:
+            is_shut = self.is_shut
+        if is_paused or is_shut:
             self._house.telemetry.count_send("to_matrix", "dropped")
             self.facts.overhear(event)
             return
