@@ -405,8 +405,7 @@ class SendKind(StrEnum):
     """``content``: the instance in whose list of rooms it is to be ``listed``, or not."""
 
 
-# This and the next are not frozen, though nothing changes them: to make them, for each line, would
-# take four times as long.
+# This and the next are not frozen, though nothing changes them: it would cost four times as much.
 @dataclass(slots=True, kw_only=True)
 class Outgoing:
     """One thing to do in a Matrix room, as a ghost or a bot. Durable once in the outbox."""
