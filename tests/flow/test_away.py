@@ -6,7 +6,7 @@ from pathlib import Path
 
 import aiohttp
 
-from bridge.core.oversight.status import in_lines
+from bridge.core.oversight.statuslines import in_lines
 from bridge.settings.records import Address, DatabaseSettings, WebSettings
 from tests.flow.chats import Chat, answers, order
 from tests.flow.networks import NEAR, irc_module
