@@ -106,8 +106,7 @@ class Traces:
         """What goes into Matrix under this event id or remote id."""
         with at_the_door():
             rows = await self._database.core.fetch(
-                "SELECT * FROM outbox WHERE event_id = $1 UNION "
-                "SELECT * FROM outbox WHERE remote_id = $2 ORDER BY day, seq",
+                "SELECT * FROM outbox WHERE event_id = $1 OR remote_id = $2 ORDER BY day, seq",
                 identifier, identifier.encode("utf-8", "surrogatepass"),
             )  # fmt: skip
         return [_departure(row) for row in rows]
