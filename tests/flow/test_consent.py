@@ -57,7 +57,7 @@ async def test_an_operators_yes_bridges_the_channel_and_nobody_elses_does(
         await alice.wait_for_text(room, "you need the power")
         await ask(alice, room, "#hall")
         question = await olga.expect("PRIVMSG olga", f"{alice.id} asks to bridge #hall")
-        assert "the room Hall on Matrix, another chat network" in question
+        assert "the room Hall on Matrix, a chat network" in question
         await olga.expect("/msg trestle yes #hall", "/msg trestle no #hall")
         await olga.expect("/msg trestle status, leave, block", "Contact: admin@test.example.")
         await ask(alice, room, "#hall", "were asked already, and have until")

@@ -300,12 +300,22 @@ async def test_who_is_asked_about_one_channel_may_answer_by_the_word_alone() -> 
         list_names(peer, "@olga", "#Den", olga="o@h")
         await peer.expect("NOTICE olga :agree is done")
         await ask("#nook")
+        peer.say(":olga!o@h PRIVMSG {nick} :yes hello, who are you? we do not want that")
+        await peer.expect("NOTICE olga :That cannot be done: I see you as an operator of no")
+        await ask("#attic")
         peer.say(":olga!o@h PRIVMSG {nick} :no")
-        for channel in ("#Den", "#nook"):
-            await peer.expect(f"NAMES {channel}")
-            list_names(peer, "@olga", channel, olga="o@h")
-        await peer.expect("NOTICE olga :That cannot be done: you run several channels here; name")
-    assert [(one.wish, one.chat.name) for one in host.wishes] == [(Wish.AGREE, "#Den")]
+        await peer.expect("NOTICE olga :That cannot be done: that is about several channels; name")
+        peer.say(":olga!o@h PRIVMSG {nick} :no #nook")
+        await peer.expect("NAMES #nook")
+        list_names(peer, "@olga", "#nook", olga="o@h")
+        await peer.expect("NOTICE olga :refuse is done")
+        peer.say(":olga!o@h PRIVMSG {nick} :yes")
+        await peer.expect("NAMES #attic")
+        list_names(peer, "@olga", "#attic", olga="o@h")
+        await peer.expect("NOTICE olga :agree is done")
+    assert [(one.wish, one.chat.name) for one in host.wishes] == [
+        (Wish.AGREE, "#Den"), (Wish.REFUSE, "#nook"), (Wish.AGREE, "#attic"),
+    ]  # fmt: skip
 
 
 async def test_who_runs_several_channels_sees_all_and_ends_the_one_that_is_named() -> None:

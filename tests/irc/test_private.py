@@ -215,4 +215,12 @@ async def test_where_the_settings_let_nobody_only_services_are_written_to_alone(
             peer.say(":NickServ!n@services.test NOTICE {nick} :Say REGISTER")
             assert "NickServ: Say REGISTER" in await saying
             assert await say("autocommand msg NickServ help", relay, own)
+            not_done: list[
+                PermanentFailure
+            ] = []  # Of what was kept when people could be written to.
+            done = own.read_autocommands(
+                "msg bob hi\nmsg NickServ help\naway at lunch", not_done.append
+            )
+            assert [one.params for one in done] == [("NickServ", "help"), ("at lunch",)]
+            assert len(not_done) == 1
         assert not [one for one in peer.heard if one.startswith("PRIVMSG bob")]

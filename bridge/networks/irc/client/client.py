@@ -484,14 +484,14 @@ class IrcClient(Presence):
         """Do what the owner chose for each connect, then be in the channels."""
         away, typed = self.keepsakes.read(AWAY), self.keepsakes.read(AUTOCOMMAND)
         with suppress(TemporaryFailure):  # It ended again.
-            try:
-                for one in self.read_autocommands(typed):
-                    await connection.say(one)
-            except PermanentFailure as error:
-                self._complain(PermanentFailure(f"Your autocommand is not done: {error}"))
+            for one in self.read_autocommands(typed, self._complain_of_autocommand):
+                await connection.say(one)
             if away:
                 await connection.say(line("AWAY", away))
         await self._memberships.keep(channels, lambda told: inbox.put(Heard(told, told.chat)))
+
+    def _complain_of_autocommand(self, error: PermanentFailure) -> None:
+        self._complain(PermanentFailure(f"In your autocommand this is not done: {error}"))
 
     def _complain(self, error: DeliveryError) -> None:
         self._host.log.warning("%s", error, extra={"event": "irc_refused"})

@@ -191,12 +191,25 @@ class Presence:
                 "(NickServ, say) by msg"
             )
 
-    def read_autocommands(self, typed: str) -> Sequence[Line]:
-        """What is done on each connect. Raises ``PermanentFailure`` for what may not be."""
-        lines = read_autocommands(typed, allow_raw=self._settings.allow_raw)
-        for one in lines:
-            if one.command == "PRIVMSG":
-                self.guard_people(one.params[0])
+    def read_autocommands(
+        self, typed: str, refuse: Callable[[PermanentFailure], None] | None = None
+    ) -> Sequence[Line]:
+        """What is done on each connect. Raises ``PermanentFailure`` for what may not be; or tells
+        ``refuse``, and gives the rest."""
+        refuse = refuse or _raise
+        lines: list[Line] = []
+        try:
+            wanted = read_autocommands(typed, allow_raw=self._settings.allow_raw)
+        except PermanentFailure as error:
+            refuse(error)
+            return []
+        for one in wanted:
+            try:
+                if one.command == "PRIVMSG":
+                    self.guard_people(one.params[0])
+                lines.append(one)
+            except PermanentFailure as error:
+                refuse(error)
         return lines
 
     def _may_be_service(self, person: str) -> bool:
@@ -412,3 +425,7 @@ class _Speaking:
         self, kind: type[BaseException] | None, error: BaseException | None, _: object
     ) -> None:
         self._end(self._said, error)
+
+
+def _raise(error: PermanentFailure) -> None:
+    raise error

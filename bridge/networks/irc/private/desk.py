@@ -146,7 +146,7 @@ class Desk:
         if wish is None and word != HELP:
             return False
         named = [word for word in words[1:] if limits.names_channel(word)]
-        if not named and wish in ANSWERS:
+        if len(words) == 1 and wish in ANSWERS:  # What stands behind it may take it back.
             named = self._asked_about(source)
         about = " ".join(word for word in words[1:] if not limits.names_channel(word))
         said = _Said(
@@ -255,8 +255,8 @@ class Desk:
         answers = f"{yes}   {no}"
         question = (
             f"{_short_id(request.asked_by)} asks to bridge {short} to the room "
-            f"{_short(request.room)} on Matrix, another chat network: what is said here would be "
-            "shown and kept there, and people there could speak here.",
+            f"{_short(request.room)} on Matrix, a chat network: what is said here would be shown "
+            "and kept there, and people there could speak here.",
             *([answers] if len(answers.encode()) <= _QUESTION_BYTES else [yes, no]),
             f"Later, at any time: /msg {own} status, leave, block <nick or homeserver>, unblock. "
             f"{self._network.settings.who_answers}",
@@ -287,6 +287,8 @@ class Desk:
     async def _grant(self, said: _Said, wish: Wish) -> str:
         if wish in {Wish.BLOCK, Wish.UNBLOCK} and not said.about:
             raise PermanentFailure(f"say {wish.value} and a nick or a homeserver")
+        if wish in ANSWERS and len(said.named) > 1:
+            raise PermanentFailure("that is about several channels; name one")
         if len(said.named) > MOST_NAMED:
             raise PermanentFailure(f"name {MOST_NAMED} channels at a time at most")
         chats = await self._run_by(said, said.named)
@@ -300,6 +302,8 @@ class Desk:
             ))
             for chat in chats
         ]  # fmt: skip
+        if wish in ANSWERS:
+            self._asked.pop(self._connection.isupport.fold(chats[0].name), None)
         return "\n".join(answers)
 
     async def _run_by(self, said: _Served, named: Sequence[str]) -> Sequence[RemoteChat]:
