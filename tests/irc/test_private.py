@@ -215,9 +215,7 @@ async def test_where_the_settings_let_nobody_only_services_are_written_to_alone(
             peer.say(":NickServ!n@services.test NOTICE {nick} :Say REGISTER")
             assert "NickServ: Say REGISTER" in await saying
             assert await say("autocommand msg NickServ help", relay, own)
-            not_done: list[
-                PermanentFailure
-            ] = []  # Of what was kept when people could be written to.
+            not_done: list[PermanentFailure] = []  # Kept from before.
             done = own.read_autocommands(
                 "msg bob hi\nmsg NickServ help\naway at lunch", not_done.append
             )
