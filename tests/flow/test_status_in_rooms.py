@@ -25,7 +25,7 @@ async def test_a_room_reads_why_its_network_is_away(
             assert "bridged to #gone" in await answer(alice, room, "bridge near #gone")
             assert "#gone on near: running." in await answer(alice, room, "status")
             await server.aclose()
-            why = f"reconnecting (127.0.0.1:{irc.port} cannot be reached: Connection refused)."
+            why = f"reconnecting (127.0.0.1:{irc.port} cannot be reached: Connection refused; for "
             async with asyncio.timeout(PATIENCE):
                 while f"#gone on near: {why}" not in await answer(alice, room, "status"):
                     pass
