@@ -6,9 +6,11 @@ by, as while the machine was off, is not counted: by no clock is anything forgot
 """
 
 import json
+import os
 import secrets
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -25,6 +27,8 @@ _MARK_EVERY = 4 * 3600.0
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 """Another one each time that a machine is started."""
 
+_NAMESPACE = Path("/proc/self/ns/time")
+
 _HIGHEST = (
     "SELECT coalesce(max(newest.seq), 0) FROM unnest($1::date[]) AS d (day), LATERAL "
     "(SELECT seq FROM {0} WHERE {0}.day = d.day ORDER BY {0}.day DESC, seq DESC LIMIT 1) AS newest"
@@ -37,15 +41,18 @@ _KEEP = (
 )
 """The numbers go on from there, also if what has them is gone."""
 
-_FORGET_JOURNAL = (
-    "DELETE FROM journal WHERE day = $1 AND seq <= $2 AND done",
-    "DELETE FROM item WHERE day = $1 AND seq <= $2 AND NOT EXISTS "
-    "(SELECT FROM journal WHERE day = $1 AND seq = item.seq)",
+_AT_ONCE = 20_000
+_FORGET = tuple(
+    f"DELETE FROM {table} WHERE day = $1 AND seq IN (SELECT seq FROM {table} "  # noqa: S608
+    f"WHERE day = $1 AND seq <= $2 AND {over} ORDER BY seq LIMIT {_AT_ONCE})"
+    for table, over in (
+        ("journal", "done"),
+        ("item", "NOT EXISTS (SELECT FROM journal WHERE day = $1 AND seq = item.seq)"),
+        ("outbox", "state NOT IN ('queued', 'waiting')"),
+    )
 )
-_FORGET_OUTBOX = (
-    "DELETE FROM outbox WHERE day = $1 AND seq <= $2 AND state NOT IN ('queued', 'waiting')"
-)
-"""What waits to be delivered stays, as those who deliver it know of it."""
+"""In slices, as a statement has its limit. What waits to be delivered stays, as those who deliver
+it know of it."""
 
 _YOUNGER = (
     "SELECT EXISTS (SELECT FROM journal WHERE day = $1 AND seq > $2) "
@@ -61,9 +68,12 @@ def uptime() -> float:
 def this_boot() -> str:
     """What tells one start of the machine from all others, or where nothing does, of us."""
     try:
-        return _BOOT.read_text().strip()
+        boot = _BOOT.read_text().strip()
     except OSError:
         return secrets.token_hex()
+    with suppress(OSError):  # What runs in a time namespace of its own may have another uptime.
+        boot += f" {os.readlink(_NAMESPACE)}"
+    return boot
 
 
 @dataclass(slots=True)
@@ -124,9 +134,10 @@ class Life:
             ):
                 whole.append(day)
                 continue
-            for statement in _FORGET_JOURNAL:
-                await self._database.core.execute(statement, day, old.journal)
-            await self._database.core.execute(_FORGET_OUTBOX, day, old.outbox)
+            newest_old = (old.journal, old.journal, old.outbox)
+            for statement, number in zip(_FORGET, newest_old, strict=True):
+                while await self._database.core.execute(statement, day, number) != "DELETE 0":
+                    pass
         return whole
 
     async def _read(self) -> None:

@@ -95,7 +95,8 @@ class Retention:
         return dropped
 
     async def _forget(self) -> None:
-        today, elapsed = self._database.clock.today(), self._elapsed()
+        now, elapsed = self._database.clock.now(), self._elapsed()
+        today = now.date()
         difference = await self._database.time_difference()
         await self._database.cover(today)
         with at_the_door():
@@ -105,7 +106,7 @@ class Retention:
                 f"the database's clock is {difference / 3600:+.1f} hours from ours; nothing is "
                 "dropped until they agree. Set the machines' clocks"
             )
-        running = self._running(elapsed)
+        running = self._running(now, elapsed)
         if running < _STEADY and (days := self._over(today))[1:]:
             log.warning(
                 "%d days are over at once: they are forgotten in an hour. If the date is not %s, "
@@ -116,16 +117,16 @@ class Retention:
         with at_the_door():
             async with self._database.as_owner() as owner:
                 await self._drop_days(owner, today)
-                await self._drop_to_come(owner, today)
             for table, keep in tables_by_moment().items():
                 await self._drop_rows(table, keep)
             self._soon = await self._database.core.fetchval(
                 _SOON, today - timedelta(days=_LATE_DAYS)
             )
+            async with self._database.as_owner() as owner:
+                await self._drop_to_come(owner, today)
 
-    def _running(self, elapsed: float) -> float:
+    def _running(self, now: datetime, elapsed: float) -> float:
         """Seconds since the first run. Raises ``ConfigError`` if the clock was moved since."""
-        now = self._database.clock.now()
         if self._began is None:
             self._began = now, elapsed
         moved = _moved(self._began, now, elapsed)

@@ -248,8 +248,10 @@ async def test_what_was_made_while_the_clock_was_ahead_is_good_for_no_longer_onc
     token, link = await tokens.issue(ALICE, "manager"), await links.make(ALICE, "manager")
     assert await good(tokens, token)
     clock.ahead = timedelta()
-    assert not await good(tokens, token)
+    assert await good(tokens, token)  # From now on, as if it were made now.
     assert await links.take(link.reveal()) is None
+    clock.ahead = timedelta(days=2)
+    assert not await good(tokens, token)
     clock.ahead = timedelta(days=40)  # Nor when that date comes.
     assert not await good(tokens, token)
     # A small step is none.

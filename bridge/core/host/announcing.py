@@ -112,8 +112,8 @@ class Announcer:
             await self._told.forget_told(person, begun)
             at = self._clock.now()
         ago = (self._clock.now() - at).total_seconds()
-        # Told while the clock was ahead: since when is not known.
-        left = READING_SECONDS - ago if ago >= 0 else 0.0
+        # Told while the clock was far ahead: since when is not known.
+        left = READING_SECONDS - ago if ago >= -READING_SECONDS else 0.0
         told = self._find(person, place.instance)
         if rules.announce is Announce.BEFORE and left > 0 and not (told and told.read.is_set()):
             return left
