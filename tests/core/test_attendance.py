@@ -53,6 +53,25 @@ async def test_who_goes_while_the_ghost_is_let_in_goes_after_that(
     assert attendance.waiting == 0
 
 
+@pytest.mark.parametrize("leaves", [True, False])
+async def test_who_leaves_while_the_ghost_that_was_called_in_enters_leaves_after_that(
+    leaves: bool,
+) -> None:
+    ground = Ground()
+    attendance = Attendance(ChatFacts(ground.portal, ground.house), ground.house)
+    await attendance.receive(RemoteMembers(chat=CHAT, users=(user("carl"),)))
+
+    async def enter(called: RemoteUser) -> None:
+        ground.members |= ghosts(ground, called.name)
+        if leaves:
+            await attendance.receive(LEAVE)
+
+    await attendance.let_in(RemoteUserId("carl"), enter)
+    ground.arrive()
+    there = () if leaves else ("carl",)
+    assert ground.members == await attendance.present() == ghosts(ground, *there)
+
+
 async def test_a_homeserver_that_does_not_know_us_just_now_is_asked_again() -> None:
     ground = Ground()
     ground.refusing.add("joined_members")

@@ -460,7 +460,8 @@ async def give_up(state: Path, until_they_write: Callable[[Path], Awaitable[list
         async with asyncio.timeout(PATIENCE):
             writers = await until_they_write(data)
         for one in writers:  # So that they do not end by themselves meanwhile.
-            os.kill(one, signal.SIGSTOP)
+            with suppress(ProcessLookupError):  # This one had.
+                os.kill(one, signal.SIGSTOP)
         starting.cancel()
     async with asyncio.timeout(PATIENCE):
         while writers_to(data):

@@ -262,9 +262,9 @@ class DirectChats:
         attendance = door.arrivals.attendance
         if attendance.mode is Members.NONE:
             return f"They are in {what}, of which nobody is shown here (members is none)"
-        user = attendance.spelled(person)
-        await self._invitations.accept(room, ghost, user.name)
-        attendance.note_spoke(user)
+        await attendance.let_in(
+            person, lambda user: self._invitations.accept(room, ghost, user.name)
+        )
         return ""
 
     async def _check_name(self, name: InstanceId, ghost: UserId, text: str) -> None:

@@ -1,7 +1,7 @@
 """Which people of a chat have their ghosts in its room."""
 
 import logging
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Awaitable, Callable, Iterable, Sequence, Set
 from dataclasses import replace
 
 from bridge.core.lanes.patience import promptly
@@ -184,8 +184,7 @@ class Attendance:
         return self._there.get(person) or RemoteUser(id=person, name=person)
 
     def note_spoke(self, user: RemoteUser) -> None:
-        """Somebody of the chat has spoken, or was called in: the ghost is in the room by that, if
-        there is one."""
+        """Somebody of the chat has spoken: the ghost is in the room by that, if there is one."""
         self._spoke.pop(user.id, None)
         self._spoke[user.id] = None
         ghost = self._ghost(user)
@@ -194,6 +193,17 @@ class Attendance:
         if self.mode is not Members.NONE:
             self._at_hand.add(ghost)
             self._missed.pop(ghost, None)
+
+    async def let_in(
+        self, person: RemoteUserId, enter: Callable[[RemoteUser], Awaitable[None]]
+    ) -> None:
+        """Have the ghost of somebody in the room by ``enter``, as one who has spoken; who leaves
+        the chat meanwhile leaves the room after that."""
+        user, was_there = self.spelled(person), self.has(person)
+        await enter(user)
+        self.note_spoke(user)
+        if was_there and not self.has(person):
+            await self.let_go(person)
 
     async def receive(self, event: Movement) -> None:
         """Follow who comes into the chat and who leaves it."""
