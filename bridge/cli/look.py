@@ -1,6 +1,7 @@
 """Looking at an installation: ``doctor``, ``registration``, ``modules``."""
 
 import json
+import re
 import shutil
 import sys
 import textwrap
@@ -71,12 +72,13 @@ def _for_screen(text: str) -> str:
     """Wrap what stands behind a mark, where somebody reads it; a program has it in one line."""
     if not sys.stdout.isatty():
         return text
-    # What is to be copied, like a URL, is never cut.
+    # What is to be copied, a URL or a command, is never cut.
+    uncut = re.sub("`[^`]+`", lambda command: command[0].replace(" ", "\0"), text)
     lines = textwrap.wrap(
-        text, max(20, shutil.get_terminal_size().columns - _BEHIND_MARK),
+        uncut, max(20, shutil.get_terminal_size().columns - _BEHIND_MARK),
         break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip
-    return f"\n{' ' * _BEHIND_MARK}".join(lines)
+    return f"\n{' ' * _BEHIND_MARK}".join(lines).replace("\0", " ")
 
 
 def _mark(finding: Finding) -> str:

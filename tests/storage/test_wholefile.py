@@ -47,6 +47,7 @@ def test_what_cannot_be_written_is_named_as_whoever_asked_for_it_knows_it(folder
         (str(folder / "file"), None), (str(folder / "none" / "file"), None),
         (str(folder / "file"), None),
     ]  # fmt: skip
+    assert not [one for one in (full, nowhere, there) if "None" in str(one.value)]
 
 
 def test_one_that_is_to_be_new_is_ours_alone_with_nothing_beside(folder: Path) -> None:
