@@ -14,6 +14,8 @@ from typing import NamedTuple, NewType, cast
 import httptools
 from yarl import URL
 
+from bridge.slots import Slots
+
 _MOST = 64
 """Connections at once."""
 _IDLE_SECONDS = 15.0
@@ -72,7 +74,7 @@ class Connections:
         self._host_line = write_headers({"Host": url.raw_authority.rpartition("@")[2]})
         self._idle: list[_Connection] = []
         self._busy: set[_Connection] = set()
-        self._slots = asyncio.Semaphore(_MOST)
+        self._slots = Slots(_MOST)
         self._looks_at = inf
         """When the first of those that are busy takes too long, or before that; a time of the
         loop, which has ``_next_look``."""
@@ -93,10 +95,10 @@ class Connections:
         until = asyncio.get_running_loop().time() + seconds
         request = _encode(method, target, self._host_line + headers, body)
         # As a rule there is one: a timeout costs as much as all else that is done for a request.
-        if self._slots.locked():
-            await self._wait_for_slot(until)
+        if self._slots.is_any_free:
+            await self._slots.take()
         else:
-            await self._slots.acquire()
+            await self._wait_for_slot(until)
         try:
             connection = self._take()
             if connection is not None and method != "POST":
@@ -106,7 +108,7 @@ class Connections:
                     connection = None
             return await self._ask(connection or await self._connect(until), request, until)
         finally:
-            self._slots.release()
+            self._slots.give()
 
     async def close(self) -> None:
         """Hang up."""
@@ -119,7 +121,7 @@ class Connections:
 
     async def _wait_for_slot(self, until: float) -> None:
         async with asyncio.timeout_at(until):
-            await self._slots.acquire()
+            await self._slots.take()
 
     def _take(self) -> "_Connection | None":
         now = asyncio.get_running_loop().time()

@@ -116,7 +116,7 @@ class Rich:
     nodes: tuple[Node, ...] = ()
 
     def __post_init__(self) -> None:
-        if not is_bare(self.nodes) and _is_too_deep(self.nodes):
+        if not _BARE.issuperset(map(type, self.nodes)) and _is_too_deep(self.nodes):
             object.__setattr__(self, "nodes", _not_deeper(self.nodes, DEEPEST))
 
     @classmethod

@@ -19,7 +19,15 @@ from bridge.storage.door import at_the_door
 from bridge.storage.keys import DayKeys, KeyLost
 from bridge.storage.moves import Moves
 from bridge.storage.outboxcall import Call
-from bridge.storage.outboxentry import COLUMNS, columns_of, open_entry, outbox_context, payload_of
+from bridge.storage.outboxentry import (
+    COLUMNS,
+    Place,
+    columns_of,
+    if_any,
+    open_entry,
+    outbox_context,
+    payload_of,
+)
 from bridge.storage.pool import Database
 from bridge.storage.portals import remote_bytes
 from bridge.storage.storeddays import DAYS, StoredDays
@@ -49,7 +57,7 @@ def _parameters(kinds: Iterable[str]) -> list[str]:
 _ADD_ONE = _adding(dict(zip(COLUMNS, _parameters(COLUMNS.values()), strict=True)))
 """As most come. Of what is in arrays, or in ``VALUES``, the server makes a new plan each time."""
 
-_EACH = {name: f"n.{name}" for name in COLUMNS}
+_EACH = {name: f"n.{name}" for name in COLUMNS} | {"part": "coalesce(n.part, 0)"}
 
 
 def _entries(columns: Mapping[str, str]) -> str:
@@ -91,9 +99,6 @@ _CLAIM = (
     "SELECT o.* FROM unnest($1::date[], $2::bigint[]) AS d (day, seq) "
     "JOIN outbox o ON (o.day, o.seq) = (d.day, d.seq) WHERE o.state = 'queued'"
 )
-
-Place = tuple[date, int]
-"""Where an entry stands: its day and its number in the order in which entries were added."""
 
 
 class Waiting(NamedTuple):
@@ -222,7 +227,7 @@ class Outbox:
                     [one.event_id for one in entries], self._database.epoch, today,
                     [one.at for one in entries],
                     [one.queued.outgoing.link for one in entries],
-                    [remote_bytes(one.queued.outgoing.alias or None) for one in entries],
+                    if_any([remote_bytes(one.queued.outgoing.alias or None) for one in entries]),
                 )  # fmt: skip
 
     async def park(self, queued: QueuedOutgoing, reason: ParkReason, detail: str) -> None:
@@ -463,17 +468,16 @@ class Outbox:
     ) -> set[Place]:
         if day > self._database.covered_until:
             await self._database.cover(day)
-        yesterday = day - timedelta(days=1)
-        shared = (day, entries[0][0].received_at, self._database.epoch, yesterday)
+        shared = (day, entries[0][0].received_at, self._database.epoch, day - timedelta(days=1))
         rows = [columns_of(queued, payload, self._day_keys) for queued, payload in entries]
         looks_round = self._days.note(day) or any(row[-1] for row in rows)
         with at_the_door():
             if len(rows) == 1 and not looks_round:
                 stored = await self._database.core.fetch(_ADD_ONE, *shared, *rows[0][:-1])
             else:
-                # The driver looks at each element: none is given that is not needed.
-                *columns, kept = map(list, zip(*rows, strict=True))
+                *columns, parts, kept = map(list, zip(*rows, strict=True))
                 adding, more = (_ADD_LOOKING_ROUND, [kept]) if looks_round else (_ADD, [])
+                columns.append(if_any(parts))
                 stored = await self._database.core.fetch(adding, *shared, *columns, *more)
         return {(day, row["seq"]) for row in stored}
 

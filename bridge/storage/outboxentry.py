@@ -20,6 +20,9 @@ COLUMNS: Mapping[str, str] = {
 }  # fmt: skip
 """What of a row is an entry's own, with the types of the columns."""
 
+Place = tuple[date, int]
+"""Where an entry stands: its day and its number in the order in which entries were added."""
+
 
 def payload_of(one: Outgoing) -> bytes:
     """Write what is sealed of an entry: before others' entries share a statement with it.
@@ -51,6 +54,12 @@ def columns_of(queued: QueuedOutgoing, payload: bytes, day_keys: DayKeys) -> tup
         queued.seq, one.room, one.user, one.kind, one.transaction_id, sealed,
         one.portal, remote_bytes(one.remote_id), one.part, one.replayed * RECEIVED_DAYS,
     )  # fmt: skip
+
+
+def if_any(values: list[Any]) -> list[Any]:
+    """A column of several entries; empty where each has what an entry has as a rule, so that the
+    driver need not look at each."""
+    return values if any(values) else []
 
 
 def open_entry(row: asyncpg.Record, day_keys: DayKeys, *, again: bool = False) -> QueuedOutgoing:

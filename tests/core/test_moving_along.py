@@ -275,7 +275,7 @@ async def test_a_move_waits_for_what_is_just_put_into_the_room_and_nothing_waits
         await wait_until(lambda: asked_for == [OLD])
         async with asyncio.timeout(30), asyncio.TaskGroup() as group:
             group.create_task(move(parts, portal))
-            await wait_until(lambda: bool(parts.sender.lane(OLD).turn._waiters))
+            await wait_until(lambda: bool(parts.sender.lane(OLD).turn._waiting))
             await parts.sender.put(lines(portal, ["third"]))  # It is not kept waiting.
             assert not homeserver.texts(OLD)
             going_on.set()

@@ -109,8 +109,10 @@ def is_order(body: str) -> bool:
 
 def holds_order(content: Mapping[str, Any]) -> bool:
     """Whether a message speaks to the main bot, as an answer or in what it is changed to, too."""
-    return any(
-        is_order(without_quote(said, body))
-        for said in (content, content.get("m.new_content"))
-        if isinstance(said, dict) and isinstance(body := said.get("body"), str)
-    )
+    for said in (content, content.get("m.new_content")):
+        if not isinstance(said, dict):
+            continue
+        body = said.get("body")
+        if isinstance(body, str) and PREFIX in body and is_order(without_quote(said, body)):
+            return True
+    return False

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from bridge.model import Outgoing, QueuedOutgoing
 from bridge.sdk.ids import EventId, RoomId
+from bridge.slots import Slots
 
 
 class Pause(NamedTuple):
@@ -16,6 +17,10 @@ class Pause(NamedTuple):
 
     seconds: float
     is_asked_for: bool = False
+
+
+def _one() -> Slots:
+    return Slots(1)
 
 
 @dataclass(slots=True)
@@ -39,9 +44,9 @@ class RoomLane:
     """Between two tries."""
     limit: asyncio.Timeout | None = None
     """When its rest is over; None if it does not rest."""
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    turn: Slots = field(default_factory=_one)
     """Held while the first is tried, or what waits is another meanwhile."""
-    parking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    parking: Slots = field(default_factory=_one)
     """Held while somebody puts the first aside: it is not tried meanwhile."""
     unwanted: int = 0
     """The number of an entry that somebody put aside while it was being tried."""

@@ -35,6 +35,7 @@ from bridge.model import (
 )
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import EventId, RoomId, UserId
+from bridge.slots import Slots
 from bridge.storage.outbox import Outbox
 from bridge.telemetry import Telemetry
 
@@ -99,8 +100,7 @@ class Sender:
         self.listings = Listings(self._list, self._drop, clock)
         self._group: asyncio.TaskGroup | None = None
         self._carriers: Carriers | None = None
-        self._slots = asyncio.Semaphore(_AT_ONCE)
-        self._again = asyncio.Semaphore(_AGAIN_AT_ONCE)
+        self._slots, self._again = Slots(_AT_ONCE), Slots(_AGAIN_AT_ONCE)
         self._unclaimed = Unclaimed(outbox, self.push)
         outbox.on_unclaimed = lambda: self._unclaimed.seek(self._group)
         self._held = 0

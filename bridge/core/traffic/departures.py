@@ -23,7 +23,7 @@ from bridge.sdk.errors import TemporaryFailure, Unsupported
 from bridge.sdk.events import Edit, Message, MessageKind, Reaction, Redaction
 from bridge.sdk.events import Sender as Person
 from bridge.sdk.ids import EventId, RemoteMessageId, RemoteUserId, RoomId, UserId
-from bridge.sdk.rich import Link, Mention, Node, Rich, Text, mentions_as
+from bridge.sdk.rich import Link, Mention, Node, Rich, Text, is_bare, mentions_as
 from bridge.sdk.text import to_plain
 
 Said = Message | Edit | Reaction | Redaction
@@ -440,7 +440,8 @@ class Departures:
 
 def _texts(body: Rich, most: int | None = None) -> tuple[str, str]:
     """So many characters of it in plain text, or all, without and with its spoilers."""
-    return open_text(body)[:most], to_plain(body)[:most]
+    shown = to_plain(body)[:most]
+    return (shown if is_bare(body.nodes) else open_text(body)[:most]), shown
 
 
 def _remote_ids(links: Sequence[MessageLink]) -> tuple[RemoteMessageId, ...]:

@@ -124,7 +124,7 @@ class Doorway:
     def is_shut(self) -> bool:
         """Whether nothing crosses: those in the room have put our bot out, until it is back; or
         the bridge is about to end there."""
-        portal, house = self.portal, self._house
+        portal, house = self.facts.portal, self._house
         is_out = house.intents.evictions.is_out(portal.room, house.namespaces.bot)
         return (is_out or self.ends_in == portal.room) and portal.receiver is None
 
@@ -138,7 +138,7 @@ class Doorway:
     async def handle(self, item: Item) -> None:
         """Bring one Matrix event to the network. Raises a ``DeliveryError``."""
         self.stops.begun = None
-        sender, portal = UserId(item.event["sender"]), self.portal
+        sender, portal = UserId(item.event["sender"]), self.facts.portal
         left_alone = self._is_left_alone(sender)
         if item.event["type"] == "m.room.member":
             item.drop()
@@ -175,7 +175,7 @@ class Doorway:
 
     def _is_left_alone(self, person: UserId) -> bool:
         """Whether nothing of somebody crosses: as they wish, or as the room's policy lists say."""
-        house, portal = self._house, self.portal.id
+        house, portal = self._house, self.facts.portal.id
         if portal in house.policies.waiting:
             raise TemporaryFailure("this room's policy lists are being read", retry_after=1)
         return house.optouts.cover(person, portal) or house.policies.cover(portal, person)
@@ -185,7 +185,7 @@ class Doorway:
         if await self._leave_out(item):
             item.drop()
             return
-        capabilities = self._instance.connector.capabilities(self.portal.chat)
+        capabilities = self._instance.connector.capabilities(self.facts.portal.chat)
         said = await self.departures.read(item.event, capabilities, item.stored)
         await item.stored()
         if said is None:
@@ -193,7 +193,9 @@ class Doorway:
             return
         if item.again and self.holds:
             raise DeliveryUncertain("it may have been sent before an interruption")
-        session, said = await self.voices.choose(self._instance, said)
+        session, said = await self.voices.choose(
+            self._instance, said, puppets=capabilities.puppets
+        )
         if said.relayed:
             name_format = self.portal.relay_name or house.rules(self.portal.instance).relay_name
             said = as_relayed(
@@ -297,9 +299,10 @@ class Doorway:
 
     @property
     def _instance(self) -> Instance:
-        instance = self._house.instances.get(self.portal.instance)
+        name = self.facts.portal.instance
+        instance = self._house.instances.get(name)
         if instance is None:
-            raise PermanentFailure(f"{self.portal.instance} is not switched on in the settings")
+            raise PermanentFailure(f"{name} is not switched on in the settings")
         return instance
 
     @property
@@ -322,7 +325,7 @@ class Doorway:
         ids: Sequence[RemoteMessageId | None] = receipt.remote_ids or (None,)
         house.crossings.note([
             MessageLink(
-                portal=self.portal.id, event_id=event_id, remote_id=remote_id,
+                portal=self.facts.portal.id, event_id=event_id, remote_id=remote_id,
                 part=part, sender=UserId(event["sender"]), room=RoomId(event["room_id"]),
                 kind=kind,
                 received_at=now - timedelta(seconds=seconds),
@@ -345,8 +348,8 @@ class Doorway:
             return
         may = house.permissions.allows(user, Permission.USER, instance.name)
         is_out = (
-            house.optouts.cover(user, self.portal.id)
-            or house.policies.cover(self.portal.id, user)
+            house.optouts.cover(user, self.facts.portal.id)
+            or house.policies.cover(self.facts.portal.id, user)
             or house.blocks.cover(instance.name, self.portal.chat, user)
             or self.portal.receiver not in {None, session.row.id}
         )
@@ -379,7 +382,7 @@ class Doorway:
             self._told_waiting = True
 
     def _is_left_out(self, item: Item) -> bool:
-        left_out = self.portal.left_out
+        left_out = self.facts.portal.left_out
         # Not by the day: a clock may go back, the numbers never do.
         return left_out is not None and item.id[1:] <= left_out[1:]
 
@@ -443,8 +446,8 @@ class Doorway:
         if isinstance(event, RemoteRemoval):
             is_back = event.how is Removal.UNBAN
             (self.put_out.discard if is_back else self.put_out.add)(event.user)
-        is_shut = self.is_shut
-        is_paused = self.portal.paused and not isinstance(event, RemoteShutOut)
+        is_shut, portal = self.is_shut, self.facts.portal
+        is_paused = portal.paused and not isinstance(event, RemoteShutOut)
         if is_shut and isinstance(event, RemoteShutOut):
             await self.arrivals.note_shut_out(event)
             is_shut = self.is_shut
@@ -455,7 +458,7 @@ class Doorway:
         if isinstance(event, RemoteTopic | RemoteAccess | RemoteRanks | RemoteRemoval):
             await self.facts.receive(event)
             return
-        if not await may_show(event, self.portal, self.audience, self._house):
+        if not await may_show(event, self.facts.portal, self.audience, self._house):
             return
         await self.arrivals.receive(event)
         if isinstance(event, RemoteMessage):

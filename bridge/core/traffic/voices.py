@@ -9,7 +9,7 @@ from bridge.core.outbox.outgoing import notice, once
 from bridge.core.rooms.chatfacts import ChatFacts
 from bridge.core.rooms.house import House
 from bridge.core.traffic.departures import Said
-from bridge.model import AuditAction, Permission, Portal, Puppets
+from bridge.model import AuditAction, Permission, Puppets
 from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.events import Sender
@@ -34,19 +34,15 @@ class Voices:
         """Nobody speaks here any more."""
 
     @property
-    def _portal(self) -> Portal:
-        return self._facts.portal
-
-    @property
     def puppets(self) -> Puppets:
         """Whose account speaks here."""
-        portal = self._portal
+        portal = self._facts.portal
         return portal.puppets or self._house.rules(portal.instance).puppets
 
     def why_unheard(self, person: UserId) -> str:
         """Why what somebody says stays in Matrix: by the settings, or as those wish who run the
         chat. Empty if it does not: people of other networks are heard, too, as their ghosts."""
-        house, portal = self._house, self._portal
+        house, portal = self._house, self._facts.portal
         is_let = house.namespaces.is_ghost(person) or house.permissions.allows(
             person, Permission.RELAY, portal.instance
         )
@@ -59,20 +55,23 @@ class Voices:
             return f"those who run {portal.chat_name} take nothing of {person}, until they unblock"
         return ""
 
-    async def choose(self, instance: Instance, said: Said) -> tuple[Session, Said]:
-        """Choose the login that speaks for the sender, who is heard here. Raises a
-        ``DeliveryError``.
+    async def choose(
+        self, instance: Instance, said: Said, *, puppets: bool
+    ) -> tuple[Session, Said]:
+        """Choose the login that speaks for the sender, who is heard here; ``puppets``: whether
+        the network lets people have their own. Raises a ``DeliveryError``.
 
         That is ``Waited`` where the sender had to be told, or lost the leave, meanwhile.
         """
-        house, portal, sender = self._house, self._portal, said.sender.user_id
+        house, portal, sender = self._house, self._facts.portal, said.sender.user_id
         level = house.permissions.of(sender, instance.name)
         if not instance.is_open:
             raise TemporaryFailure(f"{instance.name} is starting", retry_after=0.5)
         if portal.receiver is not None:
             session = await self._receiver(instance, said)
         else:
-            session, said = await self._any(instance, said, level)
+            own = puppets and level >= Permission.USER and not house.namespaces.is_ghost(sender)
+            session, said = await self._any(instance, said, own=own)
         if session.is_refused:
             raise PermanentFailure(
                 f"{instance.name} refused the login: {session.supervisor.reason}"
@@ -83,7 +82,7 @@ class Voices:
     def check(self, sender: UserId) -> None:
         """Raise ``TemporaryFailure`` if the sender is not to be heard any more: what was chosen
         for them is void. The next try, if the room is still tied, finds out why."""
-        house, portal = self._house, self._portal
+        house, portal = self._house, self._facts.portal
         if (
             self.are_over
             or portal.paused
@@ -94,14 +93,9 @@ class Voices:
         ):
             raise TemporaryFailure("that ended meanwhile", retry_after=0.1)
 
-    async def _any(
-        self, instance: Instance, said: Said, level: Permission
-    ) -> tuple[Session, Said]:
+    async def _any(self, instance: Instance, said: Said, *, own: bool) -> tuple[Session, Said]:
         """The sender's own, else one that is made for them, else a relay."""
-        house, portal, sender = self._house, self._portal, said.sender.user_id
-        puppets = instance.connector.capabilities(portal.chat).puppets
-        own = puppets and level >= Permission.USER and not house.namespaces.is_ghost(sender)
-        mode = self.puppets
+        sender, mode = said.sender.user_id, self.puppets
         linked = instance.logins_of(sender) if own and mode is not Puppets.RELAY else ()
         if linked:
             return linked[0], said
@@ -114,7 +108,7 @@ class Voices:
 
     async def _made(self, instance: Instance, sender: Sender) -> Session:
         """The sender's automatic login, once they were told."""
-        house, portal, person = self._house, self._portal, sender.user_id
+        house, portal, person = self._house, self._facts.portal, sender.user_id
         if not house.announcer.is_done(person, instance.name):
             rules = house.rules(instance.name)
             place = Place(portal.instance, portal.room, portal.chat_name)
@@ -133,7 +127,7 @@ class Voices:
 
     async def _receiver(self, instance: Instance, said: Said) -> Session:
         """The one login whose direct chat it is, for its owner: nobody else speaks there."""
-        house, portal = self._house, self._portal
+        house, portal = self._house, self._facts.portal
         if said.sender.user_id != portal.created_by:
             raise PermanentFailure(f"it is a chat of {portal.created_by} alone")
         if not house.permissions.allows(said.sender.user_id, Permission.USER, instance.name):
@@ -155,12 +149,12 @@ class Voices:
         if lent is None or lent.supervisor.state in {LoginState.OFF, LoginState.SIGN_IN_NEEDED}:
             return instance.relay
         owner = lent.row.owner
-        if owner is not None and self._house.optouts.cover(owner, self._portal.id):
+        if owner is not None and self._house.optouts.cover(owner, self._facts.portal.id):
             return instance.relay
         return lent
 
     def _find_lent(self, instance: Instance | None) -> Session | None:
-        portal = self._portal
+        portal = self._facts.portal
         if portal.relay is None or instance is None:
             return None
         return instance.find_login(portal.relay)
@@ -170,7 +164,7 @@ class Voices:
 
         Gives the login that did. Raises ``TemporaryFailure`` when the database is away.
         """
-        house, portal = self._house, self._portal
+        house, portal = self._house, self._facts.portal
         instance = house.instances.get(portal.instance)
         if portal.relay is not None and instance is not None and not instance.is_open:
             raise TemporaryFailure("the logins are not opened yet", retry_after=0.5)
@@ -185,7 +179,7 @@ class Voices:
 
         The room is told ``why``. Raises ``TemporaryFailure`` when the database is away.
         """
-        house, portal = self._house, self._portal
+        house, portal = self._house, self._facts.portal
         await house.audit.record(
             actor=person, action=AuditAction.SET, subject=portal.created_by,
             target=f"{portal.instance} {portal.chat} {portal.room}",
