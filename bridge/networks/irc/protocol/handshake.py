@@ -34,6 +34,10 @@ _NOT_IDENTIFIED = re.compile(
     r"|isn't registered|authentication failed|is not a valid",
     re.I,
 )
+_STATED = re.compile(r"(?:(\S+)(?: -> \S+)? ACC|STATUS (\S+)) (\d+)(?!\S)")
+"""How Atheme answers ``ACC`` and Anope ``STATUS``, in whatever language they speak."""
+_IDENTIFIED_LEVEL = "3"
+MOST_UNCLEAR = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +100,10 @@ class Handshake:
         self._identifies = False
         self._is_asking = False
         """NickServ is told the password, and has not answered."""
+        self._unclear: list[str] = []
+        """What it has said that we do not understand."""
+        self._is_stated = False
+        """It has said how it knows us, and be it that it does not."""
         self.nick = ""
         self.awaited = "let us in"
         """What the server has still to do, in words."""
@@ -265,7 +273,7 @@ class Handshake:
         self.awaited = f"pass on an answer from {who.nickserv}"
         return [line("PRIVMSG", who.nickserv, f"IDENTIFY {who.account} {secret.reveal()}")]
 
-    def _on_services(self, message: Incoming) -> None:
+    def _on_services(self, message: Incoming) -> list[Line]:
         """Hear what NickServ says to our password."""
         name = (self._identity.nickserv or "").partition("@")[0].lower()
         heard = strip_codes(message.param(-1))
@@ -275,15 +283,34 @@ class Handshake:
             raise ModuleNotReady(f"{self._server} has no {self._identity.nickserv} now: {said}")
         if self._is_known(message) or (source == name and _IDENTIFIED.search(heard)):
             self.done = self.is_signed_in = True
+        elif source == name and (stated := _STATED.match(heard)):
+            self._on_stated(stated)
         elif source == name and _NOT_IDENTIFIED.search(heard):
             raise LoginRequired(
                 f"{self._identity.nickserv} on {self._server} refused {self._whose}: {said}"
             )
         elif source == name and self._is_asking and message.command in {"NOTICE", "PRIVMSG"}:
-            self.awaited = (
-                f"pass on an answer from {self._identity.nickserv} that we understand (it said: "
-                f"{cut(said, MOST_SAID)})"
-            )
+            return self._on_unclear(said)
+        return []
+
+    def _on_stated(self, stated: re.Match[str]) -> None:
+        self._is_stated = True
+        nick, level = stated[1] or stated[2], stated[3]
+        if nick.lower() == self.nick.lower() and level == _IDENTIFIED_LEVEL:
+            self.done = self.is_signed_in = True
+
+    def _on_unclear(self, said: str) -> list[Line]:
+        """Ask NickServ, once, how it knows us: it has worked through our password by then."""
+        if self._is_stated:
+            return []  # About what we asked, not about the password.
+        nickserv, is_first = self._identity.nickserv or "", not self._unclear
+        self._unclear = [*self._unclear, said][-MOST_UNCLEAR:]
+        self.awaited = (
+            f"pass on an answer from {nickserv} that we understand (it said: "
+            f"{cut(' / '.join(self._unclear), MOST_SAID)})"
+        )
+        asked = [f"ACC {self.nick} *", f"STATUS {self.nick}"] if is_first else []
+        return [line("PRIVMSG", nickserv, one) for one in asked]
 
     def _without_password(self, said: str) -> str:
         """What NickServ says is read by others, and it may repeat what it did not understand, in
@@ -305,8 +332,8 @@ class Handshake:
 
     def _on_reply(self, command: str, message: Incoming) -> list[Line]:
         said = strip_codes(message.param(-1))
-        if self.welcomed and self._identifies:
-            self._on_services(message)
+        if self.welcomed and self._identifies and (asked := self._on_services(message)):
+            return asked
         if command == replies.SASL_MECHANISMS:
             self._exchange.choose(message.param(1).split(","))
         if command in replies.SASL_DONE:
