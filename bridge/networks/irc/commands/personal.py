@@ -127,7 +127,11 @@ async def list_channels(call: NetworkCall) -> str:
                 listing.question(), wanted={replies.LIST_ENTRY, "NOTICE"},
                 last={replies.LIST_END}, hear=listing.hear,
             )  # fmt: skip
-        except UnansweredError:
+        except UnansweredError as error:
+            if not listing.number and listing.said:
+                raise PermanentFailure(
+                    f"no channel was listed. The server says: {listing.said}"
+                ) from error
             if not listing.number:
                 raise
             return (
