@@ -353,7 +353,7 @@ class Presence:
         being made.
 
         Raises ``TemporaryFailure`` while something is being said by it, else as ``renew`` does."""
-        if not self._needed.is_set():
+        if not self._needed.is_set() or self.link.refusal is not None:
             return False
         if self._speaking:
             raise TemporaryFailure("something of yours is on its way.")
