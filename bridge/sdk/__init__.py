@@ -113,7 +113,7 @@ from bridge.sdk.module import (
     Store,
     WatchesDirectChats,
 )
-from bridge.sdk.people import ForgetsPeople
+from bridge.sdk.people import ForgetsPeople, LooksForPeople
 from bridge.sdk.rich import Rich
 from bridge.sdk.secret import Secret
 from bridge.sdk.text import lines, to_plain
@@ -165,6 +165,7 @@ __all__ = [
     "LoginRequired",
     "LoginState",
     "LogsOut",
+    "LooksForPeople",
     "ManagesChats",
     "Message",
     "MessageKind",

@@ -1,7 +1,8 @@
-"""What the core tells a module of people."""
+"""What the core tells a module of people, and asks it."""
 
 from typing import Protocol, runtime_checkable
 
+from bridge.sdk.events import RemoteUser
 from bridge.sdk.ids import UserId
 
 
@@ -17,5 +18,17 @@ class ForgetsPeople(Protocol):
         """Forget the person, who has had everything erased.
 
         Called again if it was cut short, and also for people of whom nothing is known.
+        """
+        ...
+
+
+@runtime_checkable
+class LooksForPeople(Protocol):
+    """A connector that can ask its network whether somebody is there."""
+
+    async def is_there(self, user: RemoteUser) -> bool | None:
+        """Whether the person can be written to now; None where the network does not say.
+
+        It has a few seconds for it. A ``DeliveryError`` counts as None.
         """
         ...

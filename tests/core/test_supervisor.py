@@ -264,6 +264,18 @@ async def test_a_persons_login_says_why_since_when_and_when_next_and_its_log_nam
     assert line.startswith(begins)
 
 
+async def test_a_login_that_has_just_ended_is_said_to_be_tried_again_before_it_is_known_when() -> (
+    None
+):
+    client, uptime = Silenced(), Uptime()
+    async with supervised(client, personal=True, elapsed=uptime) as (supervisor, _):
+        client.supervisor = supervisor
+        await supervisor.connected.wait()
+        # The client tidies up before it ends.
+        supervisor.report(LoginState.RECONNECTING, "The connection broke.")
+        assert supervisor.trouble == "The connection broke; for 0 s; it is tried again soon"
+
+
 async def test_a_login_that_rested_counts_as_away_from_its_first_failed_try_on() -> None:
     client, uptime = Silenced(), Uptime()
     async with supervised(client, personal=True, first_delay=1000.0, elapsed=uptime) as (

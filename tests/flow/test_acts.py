@@ -322,6 +322,19 @@ async def test_pictures_and_long_texts_cross_as_links_that_lead_nowhere_else(
             assert await is_over(town, web, forged), forged
 
 
+async def test_who_sends_a_picture_where_there_is_no_public_page_reads_what_helps(
+    town: Town, folder: Path, database_settings: DatabaseSettings, vivid: Vivid
+) -> None:
+    modules = make_modules({"near": ("vivid", {})})
+    alice = await town.person("alice")
+    async with running(town.settings_for(folder, database_settings, modules=modules)):
+        room = await bridge(alice, "hall")
+        await alice.send(room, {"msgtype": "m.image", "body": "cat.png", "url": "mxc://a.b/c"})
+        told = await alice.wait_for_text(room, "pictures, files and the like cross")
+        assert "Whoever runs it can set one (web.public_url)" in told["content"]["body"]
+    assert not vivid.done
+
+
 async def test_what_is_deleted_or_replaced_is_seen_by_no_link_any_more_also_after_a_restart(
     town: Town, folder: Path, database_settings: DatabaseSettings, vivid: Vivid
 ) -> None:

@@ -206,6 +206,9 @@ async def test_a_matrix_user_begins_a_direct_chat_by_a_word_or_by_inviting_the_g
         async with running(settings) as app:
             room = await alice.create_room(preset="public_chat", invite=[BOT])
             await alice.wait_until_joined(room, BOT)
+            await alice.say(room, "!trestle near query carol")
+            await alice.wait_for_text(room, "nobody on near is called carol now")
+            assert not alice.invitations
             await alice.say(room, "!trestle near query carl")
             await alice.wait_for_text(room, "You are invited to a direct chat with carl")
             await alice.wait_for_text(room, "from a connection of your own")

@@ -20,6 +20,7 @@ from bridge.sdk.events import RemoteJoin, RemoteMembers, RemoteMessage
 from bridge.sdk.ids import LoginId, UserId
 from bridge.sdk.login import Login, LoginKind
 from bridge.sdk.secret import Secret
+from tests.irc.handshakes import begin, feed, identity
 from tests.irc.stage import Host, Network, chat, running, user_id
 from tests.rigs.irc_user import USERNAME, irc_user
 from tests.rigs.ircd import IrcServer
@@ -173,6 +174,32 @@ async def test_nickserv_lets_in_where_there_is_no_sasl() -> None:
             await signing.submit(answers)
         answers["password"] = Secret("opensesame")
         assert (await signing.submit(answers)).name == "account"
+
+
+async def test_what_services_state_of_whom_they_know_is_the_same_in_all_words(
+    server: IrcServer,
+) -> None:
+    handshake, _ = begin(
+        identity(
+            nicks=iter(["stated"]),
+            account="account",
+            account_password=Secret("opensesame"),
+            nickserv="NickServ",
+        )
+    )
+    told = feed(handshake, ":s 001 stated :Hi", ":s 376 stated :End")
+    asked = feed(handshake, ":NickServ!s@s NOTICE stated :Parole acceptée")
+    async with irc_user(server.port, "stated") as person:
+        person.say(*asked)
+        stranger = await person.expect(" ACC ")
+        person.say(*told)
+        await person.expect(" 900 ")
+        person.say(*asked)
+        known = await person.expect(" ACC ")
+    feed(handshake, stranger)
+    assert not handshake.done
+    feed(handshake, known)
+    assert handshake.done
 
 
 def test_a_certificate_is_made_once(tmp_path: Path) -> None:

@@ -75,6 +75,20 @@ async def test_a_server_that_lists_too_much_just_now_says_so() -> None:
         )
 
 
+async def test_a_server_that_lists_nothing_and_does_not_end_the_list_is_quoted() -> None:
+    """As UnrealIRCd does to those who have just come (``set::restrict-commands``)."""
+    why = "You cannot use the LIST command until you've been connected for 60 seconds or more"
+    async with (
+        a_listener(join_seconds=1.0) as (relay, _, peer, _),
+        asyncio.TaskGroup() as tasks,
+    ):
+        await settled(peer)
+        told = tasks.create_task(refused("list", relay, "", relay))
+        await peer.expect("LIST")
+        peer.say(f":irc.test NOTICE {{nick}} :{why}")
+        assert await told == f"no channel was listed. The server says: {why}"
+
+
 async def test_of_a_list_that_breaks_off_what_came_is_shown_and_that_it_is_not_all() -> None:
     async with (
         a_listener(join_seconds=3.0) as (relay, _, peer, _),

@@ -360,6 +360,53 @@ def test_a_password_that_nickserv_speaks_of_anyhow_changes_nothing_of_what_is_un
         feed(handshake, ":NickServ!s@services.s NOTICE bob :Invalid password for acc")
 
 
+ASKED = [
+    "PRIVMSG NickServ@services.s :ACC bob *",
+    "PRIVMSG NickServ@services.s :STATUS bob",
+]
+
+
+def in_other_words(*texts: str) -> tuple[Handshake, list[str]]:
+    """What is said to a NickServ that answers the password so."""
+    handshake, _ = begin(nickserv())
+    feed(handshake, ":s 001 bob :Hi", ":s 376 bob :End")
+    lines = [f":NickServ!s@services.s NOTICE bob :{text}" for text in texts]
+    return handshake, feed(handshake, *lines)
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        "bob -> acc ACC 3 ", "bob ACC 3", "\x02Bob\x02 -> acc ACC 3",  # Atheme
+        "STATUS bob 3 acc", "STATUS bob 3",  # Anope
+    ],
+)  # fmt: skip
+def test_services_that_we_do_not_understand_are_asked_once_by_what_is_the_same_in_all_languages(
+    stated: str,
+) -> None:
+    handshake, said = in_other_words("Dieser Nick ist registriert.", "Willkommen!", "Unbekannt")
+    assert said == ASKED
+    for other in (
+        "third -> * ACC 0 (not registered)", "bob -> * ACC 0 (not registered)", "bob ACC 1",
+        "STATUS bob 1 acc", "STATUS bob 2", "STATUS eve 3", "eve ACC 3", "bob ACC 33",
+    ):  # fmt: skip
+        assert feed(handshake, f":NickServ!s@services.s NOTICE bob :{other}") == []
+        assert not handshake.done
+    feed(handshake, f":eve!e@h NOTICE bob :{stated}")
+    assert not handshake.done
+    feed(handshake, f":NickServ!s@services.s NOTICE bob :{stated}")
+    assert handshake.done
+    assert handshake.is_signed_in
+
+
+def test_of_services_that_do_not_say_that_we_are_signed_in_it_is_told_what_they_said() -> None:
+    handshake, _ = in_other_words("Registriert.", "Falsch.", "bob -> * ACC 0", "Unbekannt: STATUS")
+    assert handshake.awaited == (
+        "pass on an answer from NickServ@services.s that we understand (it said: Registriert. / "
+        "Falsch.)"
+    )
+
+
 def test_nickserv_may_refuse_or_be_away() -> None:
     for said, kind in (
         (":NickServ!s@services.s NOTICE bob :Invalid password for \x02acc\x02.", LoginRequired),

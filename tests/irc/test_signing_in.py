@@ -16,6 +16,7 @@ from bridge.sdk.ids import LoginId, UserId
 from bridge.sdk.login import Login, LoginKind
 from bridge.sdk.secret import Secret
 from tests.irc import stage
+from tests.irc.commands import Person
 from tests.irc.stores import MemoryStore
 from tests.rigs.scripted_irc import ScriptedServer, scripted_server
 
@@ -191,3 +192,31 @@ async def test_the_nick_that_is_given_at_a_sign_in_is_its_owners() -> None:
         await anew.nicks(host.store).load()
         assert anew.was_ours(Source("ali", "~alice", "h"), "")
         assert not anew.was_ours(Source("ali", "~bob", "h"), "")
+
+
+@pytest.mark.parametrize(
+    ("said", "helps"),
+    [
+        ("ERROR :Closing Link: client.test (Access denied: Bad password)", True),
+        ("ERROR :Closing Link: client.test (K-Lined: no bridges)", False),
+    ],
+)
+async def test_who_is_refused_is_not_told_that_the_next_message_connects(
+    said: str, helps: bool
+) -> None:
+    async with scripted_server() as server:
+        network = stage.Network(server.port)
+        ann = Person(network, "Ann", network.relay()[0])
+        async with stage.running(ann.client) as run, asyncio.TaskGroup() as tasks:
+            assert (await ann.say("status")).endswith("Your next message or command connects you.")
+            tasks.create_task(stage.outcome(ann.client, "#room", "hello"))
+            peer = await server.accept()
+            await peer.expect("USER ")
+            peer.say(said)
+            peer.close()
+            await run.wait_for_error()
+            for command in ("status", "disconnect"):
+                told = await ann.say(command)
+                assert "connects you" not in told
+                assert "one message tries it again" in told
+                assert told.endswith("sign in anew: !trestle login.") is helps

@@ -16,7 +16,7 @@ LINK_PASSWORD = "made-up"
 _MODULES = (
     "protocol/inspircd", "backend/opensex", "crypto/pbkdf2v2",
     "nickserv/main", "nickserv/register", "nickserv/identify", "nickserv/cert", "nickserv/logout",
-    "nickserv/set_core", "nickserv/set_password",
+    "nickserv/status", "nickserv/set_core", "nickserv/set_password",
     "saslserv/main", "saslserv/plain", "saslserv/external",
 )  # fmt: skip
 

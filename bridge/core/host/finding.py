@@ -7,11 +7,13 @@ from typing import TypeVar
 
 from bridge.core.host.instances import Instance
 from bridge.core.lanes.cancellation import outliving_module
-from bridge.sdk.errors import PermanentFailure, TemporaryFailure
+from bridge.sdk.errors import DeliveryError, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat, RemoteUser
 from bridge.sdk.module import FindsChats
+from bridge.sdk.people import LooksForPeople
 
 FIND_SECONDS = 10.0
+ASK_SECONDS = 5.0
 
 Found = TypeVar("Found", RemoteChat, RemoteUser)
 
@@ -33,6 +35,19 @@ async def find_user(instance: Instance, text: str, limit: float = FIND_SECONDS) 
     if not isinstance(connector, FindsChats):
         raise PermanentFailure(f"nobody is found by name on {instance.name}")
     return await _read(instance, partial(connector.find_user, text), "a person", limit)
+
+
+async def is_there(instance: Instance, user: RemoteUser) -> bool:
+    """Whether the person is on the network; also true where that cannot be asked in time."""
+    connector = instance.connector
+    if not isinstance(connector, LooksForPeople):
+        return True
+    try:
+        async with asyncio.timeout(ASK_SECONDS):
+            with outliving_module("look for a person"):
+                return await connector.is_there(user) is not False
+    except (TimeoutError, DeliveryError):
+        return True
 
 
 async def _read(

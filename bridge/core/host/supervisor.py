@@ -92,7 +92,8 @@ class Supervisor:
         if self.state is LoginState.STARTING:
             return f"{since}; it is being tried now"
         if self._next_try is None:
-            return since
+            is_ending = self.state is LoginState.RECONNECTING  # By its own word.
+            return f"{since}; it is tried again soon" if is_ending else since
         return f"{since}; the next try is in {_spell(max(self._next_try - now, 0))}"
 
     @property

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-from bridge.core.host.finding import find_user
+from bridge.core.host.finding import find_user, is_there
 from bridge.core.host.instances import Instance, Session
 from bridge.core.logins.ownlogins import own_login
 from bridge.core.outbox.outgoing import once
@@ -127,6 +127,8 @@ class DirectChats:
         owner = person.user_id
         door = self._portals.find_direct(instance.name, RemoteChatId(user.id), row.id)
         if door is None:
+            if not await is_there(instance, user):
+                raise PermanentFailure(f"nobody on {instance.name} is called {user.name} now")
             door = await self._have(row, user, owner)
             return f"You are invited to a direct chat with {user.name}: {door.portal.room}"
         if owner in await self._house.intents.joined_members(door.portal.room):

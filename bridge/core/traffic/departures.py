@@ -117,7 +117,8 @@ class Departures:
         if media is None or not links.can_link:
             raise Unsupported(
                 f"pictures, files and the like cross to {self._portal.instance} as links, for "
-                "which this bridge has no public address"
+                "which this bridge has no public address. Whoever runs it can set one "
+                "(web.public_url)"
                 if media is not None
                 else f"this kind of message does not cross to {self._portal.instance}"
             )

@@ -15,10 +15,13 @@ from bridge.networks.irc.names import nicks, usernames
 from bridge.networks.irc.names.targets import read_channel, read_nick
 from bridge.networks.irc.network import banned, history, keys, renamed
 from bridge.networks.irc.network.network import Network
+from bridge.networks.irc.network.services import may_be_service
 from bridge.networks.irc.private import guidance, missed, optouts
+from bridge.networks.irc.protocol import replies
 from bridge.networks.irc.protocol.acts import REDACTION
 from bridge.networks.irc.protocol.isupport import Isupport
 from bridge.networks.irc.settings import IrcSettings
+from bridge.networks.irc.wire import Source, line
 from bridge.sdk.capabilities import Capabilities, Level
 from bridge.sdk.commands import NetworkCommand
 from bridge.sdk.errors import ConfigError, PermanentFailure, TemporaryFailure
@@ -217,6 +220,16 @@ class IrcConnector:
         """Read a nick."""
         name = read_nick(text)
         return RemoteUser(id=RemoteUserId(self._limits().fold(name)), name=name)
+
+    async def is_there(self, user: RemoteUser) -> bool | None:
+        """Have the relay ask the server whether somebody has the nick; of services, which need no
+        nick, nobody knows. Raises a ``DeliveryError`` if it does not answer."""
+        relay, nickserv = self._network.relay, self._settings.nickserv or ""
+        if relay is None or relay.has_ended or may_be_service(Source(user.name), nickserv):
+            return None
+        answer = await relay.ask(line("ISON", user.name), wanted={replies.ISON})
+        there = [nick for one in answer.lines for nick in one.param(-1).split()]
+        return user.id in map(self._network.fold, there) if answer.lines else None
 
     def direct_chat(self, user: RemoteUser) -> RemoteChat:
         """The chat with a nick. Raises ``PermanentFailure`` where the settings let nobody."""

@@ -351,6 +351,7 @@ class IrcClient(Presence):
                     login=self._login.id, host=self._host, network=self._network,
                     connection=connection, memberships=self._memberships, channels=channels,
                     keeper=nick_keeper, inquiries=inquiries, doorman=doorman,
+                    late=self._late_sign_in(connection),
                     ears=self._ears, inbox=inbox, renames=Renames(connection, channels),
                 )  # fmt: skip
                 ended = await self._end_of(connection, others, listener.listen())
@@ -492,7 +493,3 @@ class IrcClient(Presence):
 
     def _complain_of_autocommand(self, error: PermanentFailure) -> None:
         self._complain(PermanentFailure(f"In your autocommand this is not done: {error}"))
-
-    def _complain(self, error: DeliveryError) -> None:
-        self._host.log.warning("%s", error, extra={"event": "irc_refused"})
-        self._host.report(LoginState.CONNECTED, str(error))

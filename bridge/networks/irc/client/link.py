@@ -50,6 +50,11 @@ class Link:
         self._changed.set()
         self._changed = Flag()
 
+    @property
+    def refusal(self) -> LoginRequired | None:
+        """Why there is none, where a person has to act before there is one."""
+        return self._failure if isinstance(self._failure, LoginRequired) else None
+
     async def get(self, seconds: float) -> tuple[Connection, Channels]:
         """Wait for the connection. Raises a ``DeliveryError`` with why there is none."""
         if self.connection is not None and self.channels is not None:

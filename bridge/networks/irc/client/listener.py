@@ -17,6 +17,7 @@ from bridge.networks.irc.network.network import Network
 from bridge.networks.irc.network.people import account_id
 from bridge.networks.irc.private.private import Doorman
 from bridge.networks.irc.protocol import replies
+from bridge.networks.irc.protocol.latesignin import SPOKEN, LateSignIn
 from bridge.networks.irc.wire import Incoming
 from bridge.sdk.errors import DeliveryError
 from bridge.sdk.events import RemoteShutOut
@@ -37,6 +38,7 @@ class Listener:
     memberships: Memberships
     channels: Channels
     keeper: NickKeeper
+    late: LateSignIn
     inquiries: Inquiries
     doorman: Doorman
     ears: Ears | None
@@ -58,6 +60,8 @@ class Listener:
         A line of which nothing can be made ends nothing: it may be anybody's.
         """
         connection = self.connection
+        for one in self.late.begin(is_signed_in=connection.is_signed_in):
+            connection.write(one)
         while True:
             while connection.accounts:
                 account = account_id(connection.isupport.fold(connection.accounts.pop(0)))
@@ -81,6 +85,9 @@ class Listener:
             self.network.note_server(self.login, connection.means, connection.capabilities)
         if message.command == replies.ISUPPORT:
             self.network.learn(connection.isupport)
+        elif message.command in SPOKEN and not message.is_replayed:
+            for one in self.late.follow(message, is_own=connection.is_own):
+                connection.write(one)
         is_overheard = False
         if not message.is_replayed:
             if not is_speech:

@@ -21,6 +21,7 @@ from bridge.networks.irc.network.keepsakes import (
     Keepsakes,
 )
 from bridge.networks.irc.network.network import Network
+from bridge.networks.irc.protocol.exchange import Exchange
 from bridge.networks.irc.protocol.handshake import Gateway, Identity
 from bridge.networks.irc.protocol.isupport import Isupport
 from bridge.networks.irc.settings import IrcSettings
@@ -28,6 +29,7 @@ from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import UserId
 from bridge.sdk.login import Login
 from bridge.sdk.module import Store
+from bridge.sdk.secret import Secret
 
 
 class Naming:
@@ -101,7 +103,6 @@ class Naming:
                 first.append(base)
         owner, settings = self._login.owner, self._network.settings
         kept = self._keepsakes
-        account = kept.read(ACCOUNT) or None
         await self.usernames.load()  # The relay, too, knows its own by them.
         username = await self.username()
         await self._nicks.load()
@@ -112,13 +113,29 @@ class Naming:
             username=username,
             realname=realname_of(settings, owner),
             password=kept.get(SERVER_PASSWORD) or settings.password,
-            account=settings.sasl_account if owner is None else account,
-            account_password=settings.sasl_password if owner is None else kept.get(PASSWORD),
+            account=self._account,
+            account_password=self._password,
             certificate=self._has_certificate,
             nickserv=settings.nickserv,
             gateway=gateway_of(settings, owner),
             personal=owner is not None,
         )
+
+    def exchange(self) -> Exchange:
+        """Return the ways to sign in to this login's account; none may be open."""
+        return Exchange(self._account, self._password, certificate=self._has_certificate)
+
+    @property
+    def _account(self) -> str | None:
+        if self._login.owner is None:
+            return self._network.settings.sasl_account
+        return self._keepsakes.read(ACCOUNT) or None
+
+    @property
+    def _password(self) -> Secret | None:
+        if self._login.owner is None:
+            return self._network.settings.sasl_password
+        return self._keepsakes.get(PASSWORD)
 
     def _alike(self, base: str, length: int) -> Iterator[str]:
         is_relay = self._login.owner is None

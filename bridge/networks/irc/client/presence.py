@@ -29,9 +29,10 @@ from bridge.networks.irc.private.missed import KEEP, NEEDS, STORE_PREFIX, Missed
 from bridge.networks.irc.private.partners import Partners
 from bridge.networks.irc.private.whispers import Whispers
 from bridge.networks.irc.protocol.endings import BannedError, Cause
+from bridge.networks.irc.protocol.latesignin import LateSignIn
 from bridge.networks.irc.settings import IrcSettings, read_listen
 from bridge.networks.irc.wire import Line, Source
-from bridge.sdk.errors import ModuleError, PermanentFailure, TemporaryFailure
+from bridge.sdk.errors import DeliveryError, ModuleError, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat
 from bridge.sdk.login import Login, LoginKind, LoginState
 from bridge.sdk.module import Host
@@ -176,6 +177,15 @@ class Presence:
                 "CERT ADD %s", path, known_by, extra={"event": "irc_certificate_made"},
             )  # fmt: skip
         return path
+
+    def _late_sign_in(self, connection: Connection) -> LateSignIn:
+        return LateSignIn(
+            connection.server, connection.offers, self.naming.exchange, self._complain
+        )
+
+    def _complain(self, error: DeliveryError) -> None:
+        self._host.log.warning("%s", error, extra={"event": "irc_refused"})
+        self._host.report(LoginState.CONNECTED, str(error))
 
     def guard_secret(self, person: str, said: Rich) -> None:
         """Raise ``PermanentFailure`` if it would tell services, or who has their name, what looks
@@ -343,7 +353,7 @@ class Presence:
         being made.
 
         Raises ``TemporaryFailure`` while something is being said by it, else as ``renew`` does."""
-        if not self._needed.is_set():
+        if not self._needed.is_set() or self.link.refusal is not None:
             return False
         if self._speaking:
             raise TemporaryFailure("something of yours is on its way.")

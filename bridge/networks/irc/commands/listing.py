@@ -30,7 +30,7 @@ class Listing:
         self._limits = limits
         self._nick = limits.fold(nick)
         self._largest: list[tuple[int, str, str]] = []
-        self._said = ""
+        self.said = ""
         """By the server itself before the list: mostly why it shows none, or a made-up one."""
         self._is_begun = False
         self.number = 0
@@ -52,7 +52,7 @@ class Listing:
             # To a channel, or to everybody, it is about something else.
             is_for_us = self._limits.fold(message.param(0)) == self._nick
             if is_servers and is_for_us and not self._is_begun:
-                self._said = cut(strip_codes(message.param(-1)), 2 * MOST_WORD_BYTES)
+                self.said = cut(strip_codes(message.param(-1)), 2 * MOST_WORD_BYTES)
             return
         self._is_begun = True
         name, members, topic = message.param(1), message.param(2), message.param(3)
@@ -81,8 +81,8 @@ class Listing:
     def show(self) -> str:
         """Say it, the largest first."""
         if not self.number:
-            if self._said:
-                return f"No such channel was listed. The server says: {self._said}"
+            if self.said:
+                return f"No such channel was listed. The server says: {self.said}"
             return "There is no such channel that you could see."
         lines = [
             f"{strip_codes(name)} ({count})" + (f": {topic}" if topic else "")
@@ -90,8 +90,8 @@ class Listing:
         ]
         if self.number > len(lines):
             lines.append(f"and {self.number - len(lines)} smaller ones; a pattern finds them")
-        if self._said:
-            lines.append(f"The server says: {self._said}")
+        if self.said:
+            lines.append(f"The server says: {self.said}")
         return "\n".join(lines)
 
 

@@ -12,6 +12,7 @@ from bridge.networks.irc.names.targets import read_channel, read_nick, read_own_
 from bridge.networks.irc.names.usernames import is_username
 from bridge.networks.irc.network.keepsakes import ACCOUNT, AUTOCOMMAND, AWAY, CERTIFICATE
 from bridge.networks.irc.protocol import replies
+from bridge.networks.irc.protocol.endings import BannedError
 from bridge.networks.irc.wire import Incoming, clean, cut, line
 from bridge.sdk.commands import NetworkCall, as_typed
 from bridge.sdk.errors import PermanentFailure
@@ -49,7 +50,7 @@ async def status(call: NetworkCall) -> str:
     if connection is None or channels is None:
         why = call.own_trouble
         state = f"You are not connected: {why}." if why else "You are not connected."
-        return " ".join([state, "Your next message or command connects you.", *signed])
+        return " ".join([state, _way_back(client), *signed])
     own = connection.own
     mask = f"{own.nick}!{own.user}@{own.host}" if own.host else own.nick
     names = ", ".join(channels.names) or "no channel"
@@ -58,10 +59,27 @@ async def status(call: NetworkCall) -> str:
     return " ".join([f"You are {mask} on {connection.server}, in {names}.", *said, *signed])
 
 
+def _way_back(client: IrcClient) -> str:
+    refusal = client.link.refusal
+    if refusal is None:
+        return "Your next message or command connects you."
+    waits = (
+        "The network refused you, so what you say does not reach it: a minute after that, and "
+        "later each time, one message tries it again."
+    )
+    if isinstance(refusal, BannedError):
+        return waits  # Another name would get round the ban.
+    return (
+        f"{waits} If the account, its password or the nick is no good, sign in anew: "
+        f"{as_typed('login')}."
+    )
+
+
 async def disconnect(call: NetworkCall) -> str:
     """End the connection until the next message or command."""
-    if not own_client(call).disconnect():
-        return "You are not connected. Your next message or command connects you."
+    client = own_client(call)
+    if not client.disconnect():
+        return f"You are not connected. {_way_back(client)}"
     return (
         "Your connection ends, and nobody sees or reaches you there. Your next message or command "
         "connects you again."
@@ -127,7 +145,11 @@ async def list_channels(call: NetworkCall) -> str:
                 listing.question(), wanted={replies.LIST_ENTRY, "NOTICE"},
                 last={replies.LIST_END}, hear=listing.hear,
             )  # fmt: skip
-        except UnansweredError:
+        except UnansweredError as error:
+            if not listing.number and listing.said:
+                raise PermanentFailure(
+                    f"no channel was listed. The server says: {listing.said}"
+                ) from error
             if not listing.number:
                 raise
             return (

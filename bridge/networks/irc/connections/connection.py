@@ -98,12 +98,14 @@ class Connection:
         self.on_pong: Callable[[], object] = tuple
         """Called when the server has answered a PING."""
         self.isupport = Isupport()
-        self._offers = Offers()
+        self.offers = Offers()
+        self.is_signed_in = False
+        """Whether services knew us when we were let in."""
 
     @property
     def capabilities(self) -> frozenset[str]:
         """What the server gave us of what it offers (IRCv3)."""
-        return self._offers.held
+        return self.offers.held
 
     @property
     def last_words(self) -> str:
@@ -123,9 +125,9 @@ class Connection:
     @property
     def multiline(self) -> Limits | None:
         """What the server takes as one message of several lines, if it does."""
-        if multiline.CAPABILITY not in self._offers.held:
+        if multiline.CAPABILITY not in self.offers.held:
             return None
-        return Limits.parse(self._offers.values.get(multiline.CAPABILITY, ""))
+        return Limits.parse(self.offers.values.get(multiline.CAPABILITY, ""))
 
     @property
     def is_up(self) -> bool:
@@ -152,9 +154,9 @@ class Connection:
     @property
     def relay_separators(self) -> str | None:
         """The signs in names in which we speak for others; None if the server has no such."""
-        if relaymsg.CAPABILITY not in self._offers.held:
+        if relaymsg.CAPABILITY not in self.offers.held:
             return None
-        return self._offers.values.get(relaymsg.CAPABILITY, "")
+        return self.offers.values.get(relaymsg.CAPABILITY, "")
 
     def write(self, one: Line) -> None:
         """Write a line at once. On a connection that ended it goes nowhere: see ``is_up``."""
@@ -272,7 +274,7 @@ class Connection:
         is_group, burst = len(parcel) > 1, self._flood.burst
         parts = multiline.pack(lines, self.multiline, burst) if is_group else [parcel]
         sending.total += len(parts) - 1
-        has_tags = TAGS in self._offers.held
+        has_tags = TAGS in self.offers.held
         return parts if has_tags else [[*map(without_client_tags, part)] for part in parts]
 
     def _ask_in_turn(self) -> None:
@@ -452,7 +454,7 @@ class Connection:
     def _on_cap(self, message: Incoming) -> None:
         if not self._signed_in:
             return  # The handshake's.
-        for one in self._offers.follow(message):
+        for one in self.offers.follow(message):
             self.write(one)
         self._deliveries.use(Means.of(self.capabilities))
         # What is on its way may have counted on what is gone.
@@ -464,9 +466,7 @@ class Connection:
         handshake = Handshake(identity, self.server)
         self._personal = identity.personal
         # In one write: one that closes at once would answer the second with a reset.
-        self._held = []
-        for one in handshake.start():
-            self.write(one)
+        self._held = [one.encode() for one in handshake.start()]
         self._let_go()
         while not handshake.done:
             for one in handshake.feed(await self.read()):
@@ -474,7 +474,7 @@ class Connection:
             self.awaited = handshake.awaited
             self.own = Source(handshake.nick)
         self._read_before = iter(handshake.unheard)
-        self._offers = handshake.offers
+        self.offers, self.is_signed_in = handshake.offers, handshake.is_signed_in
         self._deliveries.use(Means.of(self.capabilities))
         self._signed_in = True
 

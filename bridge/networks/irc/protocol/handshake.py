@@ -8,6 +8,7 @@ from ipaddress import IPv6Address
 from bridge.networks.irc.format import strip_codes
 from bridge.networks.irc.protocol import endings, replies, sasl
 from bridge.networks.irc.protocol.batches import is_playback
+from bridge.networks.irc.protocol.exchange import Exchange, unproven
 from bridge.networks.irc.protocol.offers import Offers
 from bridge.networks.irc.wire import Incoming, Line, cut, is_word, line
 from bridge.sdk.errors import LoginRequired, ModuleNotReady
@@ -33,6 +34,10 @@ _NOT_IDENTIFIED = re.compile(
     r"|isn't registered|authentication failed|is not a valid",
     re.I,
 )
+_STATED = re.compile(r"(?:(\S+)(?: -> \S+)? ACC|STATUS (\S+)) (\d+)(?!\S)")
+"""How Atheme answers ``ACC`` and Anope ``STATUS``, in whatever language they speak."""
+_IDENTIFIED_LEVEL = "3"
+MOST_UNCLEAR = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,23 +87,30 @@ class Handshake:
         self._server = server
         self.offers = Offers()
         self._requests = 0
+        self._has_news = False
+        """Something is offered that could not be asked for before we are in."""
         self._nicks = identity.nicks
         self._tried: list[str] = []
         self._refused = 0
         self._any_taken = False
         self._sasl = identity.account is not None or identity.certificate
-        self._ways: Iterator[sasl.Mechanism] = iter(())
-        self._way: sasl.Mechanism | None = None
-        self._ways_tried: set[str] = set()
-        self._challenge = sasl.Challenge()
+        self._exchange = Exchange(
+            identity.account, identity.account_password, certificate=identity.certificate
+        )
         self._identifies = False
         self._is_asking = False
         """NickServ is told the password, and has not answered."""
+        self._unclear: list[str] = []
+        """What it has said that we do not understand."""
+        self._is_stated = False
+        """It has said how it knows us, and be it that it does not."""
         self.nick = ""
         self.awaited = "let us in"
         """What the server has still to do, in words."""
         self.welcomed = False
         self.done = False
+        self.is_signed_in = False
+        """Whether services know us."""
         self.unheard: list[Incoming] = []
         """What the server has said since we are in, while NickServ's answer was waited for."""
         self._unheard_chars = 0
@@ -150,7 +162,10 @@ class Handshake:
         verb = message.param(1).upper()
         if self.welcomed or verb in {"NEW", "DEL"}:
             requests = self.offers.follow(message)
+            if self._exchange.is_under_way and "sasl" not in self.offers.held:
+                return self._on_sasl_gone()
             # Before we are in, what is asked for has been counted already.
+            self._has_news |= bool(requests)
             return requests if self.welcomed else []
         match verb:
             case "LS":
@@ -171,7 +186,7 @@ class Handshake:
 
     def _after_capabilities(self) -> list[Line]:
         if self._sasl and "sasl" in self.offers.held:
-            self._choose(self.offers.values.get("sasl", "").split(","))
+            self._exchange.choose(self.offers.values.get("sasl", "").split(","))
             return self._try_next()
         if self._sasl and not self._goes_without():
             raise ModuleNotReady(f"{self._server} offers SASL and then refuses it.")
@@ -181,7 +196,7 @@ class Handshake:
         extra = set()
         if self._sasl:
             mechanisms = self.offers.values.get("sasl")
-            if mechanisms is not None and self._choose(mechanisms.split(",")):
+            if mechanisms is not None and self._exchange.choose(mechanisms.split(",")):
                 extra.add("sasl")
             elif not self._goes_without():
                 raise ModuleNotReady(
@@ -190,19 +205,6 @@ class Handshake:
         requests = self.offers.wish(extra)
         self._requests = len(requests)
         return requests or [line("CAP", "END")]
-
-    def _choose(self, offered: list[str]) -> bool:
-        """Take note of the ways that are open; return whether there is one."""
-        who = self._identity
-        found = sasl.choose(
-            offered,
-            account=who.account,
-            password=who.account_password,
-            certificate=who.certificate,
-        )
-        ways = [way for way in found if way.name not in self._ways_tried]
-        self._ways = iter(ways)
-        return bool(ways)
 
     def _goes_without(self) -> bool:
         """Whether we may come in without SASL: NickServ is told, or knows the certificate."""
@@ -215,42 +217,43 @@ class Handshake:
     def _try_next(self, said: str | None = None, *, is_verdict: bool = True) -> list[Line]:
         """Go on to the next way; ``said``: of the one before, if there was one, which was refused
         or, without a verdict, broken off."""
-        self._way = next(self._ways, None)
-        if self._way is not None:
-            self._challenge = sasl.Challenge()
-            self._ways_tried.add(self._way.name)
-            return [line("AUTHENTICATE", self._way.name)]
+        begun = self._exchange.begin_next()
+        if begun is not None:
+            return [begun]
         # A person must be able to come in before the network can be told of the certificate.
-        unknown = self._identity.personal and self._ways_tried == {sasl.External.name}
+        unknown = self._identity.personal and self._exchange.tried == {sasl.External.name}
         if unknown and self._goes_without():
             return [line("CAP", "END")]
         if not is_verdict:
             # Services went, or took too long: nobody has looked at the account.
-            raise ModuleNotReady(f"{self._server} broke off signing in to {self._account}: {said}")
-        raise LoginRequired(f"{self._server} refused {self._account}: {said}")
+            raise ModuleNotReady(f"{self._server} broke off signing in to {self._whose}: {said}")
+        raise LoginRequired(f"{self._server} refused {self._whose}: {said}")
 
     @property
-    def _account(self) -> str:
-        account = self._identity.account
-        return "the certificate" if account is None else f"the account {account}"
+    def _whose(self) -> str:
+        return self._exchange.whose
 
     def _authenticate(self, chunk: str) -> list[Line]:
-        if self._way is None:
-            return [line("AUTHENTICATE", "*")]
         try:
-            challenge = self._challenge.feed(chunk)
-            return [] if challenge is None else sasl.encode(self._way.answer(challenge))
+            return self._exchange.answer(chunk)
         except ModuleNotReady as error:
             raise ModuleNotReady(f"{self._server} could not be signed in to: {error}") from error
 
     def _on_sasl_done(self) -> list[Line]:
-        if self._way is not None and not self._way.trusts:
-            raise ModuleNotReady(
-                f"{self._server} says that we are signed in without having proven that it knows "
-                "the account's password: something may stand in between."
-            )
-        self._sasl = False
+        if not self._exchange.trusts:
+            raise unproven(self._server)
+        self._sasl, self.is_signed_in = False, True
+        self._exchange.end()
         return [line("CAP", "END")]
+
+    def _on_sasl_gone(self) -> list[Line]:
+        """Services have left: nobody answers any more."""
+        self._exchange.end()
+        if self._goes_without():
+            return [line("CAP", "END")]
+        raise ModuleNotReady(
+            f"{self._server} broke off signing in to {self._whose}: its services left."
+        )
 
     def _on_welcome(self, message: Incoming) -> list[Line]:
         if self._sasl and not self._goes_without():
@@ -258,7 +261,7 @@ class Handshake:
         if is_word(message.param(0)):
             self.nick = message.param(0)
         self.welcomed = True
-        return []
+        return self.offers.wish() if self._has_news else []
 
     def _on_end_of_welcome(self) -> list[Line]:
         who = self._identity
@@ -270,7 +273,7 @@ class Handshake:
         self.awaited = f"pass on an answer from {who.nickserv}"
         return [line("PRIVMSG", who.nickserv, f"IDENTIFY {who.account} {secret.reveal()}")]
 
-    def _on_services(self, message: Incoming) -> None:
+    def _on_services(self, message: Incoming) -> list[Line]:
         """Hear what NickServ says to our password."""
         name = (self._identity.nickserv or "").partition("@")[0].lower()
         heard = strip_codes(message.param(-1))
@@ -279,16 +282,35 @@ class Handshake:
         if message.command in {replies.NO_SUCH_NICK, replies.SERVICES_DOWN}:
             raise ModuleNotReady(f"{self._server} has no {self._identity.nickserv} now: {said}")
         if self._is_known(message) or (source == name and _IDENTIFIED.search(heard)):
-            self.done = True
+            self.done = self.is_signed_in = True
+        elif source == name and (stated := _STATED.match(heard)):
+            self._on_stated(stated)
         elif source == name and _NOT_IDENTIFIED.search(heard):
             raise LoginRequired(
-                f"{self._identity.nickserv} on {self._server} refused {self._account}: {said}"
+                f"{self._identity.nickserv} on {self._server} refused {self._whose}: {said}"
             )
         elif source == name and self._is_asking and message.command in {"NOTICE", "PRIVMSG"}:
-            self.awaited = (
-                f"pass on an answer from {self._identity.nickserv} that we understand (it said: "
-                f"{cut(said, MOST_SAID)})"
-            )
+            return self._on_unclear(said)
+        return []
+
+    def _on_stated(self, stated: re.Match[str]) -> None:
+        self._is_stated = True
+        nick, level = stated[1] or stated[2], stated[3]
+        if nick.lower() == self.nick.lower() and level == _IDENTIFIED_LEVEL:
+            self.done = self.is_signed_in = True
+
+    def _on_unclear(self, said: str) -> list[Line]:
+        """Ask NickServ, once, how it knows us: it has worked through our password by then."""
+        if self._is_stated:
+            return []  # About what we asked, not about the password.
+        nickserv, is_first = self._identity.nickserv or "", not self._unclear
+        self._unclear = [*self._unclear, said][-MOST_UNCLEAR:]
+        self.awaited = (
+            f"pass on an answer from {nickserv} that we understand (it said: "
+            f"{cut(' / '.join(self._unclear), MOST_SAID)})"
+        )
+        asked = [f"ACC {self.nick} *", f"STATUS {self.nick}"] if is_first else []
+        return [line("PRIVMSG", nickserv, one) for one in asked]
 
     def _without_password(self, said: str) -> str:
         """What NickServ says is read by others, and it may repeat what it did not understand, in
@@ -310,15 +332,15 @@ class Handshake:
 
     def _on_reply(self, command: str, message: Incoming) -> list[Line]:
         said = strip_codes(message.param(-1))
-        if self.welcomed and self._identifies:
-            self._on_services(message)
+        if self.welcomed and self._identifies and (asked := self._on_services(message)):
+            return asked
         if command == replies.SASL_MECHANISMS:
-            self._choose(message.param(1).split(","))
+            self._exchange.choose(message.param(1).split(","))
         if command in replies.SASL_DONE:
             return self._on_sasl_done()
-        if command == replies.SASL_ABORTED and self._sasl and self._way is not None:
+        if command == replies.SASL_ABORTED and self._sasl and self._exchange.is_under_way:
             return self._try_next(said, is_verdict=False)
-        if command in replies.SASL_REFUSED:
+        if command in replies.SASL_REFUSED and self._sasl:
             return self._try_next(said)
         if command == "464":
             raise LoginRequired(f"{self._server} refused the server password: {said}")
