@@ -31,6 +31,7 @@ from bridge.networks.irc.private.whispers import Whispers
 from bridge.networks.irc.protocol.endings import BannedError, Cause
 from bridge.networks.irc.settings import IrcSettings, read_listen
 from bridge.networks.irc.wire import Line, Source
+from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import ModuleError, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat
 from bridge.sdk.login import Login, LoginKind, LoginState
@@ -159,7 +160,7 @@ class Presence:
             source=self.naming.source,
             ident=ident,
             certificate=await self._certificate(stack),
-            keeps_certificate=self._is_puppet,
+            kept_at=self._host.instance if self._is_puppet else "",
         )
 
     async def _certificate(self, stack: AsyncExitStack) -> Path | None:
@@ -176,6 +177,10 @@ class Presence:
                 "CERT ADD %s", path, known_by, extra={"event": "irc_certificate_made"},
             )  # fmt: skip
         return path
+
+    def as_typed(self, command: str) -> str:
+        """How its owner types a command for this network, right wherever they read it."""
+        return as_typed(f"{self._host.instance} {command}")
 
     def guard_secret(self, person: str, said: Rich) -> None:
         """Raise ``PermanentFailure`` if it would tell services, or who has their name, what looks
