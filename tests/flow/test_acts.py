@@ -268,6 +268,33 @@ async def relations_of(user: MatrixUser, room: str, kind: str) -> list[dict[str,
     ]  # fmt: skip
 
 
+async def test_polls_and_places_cross_in_words(town: Town, app: App, vivid: Vivid) -> None:
+    alice = await town.person("alice")
+    room = await bridge(alice, "hall")
+    poll, text = "org.matrix.msc3381.poll.start", "org.matrix.msc1767.text"
+    answers = [{"id": "1", text: "Tea"}, {"id": "2", text: "Coffee\nwith milk"}]
+    await alice.send(
+        room, {poll: {"question": {text: "Tea or coffee?"}, "answers": answers}}, poll
+    )
+    stable = {
+        "question": {
+            "m.text": [{"body": "<b>Now?</b>", "mimetype": "text/html"}, {"body": "Now?"}]
+        },
+        "answers": [{"m.id": "a", "m.text": [{"body": "yes"}]}, {"m.id": "b"}, "no"],
+    }
+    await alice.send(room, {"m.poll": stable}, "m.poll.start")
+    for broken in ({}, {"question": {"m.text": [1]}}, {"question": 1, "answers": 1}, []):
+        await alice.send(room, {"m.poll": broken, "n": 1}, "m.poll.start")
+    place = {"msgtype": "m.location", "geo_uri": "geo:48.2,16.4"}
+    await alice.send(room, place | {"body": "Location geo:48.2,16.4"})
+    await alice.send(room, place | {"body": "At the fountain"})
+    await vivid.wait_until(lambda network: len(network.done) == 4)
+    assert vivid.texts() == [
+        "Poll: Tea or coffee? (1) Tea (2) Coffee with milk", "Poll: Now? (1) yes",
+        "Location geo:48.2,16.4", "At the fountain (geo:48.2,16.4)",
+    ]  # fmt: skip
+
+
 async def test_pictures_and_long_texts_cross_as_links_that_lead_nowhere_else(
     town: Town, folder: Path, database_settings: DatabaseSettings, vivid: Vivid
 ) -> None:
