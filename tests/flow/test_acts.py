@@ -308,7 +308,7 @@ async def test_pictures_and_long_texts_cross_as_links_that_lead_nowhere_else(
         image = {"msgtype": "m.image", "body": "cat.png", "url": picture}
         await alice.send(room, image)
         await alice.send(room, image | {"body": "my *cat*", "filename": "c a/t.png"})
-        await alice.send(room, {"msgtype": "m.file", "body": "x.html", "url": page})
+        await alice.send(room, {"msgtype": "m.file", "body": "\u202ex.html", "url": page})
         await alice.send(room, {"body": "hi", "url": picture, "info": {}}, "m.sticker")
         await alice.say(room, "too long " * 100 + "\nsecond")
         hidden = "<span data-mx-spoiler>the butler</span> " + "too long " * 100
@@ -317,6 +317,7 @@ async def test_pictures_and_long_texts_cross_as_links_that_lead_nowhere_else(
         links = [link_in(one) for one in vivid.done]
         assert vivid.texts()[0] == f"cat.png ({links[0]})"
         assert vivid.texts()[1] == f"my *cat* c a/t.png ({links[1]})"
+        assert vivid.texts()[2] == f"x.html ({links[2]})"
         assert vivid.texts()[4].startswith("too long too long")
         assert vivid.texts()[4].endswith(f"… all 2 lines ({links[4]})")
         assert vivid.texts()[5].startswith("[spoiler] too long too long")

@@ -25,7 +25,7 @@ from bridge.sdk.events import Edit, Message, MessageKind, Reaction, Redaction
 from bridge.sdk.events import Sender as Person
 from bridge.sdk.ids import EventId, RemoteMessageId, RemoteUserId, RoomId, UserId
 from bridge.sdk.rich import Link, Mention, Node, Rich, Text, mentions_as
-from bridge.sdk.text import to_plain
+from bridge.sdk.text import to_plain, without_turns
 
 Said = Message | Edit | Reaction | Redaction
 """What may be said to a network."""
@@ -126,7 +126,10 @@ class Departures:
             )
         body, name = content.get("body"), content.get("filename")
         name = clean(name if isinstance(name, str) else body if isinstance(body, str) else "file")
-        link = Link(links.make(media, name, self._mark(event)), (Text(excerpt(name) or "file"),))
+        link = Link(
+            links.make(media, name, self._mark(event)),
+            (Text(excerpt(without_turns(name)) or "file"),),
+        )
         is_captioned = isinstance(body, str) and clean(body) not in {name, ""}
         return (
             Rich((*self.read_body(content).nodes, Text(" "), link))
