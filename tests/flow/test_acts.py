@@ -283,7 +283,10 @@ async def test_polls_and_places_cross_in_words(town: Town, app: App, vivid: Vivi
         "answers": [{"m.id": "a", "m.text": [{"body": "yes"}]}, {"m.id": "b"}, "no"],
     }
     await alice.send(room, {"m.poll": stable}, "m.poll.start")
-    for broken in ({}, {"question": {"m.text": [1]}}, {"question": 1, "answers": 1}, []):
+    broken_ones: list[Any] = [
+        {}, {"question": {"m.text": [1]}}, {"question": 1, "answers": 1}, [],
+    ]  # fmt: skip
+    for broken in broken_ones:
         await alice.send(room, {"m.poll": broken, "n": 1}, "m.poll.start")
     place = {"msgtype": "m.location", "geo_uri": "geo:48.2,16.4"}
     await alice.send(room, place | {"body": "Location geo:48.2,16.4"})
