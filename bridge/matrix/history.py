@@ -10,13 +10,14 @@ import orjson
 from bridge.matrix.client import HomeserverClient, MatrixError, path
 from bridge.matrix.dates import is_dated
 from bridge.matrix.intents import MARK
+from bridge.matrix.wordings import POLLS
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import EventId, RoomId, UserId
 
 TYPES = (
     "m.room.message", "m.room.encrypted", "m.sticker", "m.reaction", "m.room.redaction",
     "m.room.member", "m.room.encryption", "m.room.tombstone", "m.policy.rule.*", "m.room.rule.*",
-    "org.matrix.mjolnir.rule.*",
+    "org.matrix.mjolnir.rule.*", *POLLS,
 )  # fmt: skip
 """What is looked for, as a filter spells it. Not topics and power levels: found late, what they
 say may be outdated, and would be brought to the network all the same. Encryption stays; a

@@ -18,6 +18,13 @@ from bridge.sdk.rich import (
     refill,
 )
 
+_TURNS = dict.fromkeys([0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)])
+
+
+def without_turns(text: str) -> str:
+    """A name without the signs that turn the direction of what follows it on the line."""
+    return text if text.isascii() else text.translate(_TURNS)
+
 
 def to_plain(rich: Rich) -> str:
     """Say it without markup: links with their address, quotes behind ``>``, lists with marks."""

@@ -157,24 +157,36 @@ def _secrets_inside(
             yield from _secrets_inside(inner, value[name], join(path, name))
 
 
+_LIST, _KEYS, _WHOLE = "must be a list", "must be keys and values", "must be a whole number"
+_TAKES = {
+    "missing": "is missing",
+    "list_type": _LIST, "tuple_type": _LIST, "set_type": _LIST,
+    "model_type": _KEYS, "model_attributes_type": _KEYS, "dict_type": _KEYS,
+    "string_type": "must be text; put it in quotes",
+    "string_too_short": "is too short: at least {min_length}",
+    "string_too_long": "must have at most {max_length} characters",
+    "too_short": "is too short: at least {min_length}",
+    "bool_parsing": "must be true or false", "bool_type": "must be true or false",
+    "int_parsing": _WHOLE, "int_type": _WHOLE, "int_from_float": _WHOLE,
+    "float_parsing": "must be a number", "float_type": "must be a number",
+    # Nor does it take an address that goes on behind the prefix.
+    "ip_v6_network": "must be an IPv6 network: 2001:db8:1:2::/64",
+}  # fmt: skip
+"""What is wrong, by what pydantic calls it."""
+
+
 def _translate(error: ValidationError, model: type[BaseModel], path: str) -> ConfigError:
     first = error.errors(include_url=False, include_input=False)[0]
     where = path
     for step in first["loc"]:
         where = f"{where}[{step}]" if isinstance(step, int) else join(where, step)
     match first["type"]:
-        case "missing":
-            reason = "is missing"
+        case kind if kind in _TAKES:
+            reason = _TAKES[kind].format(**first.get("ctx", {}))
         case "extra_forbidden" if len(first["loc"]) == 1:
             reason = unknown_key(str(first["loc"][0]), option_names(model))
         case "extra_forbidden":
             reason = "there is no such key"
-        case "list_type" | "tuple_type" | "set_type":
-            reason = "must be a list"
-        case "model_type" | "model_attributes_type" | "dict_type":
-            reason = "must be keys and values"
-        case "string_type":
-            reason = "must be text; put it in quotes"
         case "is_instance_of" if first["ctx"]["class"] == Secret.__name__:
             reason = "must be text; put it in quotes"
         case "string_pattern_mismatch":

@@ -84,6 +84,26 @@ def test_a_text_of_the_wrong_form_is_told_in_our_words() -> None:
         check_options(IrcSettings, options, "modules.libera")
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("own_network", "perhaps", "must be true or false"),
+        ("most_lines", "many", "must be a whole number"),
+        ("most_lines", 1.5, "must be a whole number"),
+        ("flood_rate", "fast", "must be a number"),
+        ("servers", [], "is too short: at least 1"),
+        ("username", "", "is too short: at least 1"),
+        ("contact", "x" * 101, "must have at most 100 characters"),
+        ("ipv6_prefix", "2001:db8::1/64", "must be an IPv6 network: 2001:db8:1:2::/64"),
+    ],
+)
+def test_what_a_setting_takes_instead_is_said(name: str, value: object, reason: str) -> None:
+    options = {"servers": [{"host": "x"}], name: value}
+    with pytest.raises(ConfigError) as refused:
+        check_options(IrcSettings, options, "modules.libera")
+    assert (refused.value.path, refused.value.reason) == (f"modules.libera.{name}", reason)
+
+
 def test_a_secret_that_is_no_text_is_told_in_our_words(folder: Path) -> None:
     for name, value, reason in (
         ("password", 12345678, "must be text; put it in quotes"),

@@ -173,6 +173,17 @@ async def test_each_pause_is_twice_the_last_until_a_connection_was_good() -> Non
             await asyncio.sleep(0.005)
 
 
+async def test_who_is_tried_sooner_because_somebody_wants_it_waits_no_longer_after_that() -> None:
+    client = Weak()
+    async with supervised(client, first_delay=100.0) as (supervisor, _), asyncio.timeout(10):
+        for tries in range(1, 9):
+            while client.tries < tries or supervisor.state is not LoginState.RECONNECTING:
+                await asyncio.sleep(0)
+            supervisor.wake()
+        # Had each try doubled the pause, it would be five minutes by now.
+        assert re.search(r"the next try is in (\d\d|1[0-3]\d) s|in 2 min", supervisor.outlook)
+
+
 async def test_who_was_signed_in_for_long_rests_as_short_as_at_first_when_refused() -> None:
     uptime = Uptime()
     client = Lasting(uptime, LoginRequired("No bridges."))

@@ -15,9 +15,10 @@ async def acts(app: App) -> list[AuditRow]:
     return [row async for row in audit.rows()]
 
 
-async def page_of(app: App) -> str:
-    """The public page, as it is now."""
-    app.parts.web._chats._looked_at = None  # type: ignore[union-attr]
+async def page_of(app: App, *, anew: bool = True) -> str:
+    """The public page, as it is now; or as everybody sees it within the minute."""
+    if anew:
+        app.parts.web._chats._looked_at = None  # type: ignore[union-attr]
     async with (
         aiohttp.ClientSession() as session,
         session.get(f"http://{app.parts.web.public_address}/bridged") as response,

@@ -268,6 +268,36 @@ async def relations_of(user: MatrixUser, room: str, kind: str) -> list[dict[str,
     ]  # fmt: skip
 
 
+async def test_polls_and_places_cross_in_words(town: Town, app: App, vivid: Vivid) -> None:
+    alice = await town.person("alice")
+    room = await bridge(alice, "hall")
+    poll, text = "org.matrix.msc3381.poll.start", "org.matrix.msc1767.text"
+    answers = [{"id": "1", text: "Tea"}, {"id": "2", text: "Coffee\nwith milk"}]
+    await alice.send(
+        room, {poll: {"question": {text: "Tea or coffee?"}, "answers": answers}}, poll
+    )
+    stable = {
+        "question": {
+            "m.text": [{"body": "<b>Now?</b>", "mimetype": "text/html"}, {"body": "Now?"}]
+        },
+        "answers": [{"m.id": "a", "m.text": [{"body": "yes"}]}, {"m.id": "b"}, "no"],
+    }
+    await alice.send(room, {"m.poll": stable}, "m.poll.start")
+    broken_ones: list[Any] = [
+        {}, {"question": {"m.text": [1]}}, {"question": 1, "answers": 1}, [],
+    ]  # fmt: skip
+    for broken in broken_ones:
+        await alice.send(room, {"m.poll": broken, "n": 1}, "m.poll.start")
+    place = {"msgtype": "m.location", "geo_uri": "geo:48.2,16.4"}
+    await alice.send(room, place | {"body": "Location geo:48.2,16.4"})
+    await alice.send(room, place | {"body": "At the fountain"})
+    await vivid.wait_until(lambda network: len(network.done) == 4)
+    assert vivid.texts() == [
+        "Poll: Tea or coffee? (1) Tea (2) Coffee with milk", "Poll: Now? (1) yes",
+        "Location geo:48.2,16.4", "At the fountain (geo:48.2,16.4)",
+    ]  # fmt: skip
+
+
 async def test_pictures_and_long_texts_cross_as_links_that_lead_nowhere_else(
     town: Town, folder: Path, database_settings: DatabaseSettings, vivid: Vivid
 ) -> None:
@@ -281,7 +311,7 @@ async def test_pictures_and_long_texts_cross_as_links_that_lead_nowhere_else(
         image = {"msgtype": "m.image", "body": "cat.png", "url": picture}
         await alice.send(room, image)
         await alice.send(room, image | {"body": "my *cat*", "filename": "c a/t.png"})
-        await alice.send(room, {"msgtype": "m.file", "body": "x.html", "url": page})
+        await alice.send(room, {"msgtype": "m.file", "body": "\u202ex.html", "url": page})
         await alice.send(room, {"body": "hi", "url": picture, "info": {}}, "m.sticker")
         await alice.say(room, "too long " * 100 + "\nsecond")
         hidden = "<span data-mx-spoiler>the butler</span> " + "too long " * 100
@@ -290,6 +320,7 @@ async def test_pictures_and_long_texts_cross_as_links_that_lead_nowhere_else(
         links = [link_in(one) for one in vivid.done]
         assert vivid.texts()[0] == f"cat.png ({links[0]})"
         assert vivid.texts()[1] == f"my *cat* c a/t.png ({links[1]})"
+        assert vivid.texts()[2] == f"x.html ({links[2]})"
         assert vivid.texts()[4].startswith("too long too long")
         assert vivid.texts()[4].endswith(f"… all 2 lines ({links[4]})")
         assert vivid.texts()[5].startswith("[spoiler] too long too long")

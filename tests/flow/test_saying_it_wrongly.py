@@ -60,7 +60,7 @@ async def test_who_leaves_out_what_a_command_needs_reads_how_it_is_said(
             assert told.rstrip(".") == f"I could not do that: say !trestle {usage.rstrip('.')}"
 
         away = await enter(alice, room_version="11")
-        assert "say !trestle part <#channel> [reason], or" in await answer(alice, away, "part")
+        assert "say part <#channel> [reason], or" in await answer(alice, away, "part")
         assert "you are not in #halves" in await answer(alice, room, "part")
         await alice.say(room, "hello")
         await carl.expect("PRIVMSG #halves", "hello")

@@ -97,6 +97,7 @@ def test_where_the_server_takes_longer_lines_they_are_longer() -> None:
 def test_a_relayed_name_cannot_pretend_to_be_another() -> None:
     assert relayed_name("bob> hi <alice") == "bob hi alice"
     assert relayed_name("\x02\r\n<>") == "?"
+    assert relayed_name("\u202eecila\u2066") == "ecila"
     assert len(relayed_name("é" * 200).encode()) <= 64
 
 

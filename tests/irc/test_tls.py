@@ -143,7 +143,7 @@ async def test_a_person_whose_certificate_cannot_be_used_is_told_what_to_do(own:
         tasks.create_task(outcome(client, "#room", "hello"))
         said = str(await run.wait_for_error())
     assert said.startswith("Your certificate cannot be used: ")
-    assert "certfp new" in said
+    assert "!trestle test certfp new" in said
     assert "/proc" not in said
 
 

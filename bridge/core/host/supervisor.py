@@ -166,8 +166,8 @@ class Supervisor:
             if is_refused:
                 await self._again.wait()
                 self._rest = min(self._rest * 2, _LONGEST_REST)
-            else:
-                await self._pause(pause)
+            elif not await self._is_wanted_within(pause):
+                # Else whoever says much while a network is away would be the last to be back.
                 delay = min(delay * 2, _LONGEST_DELAY)
 
     async def _once(self) -> tuple[LoginState, str, str]:
@@ -187,12 +187,12 @@ class Supervisor:
             return LoginState.RECONNECTING, f"it failed with {name}", name
         return LoginState.RECONNECTING, "the connection ended", ""
 
-    async def _pause(self, seconds: float) -> None:
+    async def _is_wanted_within(self, seconds: float) -> bool:
         try:
             async with asyncio.timeout(seconds):
-                await self._again.wait()
+                return await self._again.wait()
         except TimeoutError:
-            return
+            return False
 
 
 def _kind(error: ModuleError) -> str:

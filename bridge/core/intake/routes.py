@@ -16,11 +16,12 @@ from bridge.core.traffic.roomacts import KINDS
 from bridge.core.traffic.stops import STOP
 from bridge.matrix.intents import Intents
 from bridge.matrix.namespaces import Namespaces
+from bridge.matrix.wordings import POLLS
 from bridge.sdk.ids import RoomId, UserId
 
-_TALK = frozenset(
-    {"m.room.message", "m.room.encrypted", "m.sticker", "m.reaction", "m.room.redaction"}
-)
+_TALK = POLLS | {
+    "m.room.message", "m.room.encrypted", "m.sticker", "m.reaction", "m.room.redaction",
+}  # fmt: skip
 
 ROUTED = _TALK | KINDS | frozenset(RULES) | {"m.room.member", "m.room.encryption"}
 """The types that somebody may want; no other is handed on."""

@@ -32,7 +32,10 @@ class OpenChat:
 
 
 class OpenChats:
-    """Looks at most once a minute, however often it is asked."""
+    """Looks into rooms at most once a minute, however often it is asked.
+
+    What is hidden or closed on its network, or is bridged no more, is left out at once.
+    """
 
     def __init__(
         self, portals: Portals, intents: Intents, instances: Mapping[InstanceId, Instance]
@@ -40,7 +43,7 @@ class OpenChats:
         self._instances = instances
         self._portals = portals
         self._intents = intents
-        self._found: Sequence[OpenChat] = ()
+        self._found: Sequence[tuple[Doorway, OpenChat]] = ()
         self._looked_at: float | None = None
         self._one_at_a_time = asyncio.Lock()
 
@@ -50,22 +53,23 @@ class OpenChats:
         async with self._one_at_a_time:
             if self._looked_at is None or loop.time() - self._looked_at > _FRESH_SECONDS:
                 self._found, self._looked_at = await self._look(), loop.time()
-        return self._found
+        bridged = set(self._portals.all)
+        return [one for door, one in self._found if door in bridged and is_open(door)]
 
-    async def _look(self) -> Sequence[OpenChat]:
+    async def _look(self) -> Sequence[tuple[Doorway, OpenChat]]:
         slots = asyncio.Semaphore(_AT_ONCE)
-        shown: list[OpenChat] = []
+        shown: list[tuple[Doorway, OpenChat]] = []
 
         async def look_at(door: Doorway) -> None:
             async with slots:
                 found = await self._describe(door)
             if found is not None:
-                shown.append(found)
+                shown.append((door, found))
 
         async with asyncio.TaskGroup() as group:
             for door in [door for door in self._portals.all if is_open(door)][:_MOST]:
                 group.create_task(look_at(door))
-        return sorted(shown, key=lambda one: (one.instance, one.chat.casefold()))
+        return sorted(shown, key=lambda one: (one[1].instance, one[1].chat.casefold()))
 
     async def _describe(self, door: Doorway) -> OpenChat | None:
         portal = door.portal

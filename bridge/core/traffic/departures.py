@@ -17,6 +17,7 @@ from bridge.matrix.htmltree import clean
 from bridge.matrix.medialinks import Media, read_mxc
 from bridge.matrix.profiles import find_avatar
 from bridge.matrix.rooms import read_visibility
+from bridge.matrix.wordings import POLLS, wording
 from bridge.model import LinkKind, MessageLink, Portal
 from bridge.sdk.capabilities import Capabilities, Level
 from bridge.sdk.errors import TemporaryFailure, Unsupported
@@ -24,7 +25,7 @@ from bridge.sdk.events import Edit, Message, MessageKind, Reaction, Redaction
 from bridge.sdk.events import Sender as Person
 from bridge.sdk.ids import EventId, RemoteMessageId, RemoteUserId, RoomId, UserId
 from bridge.sdk.rich import Link, Mention, Node, Rich, Text, is_bare, mentions_as
-from bridge.sdk.text import to_plain
+from bridge.sdk.text import to_plain, without_turns
 
 Said = Message | Edit | Reaction | Redaction
 """What may be said to a network."""
@@ -32,6 +33,7 @@ Said = Message | Edit | Reaction | Redaction
 Crossing = tuple[EventId, LinkKind]
 """An event, and as what it crossed."""
 
+_SPOKEN = {"m.room.message", "m.sticker"} | POLLS
 _KINDS = {"m.text": MessageKind.TEXT, "m.emote": MessageKind.EMOTE, "m.notice": MessageKind.NOTICE}
 _RECENT = 300
 """Seconds in which everybody knows what is answered."""
@@ -75,7 +77,7 @@ class Departures:
             return None  # Its sender took it back before it came to us, or while it waited.
         if event["type"] == "m.reaction":
             return await self._reaction(event, capabilities.reactions)
-        if event["type"] in {"m.room.message", "m.sticker"}:
+        if event["type"] in _SPOKEN:
             return await self._spoken(event, capabilities, stored)
         return None
 
@@ -90,7 +92,8 @@ class Departures:
         if relates.get("rel_type") == "m.replace":
             return await self._edit(event, kind or MessageKind.TEXT, relates, capabilities.edits)
         if kind is None:
-            kind, body = MessageKind.TEXT, self._media(event, capabilities.media)
+            kind, worded = MessageKind.TEXT, wording(event)
+            body = Rich.plain(worded) if worded else self._media(event, capabilities.media)
             if body is None:
                 return None
         else:
@@ -124,7 +127,10 @@ class Departures:
             )
         body, name = content.get("body"), content.get("filename")
         name = clean(name if isinstance(name, str) else body if isinstance(body, str) else "file")
-        link = Link(links.make(media, name, self._mark(event)), (Text(excerpt(name) or "file"),))
+        link = Link(
+            links.make(media, name, self._mark(event)),
+            (Text(excerpt(without_turns(name)) or "file"),),
+        )
         is_captioned = isinstance(body, str) and clean(body) not in {name, ""}
         return (
             Rich((*self.read_body(content).nodes, Text(" "), link))

@@ -32,6 +32,7 @@ from bridge.networks.irc.protocol.endings import BannedError, Cause
 from bridge.networks.irc.protocol.latesignin import LateSignIn
 from bridge.networks.irc.settings import IrcSettings, read_listen
 from bridge.networks.irc.wire import Line, Source
+from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import DeliveryError, ModuleError, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat
 from bridge.sdk.login import Login, LoginKind, LoginState
@@ -160,7 +161,7 @@ class Presence:
             source=self.naming.source,
             ident=ident,
             certificate=await self._certificate(stack),
-            keeps_certificate=self._is_puppet,
+            kept_at=self._host.instance if self._is_puppet else "",
         )
 
     async def _certificate(self, stack: AsyncExitStack) -> Path | None:
@@ -186,6 +187,10 @@ class Presence:
     def _complain(self, error: DeliveryError) -> None:
         self._host.log.warning("%s", error, extra={"event": "irc_refused"})
         self._host.report(LoginState.CONNECTED, str(error))
+
+    def as_typed(self, command: str) -> str:
+        """How its owner types a command for this network, right wherever they read it."""
+        return as_typed(f"{self._host.instance} {command}")
 
     def guard_secret(self, person: str, said: Rich) -> None:
         """Raise ``PermanentFailure`` if it would tell services, or who has their name, what looks

@@ -4,14 +4,13 @@ from collections.abc import Sequence
 
 from bridge.networks.irc.names.targets import read_person
 from bridge.networks.irc.wire import Line, clean, line, parse
-from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import PermanentFailure
 
 MOST_AUTOCOMMANDS = 10
 MOST_TYPED_BYTES = 400
 
 _INSTEAD = {
-    "NICK": "nick", "JOIN": "join", "PART": "part", "QUIT": "part", "PRIVMSG": "msg",
+    "NICK": "nick", "JOIN": "join", "PART": "part", "QUIT": "disconnect", "PRIVMSG": "msg",
     "NOTICE": "msg", "NICKSERV": "msg NickServ", "AWAY": "away", "AUTHENTICATE": "login",
     "USER": "username",
 }  # fmt: skip
@@ -36,7 +35,7 @@ def read_raw(text: str, *, allowed: bool) -> Line:
         raise PermanentFailure("that is no line of a client: say a command and its parameters")
     if read.command not in RAW:
         way = _INSTEAD.get(read.command)
-        hint = f"; say {as_typed(way)} instead" if way else ""
+        hint = f"; say {way} instead" if way else ""
         raise PermanentFailure(
             f"{read.command[:20]} is not sent raw{hint}. What is: {', '.join(RAW)}"
         )
@@ -63,7 +62,9 @@ def _read_autocommand(text: str, *, allow_raw: bool) -> Line:
             if not said.strip():
                 raise PermanentFailure("say msg, a nick and a text")
             return line("PRIVMSG", read_person(person), said.strip())
-        case "away" if rest.strip():
+        case "away":
+            if not rest.strip():
+                raise PermanentFailure("say away and a reason")
             return line("AWAY", rest.strip())
         case "raw":
             return read_raw(rest.strip(), allowed=allow_raw)

@@ -14,7 +14,7 @@ from bridge.networks.irc.network.keepsakes import ACCOUNT, AUTOCOMMAND, AWAY, CE
 from bridge.networks.irc.protocol import replies
 from bridge.networks.irc.protocol.endings import BannedError
 from bridge.networks.irc.wire import Incoming, clean, cut, line
-from bridge.sdk.commands import NetworkCall, as_typed
+from bridge.sdk.commands import NetworkCall
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import Message, MessageKind
 from bridge.sdk.ids import EventId, RemoteChatId
@@ -169,9 +169,7 @@ async def part(call: NetworkCall) -> str:
     name, _, reason = call.text.partition(" ")
     client = own_client(call)
     if not name and call.chat is None:
-        raise PermanentFailure(
-            f"say {as_typed('part <#channel> [reason]')}, or say it in the channel's room"
-        )
+        raise PermanentFailure("say part <#channel> [reason], or say it in the channel's room")
     async with client.at_hand() as (connection, channels, _):
         if call.chat is not None and not connection.isupport.is_channel(name):
             chat, reason = call.chat, call.text
@@ -190,7 +188,7 @@ async def msg(call: NetworkCall) -> str:
     """
     target, _, text = call.text.partition(" ")
     if not text.strip():
-        raise PermanentFailure(f"say {as_typed('msg')}, a nick and a text")
+        raise PermanentFailure("say msg, a nick and a text")
     person, client = read_person(target), own_client(call)
     client.guard_people(person)
     client.guard_secret(person, Rich.plain(text))
@@ -275,7 +273,9 @@ async def certificate(call: NetworkCall) -> str:
     pem = client.keepsakes.read(CERTIFICATE)
     match call.text:
         case "" | "off" if not pem:
-            return f"You have no certificate. Say {as_typed('certfp new')} to have one made."
+            return (
+                f"You have no certificate. Say {client.as_typed('certfp new')} to have one made."
+            )
         case "":
             return f"Your certificate's fingerprint: {certfp.fingerprint(pem.encode())}"
         case "new":
@@ -286,13 +286,13 @@ async def certificate(call: NetworkCall) -> str:
             return (
                 f"Your connection is made anew and shows a certificate with the fingerprint "
                 f"{known_by}. Tell the network once: "
-                f"{as_typed(f'msg NickServ CERT ADD {known_by}')}"
+                f"{client.as_typed(f'msg NickServ CERT ADD {known_by}')}"
             )
         case "off":
             await client.keepsakes.keep(CERTIFICATE, "")
             client.reconnect("Comes back without a certificate")
             return "Your certificate is forgotten; your connection is made anew."
-    raise PermanentFailure(f"say {as_typed('certfp')} alone, or with new or off")
+    raise PermanentFailure("say certfp alone, or with new or off")
 
 
 async def autocommand(call: NetworkCall) -> str:

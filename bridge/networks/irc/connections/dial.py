@@ -57,8 +57,8 @@ class Way:
     source: IPv6Address | None = None
     ident: Ident | None = None
     certificate: Path | None = None
-    keeps_certificate: bool = False
-    """The login keeps it itself, and it is in no file that an admin has named."""
+    kept_at: str = ""
+    """The instance whose login keeps it itself; empty for one in a file that an admin named."""
 
 
 async def connect(
@@ -148,7 +148,7 @@ async def _reach(
 ) -> Streams:
     context = None
     if server.tls:
-        context = await make_context(server, way.certificate, is_kept=way.keeps_certificate)
+        context = await make_context(server, way.certificate, kept_at=way.kept_at)
     try:
         async with asyncio.timeout(settings.connect_seconds):
             ends = asyncio.get_running_loop().time() + settings.connect_seconds

@@ -23,12 +23,13 @@ Stamp = tuple[int, int, int] | None
 
 
 async def make_context(
-    server: ServerSettings, certificate: Path | None, *, is_kept: bool = False
+    server: ServerSettings, certificate: Path | None, *, kept_at: str = ""
 ) -> ssl.SSLContext:
     """Make what a TLS connection to a server needs, or share what was made.
 
-    A file of issuers that has changed is read anew. ``is_kept``: the certificate is one that a
-    login keeps, and its path says nothing to anybody. Raises ``ModuleNotReady`` with a sentence.
+    A file of issuers that has changed is read anew. ``kept_at``: the instance whose login
+    keeps the certificate itself; then its path says nothing to anybody. Raises
+    ``ModuleNotReady`` with a sentence.
     """
     try:
         if certificate is None:
@@ -43,10 +44,11 @@ async def make_context(
         # Without a password OpenSSL would ask for one at the terminal, and everything would wait.
         context.load_cert_chain(certificate, password="")
     except OSError as error:
-        if is_kept:
+        if kept_at:
             raise ModuleNotReady(
                 f"Your certificate cannot be used: {reason_of(error)}. Say "
-                f"{as_typed('certfp new')} for another, or {as_typed('certfp off')} to do without."
+                f"{as_typed(f'{kept_at} certfp new')} for another, or "
+                f"{as_typed(f'{kept_at} certfp off')} to do without."
             ) from error
         raise ModuleNotReady(
             f"certificate_file {certificate} cannot be used: {reason_of(error)}. It must hold "

@@ -22,7 +22,7 @@ from bridge.sdk.errors import PermanentFailure, TooLong
 from bridge.sdk.events import Message, MessageKind
 from bridge.sdk.graphemes import graphemes
 from bridge.sdk.rich import LineBreak, Node, Rich
-from bridge.sdk.text import lines, to_plain
+from bridge.sdk.text import lines, to_plain, without_turns
 
 _CODE = re.compile(
     r"[\x02\x0f\x11\x16\x1d\x1e\x1f]|\x03(?:[0-9]{1,2}(?:,[0-9]{1,2})?)?"
@@ -139,7 +139,8 @@ def _frame(message: Message, speaks_as: str) -> tuple[str, str]:
 
 def relayed_name(name: str) -> str:
     """Make a name that cannot be taken for the brackets around it, and is not too long."""
-    shown = " ".join(clean_text(name).replace("<", "").replace(">", "").split())
+    open_name = without_turns(clean_text(name)).replace("<", "").replace(">", "")
+    shown = " ".join(open_name.split())
     short = "".join(islice(graphemes(shown), RELAYED_NAME_GRAPHEMES))
     return cut(short, RELAYED_NAME_BYTES).strip() or "?"
 
