@@ -14,7 +14,7 @@ from bridge.networks.irc.network.keepsakes import ACCOUNT, AUTOCOMMAND, AWAY, CE
 from bridge.networks.irc.protocol import replies
 from bridge.networks.irc.protocol.endings import BannedError
 from bridge.networks.irc.wire import Incoming, clean, cut, line
-from bridge.sdk.commands import NetworkCall
+from bridge.sdk.commands import NetworkCall, as_typed
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import Message, MessageKind
 from bridge.sdk.ids import EventId, RemoteChatId
