@@ -14,7 +14,8 @@ from typing import Any, Protocol
 import orjson
 
 from bridge.core.consent.erasure import Erasure
-from bridge.core.oversight.aside import HERE, Aside, Choice
+from bridge.core.oversight.aside import Aside
+from bridge.core.oversight.byhand import HERE, Choice, copy_of, forget
 from bridge.core.oversight.roomkeeping import RoomKeeping
 from bridge.core.oversight.status import PATIENCE, Status
 from bridge.core.oversight.tracer import Tracer, steps_of
@@ -226,18 +227,6 @@ class ControlServer:
         self, found: Awaitable[Any], write: Callable[[Parked], dict[str, Any]]
     ) -> dict[str, Any]:
         return write(await found)
-
-
-async def forget(person: UserId, rotation: Rotation, audit: Audit) -> int:
-    """Destroy a person's credentials for an admin; how many there were."""
-    await audit.record(actor=HERE, action=AuditAction.FORGET, target="keys", subject=person)
-    return await rotation.vault.erase(person)
-
-
-async def copy_of(person: UserId, personal: PersonalData, audit: Audit) -> bytes:
-    """Make a copy of what is kept about a person for an admin, which that person sees in it."""
-    await audit.record(actor=HERE, action=AuditAction.EXPORT, target="a copy", subject=person)
-    return await personal.copy(person)
 
 
 def _choice(request: Request) -> Choice:
