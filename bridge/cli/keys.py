@@ -23,7 +23,7 @@ from bridge.cli.group import (
     shows,
 )
 from bridge.cli.steps import showing
-from bridge.core.oversight.byhand import HERE, forget
+from bridge.core.oversight.byhand import HERE, forget, rotate
 from bridge.doors.control import follow
 from bridge.model import AuditAction, SystemClock
 from bridge.sdk.errors import TrestleError
@@ -149,9 +149,7 @@ def _follow(config: Path, method: str, path: str, words: str, as_json: bool) -> 
                 return True
             async with _opened(quietly(config)) as (rotation, audit):
                 await rotation.vault.open()
-                if method == "POST":
-                    await audit.record(actor=HERE, action=AuditAction.ROTATE, target="keys")
-                own = rotation.rotate() if method == "POST" else rotation.check()
+                own = rotate(rotation, audit) if method == "POST" else rotation.check()
                 async with aclosing(own):
                     async for step in own:
                         steps.show(asdict(step))

@@ -15,7 +15,7 @@ import orjson
 
 from bridge.core.consent.erasure import Erasure
 from bridge.core.oversight.aside import Aside
-from bridge.core.oversight.byhand import HERE, Choice, copy_of, forget
+from bridge.core.oversight.byhand import HERE, Choice, copy_of, forget, rotate
 from bridge.core.oversight.roomkeeping import RoomKeeping
 from bridge.core.oversight.status import PATIENCE, Status
 from bridge.core.oversight.tracer import Tracer, steps_of
@@ -24,7 +24,7 @@ from bridge.doors.place import socket_of
 from bridge.jsontext import encode
 from bridge.matrix.answer import Answer
 from bridge.matrix.listener import Listener, Request
-from bridge.model import AuditAction, ParkReason
+from bridge.model import ParkReason
 from bridge.sdk.errors import ConfigError, TemporaryFailure, TrestleError
 from bridge.sdk.ids import RoomId, UserId
 from bridge.storage.audit import Audit
@@ -172,8 +172,7 @@ class ControlServer:
         return await _answer(steps_of(self._tracer, one))
 
     async def _rotate(self, request: Request, one: str) -> Answer:
-        await self._audit.record(actor=HERE, action=AuditAction.ROTATE, target="keys")
-        return _tell(self._rotation.rotate())
+        return _tell(rotate(self._rotation, self._audit))
 
     async def _check(self, request: Request, one: str) -> Answer:
         return _tell(self._rotation.check())

@@ -5,6 +5,7 @@ for it.
 """
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from bridge.model import AuditAction, ParkReason
@@ -13,6 +14,7 @@ from bridge.sdk.ids import RoomId, UserId
 from bridge.storage.audit import Audit
 from bridge.storage.personal import PersonalData
 from bridge.storage.rotation import Rotation
+from bridge.storage.rotation import Step as Sealed
 from bridge.storage.shelf import Parked, Shelf
 
 HERE = UserId("the command line")
@@ -66,6 +68,14 @@ async def drop_each(
             await audit.record(actor=by, action=AuditAction.DROP, target=parked.name)
             await shelf.drop(parked)
         yield Step(done=number, total=len(found), name=parked.name)
+
+
+async def rotate(rotation: Rotation, audit: Audit) -> AsyncGenerator[Sealed, None]:
+    """Change the master key for an admin, step by step."""
+    await audit.record(actor=HERE, action=AuditAction.ROTATE, target="keys")
+    async with aclosing(rotation.rotate()) as steps:
+        async for step in steps:
+            yield step
 
 
 async def forget(person: UserId, rotation: Rotation, audit: Audit) -> int:
