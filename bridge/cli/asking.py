@@ -4,8 +4,6 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-import click
-
 from bridge.cli.group import finished, place_of, run_until_told
 from bridge.doors.control import STILL, ask
 from bridge.sdk.errors import TrestleError
@@ -41,6 +39,4 @@ def ask_program(
         return (answer,)
 
     done = run_until_told(work)
-    if done is None and is_asked and method != "GET":
-        click.echo(f"trestle: cut off. {STILL}", err=True)
-    return finished(done)[0]
+    return finished(done, cut=STILL if is_asked and method != "GET" else "")[0]

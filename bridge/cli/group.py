@@ -178,9 +178,11 @@ def a_person(text: str) -> UserId:
     return UserId(text)
 
 
-def finished(result: T | None) -> T:
-    """Give the result; without one, since we were told to stop, end."""
+def finished(result: T | None, *, cut: str = "") -> T:
+    """Give the result; without one, since we were told to stop, end. ``cut`` says what is so."""
     if result is None:
+        if cut:
+            click.echo(f"trestle: cut off. {cut}", err=True)
         raise click.exceptions.Exit(CTRL_C)
     return result
 

@@ -155,7 +155,8 @@ def _follow(config: Path, method: str, path: str, words: str, as_json: bool) -> 
                         steps.show(asdict(step))
             return True
 
-        finished(run_until_told(work))
+        so = "Give the same command again: it goes on from there" if method == "POST" else ""
+        finished(run_until_told(work), cut=so)
     return steps.faults
 
 

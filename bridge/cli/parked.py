@@ -164,8 +164,9 @@ def _through(task: _All, config: Path, as_json: bool) -> None:
                         steps.show(asdict(step))
             return True
 
-        finished(run_until_told(work))
+        done = run_until_told(work)
     count = steps.done - len(steps.faults)
+    finished(done, cut=f"{count} {task.done} so far; `trestle parked list` has the rest")
     if as_json:
         click.echo(json.dumps({"count": count, "faults": steps.faults}, indent=2))
     else:

@@ -187,9 +187,12 @@ async def test_that_it_does_not_answer_in_time_is_said_in_words(
         (("keys", "forget", "@a:b.example"), "may still be done"),
         (("reload",), "may still be done"),
         (("rooms", "list"), ""),
+        (("keys", "rotate"), "Give the same command again: it goes on from there"),
+        (("keys", "check"), ""),
+        (("parked", "drop", "--all", "--yes"), "0 let go so far"),
     ],
 )
-async def test_who_presses_ctrl_c_is_told_that_a_change_may_still_be_made(
+async def test_who_presses_ctrl_c_amid_a_change_is_told_what_is_so(
     folder: Path, words: tuple[str, ...], said: str
 ) -> None:
     config = folder / "config.yaml"
