@@ -252,7 +252,8 @@ async def test_of_a_database_that_stands_still_no_leave_is_taken_before_that_is_
 
 @pytest.mark.parametrize(
     "asked", ["GET /parked", "GET /parked/abcd", "GET /trace/$one", "DELETE /keys/@one:x",
-              "GET /people/@one:x/copy", "DELETE /people/@one:x"],
+              "POST /keys/rotate", "GET /keys/check", "GET /people/@one:x/copy",
+              "DELETE /people/@one:x"],
 )  # fmt: skip
 async def test_who_asks_for_what_such_a_database_holds_is_not_kept_waiting(
     asked: str, database_settings: DatabaseSettings, folder: Path
