@@ -188,7 +188,10 @@ def finished(result: T | None, *, cut: str = "") -> T:
 
 
 def run_until_told(work: Callable[[], Coroutine[Any, Any, T]]) -> T | None:
-    """Run until done or told to stop; being told to stop is no error."""
+    """Run until done or told to stop; being told to stop is no error.
+
+    Whoever closes the terminal tells us too, but not where `nohup` or the command sees to that.
+    """
 
     async def until_told() -> T | None:
         loop = asyncio.get_running_loop()
@@ -203,7 +206,10 @@ def run_until_told(work: Callable[[], Coroutine[Any, Any, T]]) -> T | None:
                 told = True
                 task.cancel()
 
-        for number in (signal.SIGINT, signal.SIGTERM):
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+            numbers.append(signal.SIGHUP)
+        for number in numbers:
             loop.add_signal_handler(number, cancel)
         with contextlib.suppress(asyncio.CancelledError):
             return await work()

@@ -5,7 +5,7 @@ import itertools
 import signal
 import stat
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -195,6 +195,21 @@ async def test_that_it_does_not_answer_in_time_is_said_in_words(
 async def test_who_presses_ctrl_c_amid_a_change_is_told_what_is_so(
     folder: Path, words: tuple[str, ...], said: str
 ) -> None:
+    code, errors = await end_amid(folder, words, signal.SIGINT)
+    assert code == 130
+    assert said in errors
+    assert bool(said) == bool(errors), errors
+
+
+async def test_a_terminal_that_is_closed_ends_a_command_in_order(folder: Path) -> None:
+    code, errors = await end_amid(folder, ("erase", "@a:b.example", "--yes"), signal.SIGHUP)
+    assert (code, "may still be done" in errors) == (130, True)
+
+
+async def end_amid(
+    folder: Path, words: Sequence[str], number: signal.Signals
+) -> tuple[int | None, str]:
+    """Send a command this signal while it waits for an answer; its exit code and errors."""
     config = folder / "config.yaml"
     config.write_text(f"state_dir: {folder}\n")
     async with asyncio.timeout(LIMIT), silent(folder) as asked:
@@ -202,9 +217,7 @@ async def test_who_presses_ctrl_c_amid_a_change_is_told_what_is_so(
             *command(*words, "--config", config), stdout=PIPE, stderr=PIPE
         )
         await asked.wait()
-        one.send_signal(signal.SIGINT)
+        one.send_signal(number)
         output, errors = await one.communicate()
-    assert one.returncode == 130
     assert output == b""
-    assert said in errors.decode()
-    assert bool(said) == bool(errors), errors
+    return one.returncode, errors.decode()
