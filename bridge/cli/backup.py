@@ -74,7 +74,7 @@ def backup(
                 server_name=settings.server_name, force=force, report=report,
             )  # fmt: skip
 
-    manifest = finished(run_until_told(work))
+    manifest = finished(run_until_told(work), cut="No backup was made")
     if as_json:
         click.echo(json.dumps({"file": str(file), **_in_short(manifest)}, indent=2))
         return
@@ -116,16 +116,16 @@ def restore(
                 f"the backup is of a Trestle at {found.manifest.server_name}, but {config} is for "
                 f"{settings.homeserver.server_name}: the names in it would be wrong"
             )
-
-        async def work() -> Restored:
-            with shown() as report:
-                one = Restore(
-                    found, settings.database, settings.state_dir, clock=SystemClock(),
-                    force=force, report=report,
-                )  # fmt: skip
-                return await one.run()
-
-        restored = finished(run_until_told(work))
+        with shown() as report:
+            one = Restore(
+                found, settings.database, settings.state_dir, clock=SystemClock(), force=force,
+                report=report,
+            )  # fmt: skip
+            done = run_until_told(one.run)
+        so = "Everything is as it was"
+        if one.is_done:
+            so = "The state was restored" + (", the settings were not" if files else "")
+        restored = finished(done, cut=so)
         copies = _put(files)
         if as_json:
             told = {**_in_short(found.manifest), **_restored_in_short(restored)}

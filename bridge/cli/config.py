@@ -7,22 +7,21 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
 from bridge import __version__
+from bridge.cli.asking import ask_program
 from bridge.cli.group import (
     CONFIG,
     JSON,
-    finished,
     main,
     place_of,
     refuse_unseen,
-    run_until_told,
     shows,
 )
 from bridge.config import Reading, read, read_document
-from bridge.doors.control import ask
 from bridge.logs import hide, redact
 from bridge.running.effective import as_yaml, effective
 from bridge.running.roster import module_problems, namespaces_of
@@ -180,19 +179,14 @@ def reload(config: Path, as_json: bool) -> None:
 
 
 def _ask(config: Path, method: str, path: str) -> dict[str, list[str]]:
-    state_dir = place_of(config)
-    found = finished(run_until_told(lambda: _ask_program(state_dir, method, path)))
-    return {**found, "notes": [*found["notes"], *replaced_outside(config)]}
-
-
-async def _ask_program(state_dir: Path, method: str, path: str) -> dict[str, list[str]]:
-    answer: dict[str, list[str]] | None = await ask(state_dir, method, path, limit=300)
-    if answer is None:
+    async def refuse() -> Any:
         raise TrestleError(
-            f"no Trestle is running in {state_dir}; start it. If one is running with another "
-            "state_dir, restart it"
+            f"no Trestle is running in {place_of(config)}; start it. If one is running with "
+            "another state_dir, restart it"
         )
-    return answer
+
+    found = ask_program(config, method, path, limit=300, alone=refuse)
+    return {**found, "notes": [*found["notes"], *replaced_outside(config)]}
 
 
 def _sentences(answer: dict[str, list[str]], word: str) -> Iterator[str]:

@@ -64,7 +64,8 @@ def move(config: Path, target: str | None, file: str | None) -> None:
                 report=report,
             )  # fmt: skip
 
-    moved = finished(run_until_told(work))
+    so = f"{config} still names the old database, which is as it was"
+    moved = finished(run_until_told(work), cut=so)
     if not by_hand:
         _name_it(config, text)
     click.echo(f"Moved {moved.rows} rows in {moved.tables} tables; each is there as it was.")
@@ -158,7 +159,8 @@ def upgrade(config: Path, programs: Path | None) -> None:
             )
         return True if moved is None else moved
 
-    done = finished(run_until_told(work))
+    so = "Give the same command again: it is done as a whole, or not at all"
+    done = finished(run_until_told(work), cut=so)
     if not isinstance(done, Moved):
         click.echo("The embedded database is of this version already.")
         return

@@ -178,15 +178,20 @@ def a_person(text: str) -> UserId:
     return UserId(text)
 
 
-def finished(result: T | None) -> T:
-    """Give the result; without one, since we were told to stop, end."""
+def finished(result: T | None, *, cut: str = "") -> T:
+    """Give the result; without one, since we were told to stop, end. ``cut`` says what is so."""
     if result is None:
+        if cut:
+            click.echo(f"trestle: cut off. {cut}", err=True)
         raise click.exceptions.Exit(CTRL_C)
     return result
 
 
 def run_until_told(work: Callable[[], Coroutine[Any, Any, T]]) -> T | None:
-    """Run until done or told to stop; being told to stop is no error."""
+    """Run until done or told to stop; being told to stop is no error.
+
+    Whoever closes the terminal tells us too, but not where `nohup` or the command sees to that.
+    """
 
     async def until_told() -> T | None:
         loop = asyncio.get_running_loop()
@@ -201,7 +206,10 @@ def run_until_told(work: Callable[[], Coroutine[Any, Any, T]]) -> T | None:
                 told = True
                 task.cancel()
 
-        for number in (signal.SIGINT, signal.SIGTERM):
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+            numbers.append(signal.SIGHUP)
+        for number in numbers:
             loop.add_signal_handler(number, cancel)
         with contextlib.suppress(asyncio.CancelledError):
             return await work()

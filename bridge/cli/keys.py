@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import click
 
+from bridge.cli.asking import ask_program
 from bridge.cli.group import (
     CONFIG,
     JSON,
@@ -22,9 +23,8 @@ from bridge.cli.group import (
     shows,
 )
 from bridge.cli.steps import showing
-from bridge.core.oversight.aside import HERE
-from bridge.doors.control import ask, follow
-from bridge.doors.controlserver import forget
+from bridge.core.oversight.byhand import HERE, forget, rotate
+from bridge.doors.control import follow
 from bridge.model import AuditAction, SystemClock
 from bridge.sdk.errors import TrestleError
 from bridge.settings.records import Settings
@@ -97,13 +97,10 @@ def forget_keys(person: str, config: Path, as_json: bool) -> None:
         await rotation.vault.open()
         return await forget(subject, rotation, audit)
 
-    state_dir = place_of(config)
-
-    async def work() -> int:
-        count = await ask(state_dir, "DELETE", f"/keys/{quote(person, safe='')}")
-        return int(count if count is not None else await _alone(quietly(config), alone))
-
-    count = finished(run_until_told(work))
+    count = ask_program(
+        config, "DELETE", f"/keys/{quote(person, safe='')}",
+        alone=lambda: _alone(quietly(config), alone),
+    )  # fmt: skip
     if as_json:
         click.echo(json.dumps({"records": count}))
         return
@@ -152,15 +149,14 @@ def _follow(config: Path, method: str, path: str, words: str, as_json: bool) -> 
                 return True
             async with _opened(quietly(config)) as (rotation, audit):
                 await rotation.vault.open()
-                if method == "POST":
-                    await audit.record(actor=HERE, action=AuditAction.ROTATE, target="keys")
-                own = rotation.rotate() if method == "POST" else rotation.check()
+                own = rotate(rotation, audit) if method == "POST" else rotation.check()
                 async with aclosing(own):
                     async for step in own:
                         steps.show(asdict(step))
             return True
 
-        finished(run_until_told(work))
+        so = "Give the same command again: it goes on from there" if method == "POST" else ""
+        finished(run_until_told(work), cut=so)
     return steps.faults
 
 

@@ -13,8 +13,8 @@ import click
 from bridge.cli.asking import NOT_RUNNING, ask_program
 from bridge.cli.group import CONFIG, JSON, finished, main, place_of, quietly, run_until_told, shows
 from bridge.cli.steps import showing
-from bridge.core.oversight.aside import HERE, Choice, drop_each
-from bridge.doors.control import ask, follow
+from bridge.core.oversight.byhand import HERE, Choice, drop_each
+from bridge.doors.control import follow
 from bridge.jsontext import encode
 from bridge.model import AuditAction, ParkReason, SystemClock
 from bridge.sdk.errors import TrestleError
@@ -164,8 +164,9 @@ def _through(task: _All, config: Path, as_json: bool) -> None:
                         steps.show(asdict(step))
             return True
 
-        finished(run_until_told(work))
+        done = run_until_told(work)
     count = steps.done - len(steps.faults)
+    finished(done, cut=f"{count} {task.done} so far; `trestle parked list` has the rest")
     if as_json:
         click.echo(json.dumps({"count": count, "faults": steps.faults}, indent=2))
     else:
@@ -177,16 +178,12 @@ def _through(task: _All, config: Path, as_json: bool) -> None:
 
 def _parked(config: Path, method: str, path: str, alone: _Alone) -> Any:
     """Ask the running program; if none runs, do ``alone`` with the database ourselves."""
-    state_dir = place_of(config)
 
-    async def work() -> Any:
-        answer = await ask(state_dir, method, path)
-        if answer is not None:
-            return answer
+    async def by_ourselves() -> Any:
         async with _opened(config) as (shelf, audit):
             return await alone(shelf, audit)
 
-    return finished(run_until_told(work))
+    return ask_program(config, method, path, alone=by_ourselves)
 
 
 @asynccontextmanager

@@ -18,10 +18,9 @@ from bridge.cli.group import (
     quietly,
     run_until_told,
 )
+from bridge.core.oversight.byhand import copy_of
 from bridge.doors.control import fetch
-from bridge.doors.controlserver import copy_of
 from bridge.model import SystemClock
-from bridge.running.roster import keeps_of, namespaces_of
 from bridge.sdk.errors import ConfigError, TrestleError
 from bridge.sdk.ids import InstanceId, UserId
 from bridge.sdk.module import Holds, Kept
@@ -113,6 +112,9 @@ def _refuse_existing(place: Path) -> None:
 
 async def _alone(settings: Settings, person: UserId) -> bytes:
     """Read the database ourselves; so no Trestle may be running."""
+    # All of the bridge comes with it, so it is loaded only where none runs.
+    from bridge.running.roster import namespaces_of  # noqa: PLC0415
+
     async with opened(settings.database, settings.state_dir, SystemClock()) as database:
         day_keys = DayKeys(settings.state_dir, database.clock)
         keeps = {one: _kept_by(settings, one) for one in settings.modules}
@@ -124,6 +126,8 @@ async def _alone(settings: Settings, person: UserId) -> bytes:
 
 def _kept_by(settings: Settings, instance: InstanceId) -> Sequence[Kept]:
     """What the instance's module keeps; where the module cannot say, all of it is secret."""
+    from bridge.running.roster import keeps_of  # noqa: PLC0415 - As above.
+
     try:
         return keeps_of(settings, instance)
     except ConfigError as error:

@@ -36,14 +36,21 @@ def status(watch: bool, config: Path, as_json: bool) -> None:
             raise TrestleError(NOT_RUNNING)
         return found
 
+    async def words() -> str:
+        try:
+            return "\n".join(in_lines(await look()))
+        except TrestleError as error:
+            return str(error)
+
     async def keep_looking() -> None:
-        with Live(console=Console(), auto_refresh=False, screen=True) as screen:
+        console = Console()
+        if not console.is_terminal or console.is_dumb_terminal:
+            while True:  # Nothing can be written over: so one stands below the other.
+                click.echo(f"{await words()}\n")
+                await asyncio.sleep(_EVERY)
+        with Live(console=console, auto_refresh=False, screen=True) as screen:
             while True:
-                try:
-                    lines = in_lines(await look())
-                except TrestleError as error:
-                    lines = [str(error)]
-                screen.update(Text("\n".join(lines)), refresh=True)
+                screen.update(Text(await words()), refresh=True)
                 await asyncio.sleep(_EVERY)
 
     if watch:

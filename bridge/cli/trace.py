@@ -7,9 +7,9 @@ from urllib.parse import quote
 
 import click
 
-from bridge.cli.group import CONFIG, JSON, finished, main, place_of, quietly, run_until_told, shows
+from bridge.cli.asking import ask_program
+from bridge.cli.group import CONFIG, JSON, main, quietly, shows
 from bridge.core.oversight.tracer import Tracer, steps_of
-from bridge.doors.control import ask
 from bridge.matrix.body import parse_transaction
 from bridge.model import SystemClock
 from bridge.storage.items import Items
@@ -29,13 +29,8 @@ def trace(identifier: str, config: Path, as_json: bool) -> None:
 
     ID is a Matrix event's id ($...), or a network's id of a message.
     """
-    state_dir = place_of(config)
 
-    async def work() -> Any:
-        path = f"/trace/{quote(identifier, safe='')}"
-        answer = await ask(state_dir, "GET", path)
-        if answer is not None:
-            return answer
+    async def alone() -> Any:
         settings = quietly(config)
         async with opened(settings.database, settings.state_dir, SystemClock()) as database:
             day_keys = DayKeys(settings.state_dir, database.clock)
@@ -45,7 +40,7 @@ def trace(identifier: str, config: Path, as_json: bool) -> None:
             )  # fmt: skip
             return await steps_of(Tracer(traces), identifier)
 
-    steps = finished(run_until_told(work))
+    steps = ask_program(config, "GET", f"/trace/{quote(identifier, safe='')}", alone=alone)
     if as_json:
         click.echo(json.dumps(steps, indent=2))
         return

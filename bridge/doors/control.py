@@ -15,6 +15,9 @@ from bridge.jsontext import decode
 from bridge.matrix.client import reason_of
 from bridge.sdk.errors import ConfigError, TemporaryFailure, TrestleError
 
+STILL = "What was asked for may still be done, so look before you ask again"
+"""What is so where the answer to a change is not waited for."""
+
 
 async def follow(
     state_dir: Path, method: str, path: str, each: Callable[[dict[str, Any]], None]
@@ -77,9 +80,11 @@ async def fetch(state_dir: Path, method: str, path: str, *, limit: float) -> byt
         return None  # What a killed process left behind.
     except (aiohttp.ClientError, TimeoutError) as error:
         why = reason_of(error, None)
+        # Cut off halfway there it would be worse: so nobody there looks whether we still listen.
+        still = "" if method == "GET" else f". {STILL}"
         raise TemporaryFailure(
-            f"the running Trestle does not answer: {why}; its log, and `trestle status`, may say "
-            "what it waits for"
+            f"the running Trestle does not answer: {why}{still}; its log, and `trestle status`, "
+            "may say what it waits for"
         ) from error
 
 

@@ -14,7 +14,8 @@ from typing import Any, Protocol
 import orjson
 
 from bridge.core.consent.erasure import Erasure
-from bridge.core.oversight.aside import HERE, Aside, Choice
+from bridge.core.oversight.aside import Aside
+from bridge.core.oversight.byhand import HERE, Choice, copy_of, forget, rotate
 from bridge.core.oversight.roomkeeping import RoomKeeping
 from bridge.core.oversight.status import PATIENCE, Status
 from bridge.core.oversight.tracer import Tracer, steps_of
@@ -23,7 +24,7 @@ from bridge.doors.place import socket_of
 from bridge.jsontext import encode
 from bridge.matrix.answer import Answer
 from bridge.matrix.listener import Listener, Request
-from bridge.model import AuditAction, ParkReason
+from bridge.model import ParkReason
 from bridge.sdk.errors import ConfigError, TemporaryFailure, TrestleError
 from bridge.sdk.ids import RoomId, UserId
 from bridge.storage.audit import Audit
@@ -100,8 +101,8 @@ class ControlServer:
         places.add("GET", "/status", self._look)
         places.add("GET", "/rooms", self._list_rooms)
         places.add("DELETE", "/rooms/*", self._unbridge)
-        places.add("POST", "/keys/rotate", self._rotate)
-        places.add("GET", "/keys/check", self._check)
+        places.add("POST", "/keys/rotate", self._promptly(self._rotate))
+        places.add("GET", "/keys/check", self._promptly(self._check))
         places.add("DELETE", "/keys/*", self._promptly(self._forget))
         places.add("GET", "/people/*/copy", self._promptly(self._copy))
         places.add("DELETE", "/people/*", self._promptly(self._erase))
@@ -171,8 +172,7 @@ class ControlServer:
         return await _answer(steps_of(self._tracer, one))
 
     async def _rotate(self, request: Request, one: str) -> Answer:
-        await self._audit.record(actor=HERE, action=AuditAction.ROTATE, target="keys")
-        return _tell(self._rotation.rotate())
+        return _tell(rotate(self._rotation, self._audit))
 
     async def _check(self, request: Request, one: str) -> Answer:
         return _tell(self._rotation.check())
@@ -226,18 +226,6 @@ class ControlServer:
         self, found: Awaitable[Any], write: Callable[[Parked], dict[str, Any]]
     ) -> dict[str, Any]:
         return write(await found)
-
-
-async def forget(person: UserId, rotation: Rotation, audit: Audit) -> int:
-    """Destroy a person's credentials for an admin; how many there were."""
-    await audit.record(actor=HERE, action=AuditAction.FORGET, target="keys", subject=person)
-    return await rotation.vault.erase(person)
-
-
-async def copy_of(person: UserId, personal: PersonalData, audit: Audit) -> bytes:
-    """Make a copy of what is kept about a person for an admin, which that person sees in it."""
-    await audit.record(actor=HERE, action=AuditAction.EXPORT, target="a copy", subject=person)
-    return await personal.copy(person)
 
 
 def _choice(request: Request) -> Choice:

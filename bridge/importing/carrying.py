@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Protocol, TypeAlias
 
 from bridge.core.logins.logins import instance_of, record_of, target_of
-from bridge.core.oversight.aside import HERE
+from bridge.core.oversight.byhand import HERE
 from bridge.core.permissions.optouts import EVERYWHERE
 from bridge.importing.found import Found, FoundPerson, FoundRoom
 from bridge.importing.keys import ChatKeys

@@ -18,7 +18,7 @@ from bridge.core.host.instances import Instance
 from bridge.core.host.timers import TimerKeeper
 from bridge.core.lanes.lane import Lane
 from bridge.core.lanes.late import Lateness
-from bridge.core.oversight.aside import HERE
+from bridge.core.oversight.byhand import HERE
 from bridge.core.oversight.watchdog import Watchdog
 from bridge.logs import Log, levels_by_logger
 from bridge.matrix.registration import registration

@@ -151,7 +151,7 @@ def _told() -> Iterator[None]:
         yield
     except OSError as error:
         raise TrestleError(
-            f"the backup cannot be written: {error.strerror or error}. There is none"
+            f"the backup cannot be written: {error.strerror or error}. None was made"
         ) from error
 
 

@@ -199,7 +199,7 @@ class Audit:
             write_private(self._head_file, f"{link.seq} {link.hash.hex()}\n".encode())
         except OSError as error:
             raise TemporaryFailure(
-                f"the audit's newest row cannot be remembered: {error.strerror}"
+                f"{self._head_file} cannot be written, so nothing was done: {error.strerror}"
             ) from error
 
     def _read_head(self) -> _Link:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+import asyncpg
+
 from bridge import __version__
 from bridge.model import Clock
 from bridge.sdk.errors import NotNow, TemporaryFailure, TrestleError
@@ -78,11 +80,15 @@ def _told_as_cut_off() -> Iterator[None]:
     try:
         yield
     except TemporaryFailure as error:
-        if error.__cause__ is None or isinstance(error.__cause__, BUSY):
+        cause = error.__cause__
+        if cause is None or isinstance(cause, BUSY):
             raise
+        why = "went away meanwhile, as the embedded one does when Trestle stops"
+        way = "Make it again"
+        if isinstance(cause, asyncpg.DiskFullError):
+            why, way = "has no room on its disk", "Make some, then make the backup again"
         raise NotNow(
-            "the database went away meanwhile, as the embedded one does when Trestle stops "
-            f"({first_line(error.__cause__)}); there is no backup. Make it again",
+            f"the database {why} ({first_line(cause)}); no backup was made. {way}",
             path="database.url",
         ) from error
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import asyncpg
 
 from bridge.model import Clock
-from bridge.sdk.errors import ConfigError, TemporaryFailure
+from bridge.sdk.errors import ConfigError, NotNow
 from bridge.settings.records import DatabaseSettings
 from bridge.storage.carry import Connect
 from bridge.storage.door import AWAY, first_line
@@ -150,8 +150,9 @@ async def _running(state_dir: Path) -> Connect:
         await (await connect("")).close()
     except (*AWAY, ConfigError, TimeoutError, asyncpg.PostgresError) as error:
         # One that is just made has no password yet.
-        raise TemporaryFailure(
-            "the Trestle that works in this state directory is just starting or stopping; try "
-            f"again ({first_line(error)})"
+        raise NotNow(
+            "the Trestle that works there is just starting or stopping, or its database stands "
+            f"still ({first_line(error)}); try again",
+            path="state_dir",
         ) from error
     return connect

@@ -81,6 +81,8 @@ class Restore:
         self._clock = clock
         self._force = force
         self._report = report
+        self.is_done = False
+        """All of it is in its place: whoever is told to stop only then has it all the same."""
         # Two restores into fresh databases would have the same, and the second be taken for none.
         self._noted = ErasedPeople(state_dir).generation
         self._generation = max(backup.manifest.generation, self._noted) + 1
@@ -131,6 +133,7 @@ class Restore:
                 await server.stop()
             decide(state_dir, switch)
         complete(state_dir, switch)
+        self.is_done = True
         return self._restored(switch)
 
     def _switch(self, *names: str, word: str = "") -> Switch:
@@ -192,6 +195,7 @@ class Restore:
                 "once it is back: it finds the restore done, or undoes it"
             ) from error
         complete(state_dir, switch)
+        self.is_done = True
 
     async def _keep_aside(self, connect: Connect, file: Path) -> None:
         """Have the rows that are there in a backup.

@@ -211,17 +211,19 @@ def test_a_restore_that_is_ended_anywhere_leaves_a_state_that_opens(
     shutil.copytree(home, there, symlinks=True)
     subprocess.run(["cp", "-a", f"{home}/state/.", f"{there}/state"], check=True)
     (there / "state/theirs").write_text("no part of the state")
-    dice, cut = chance(f"restores ended by {number.name}"), 0
+    dice, cut, said = chance(f"restores ended by {number.name}"), 0, set[str]()
     while cut < scaled(50):
         ending = subprocess.Popen(
             command("restore", "--force", "--with-config", folder / "x", *config(there)),
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         )  # fmt: skip
         wait_until_at_work(ending, there / "state")
         time.sleep(dice.uniform(0, 0.6))  # Of about a second that it takes from then on.
         ending.send_signal(number)
-        code = ending.wait(60)
+        errors = ending.communicate(timeout=60)[1].decode()
+        code = ending.returncode
         assert code in (0, -number, 130)
+        said.add(errors if code else "")
         cut += code != 0
         if number == signal.SIGINT:
             assert not (there / "state/incoming").exists()
@@ -232,6 +234,9 @@ def test_a_restore_that_is_ended_anywhere_leaves_a_state_that_opens(
         assert "the audit is whole" in shown.output, shown.said
         assert not (there / "state/incoming").exists()
     assert (there / "state/theirs").read_text() == "no part of the state"
+    told = "trestle: cut off. Everything is as it was\n" if number == signal.SIGINT else ""
+    assert told in said
+    assert said <= {"", told}
 
 
 def wait_until_at_work(restore: "subprocess.Popen[bytes]", state: Path) -> None:

@@ -2,8 +2,10 @@
 
 import asyncio
 import itertools
+import signal
 import stat
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from bridge.doors.place import socket_of
 from bridge.matrix.answer import Answer
 from bridge.matrix.listener import Listener, Request
 from bridge.sdk.errors import TemporaryFailure
+from tests.admin.commands import command
 
 LIMIT = 120.0
 
@@ -142,7 +145,9 @@ async def test_nobody_else_may_open_the_door(folder: Path) -> None:
         assert stat.S_IMODE(socket_of(folder).stat().st_mode) == 0o600
 
 
-async def test_that_it_does_not_answer_in_time_is_said_in_words(folder: Path) -> None:
+@asynccontextmanager
+async def silent(folder: Path) -> AsyncIterator[asyncio.Event]:
+    """A door at which nobody ever has an answer; set once somebody has asked."""
     asked = asyncio.Event()
 
     async def keep_silent(request: Request) -> Answer:
@@ -153,8 +158,66 @@ async def test_that_it_does_not_answer_in_time_is_said_in_words(folder: Path) ->
     listener = Listener(keep_silent, idle_limit=60.0)
     await listener.start_at(socket_of(folder))
     try:
-        with pytest.raises(TemporaryFailure, match=r"does not answer: no answer in time; its log"):
-            await ask(folder, "GET", "/status", limit=0.5)
-        assert asked.is_set()
+        yield asked
     finally:
         await listener.stop(0)
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        ("GET", r"does not answer: no answer in time; its log"),
+        ("DELETE", r"no answer in time\. What was asked for may still be done, so look before"),
+    ],
+)
+async def test_that_it_does_not_answer_in_time_is_said_in_words(
+    folder: Path, method: str, said: str
+) -> None:
+    async with silent(folder) as asked:
+        with pytest.raises(TemporaryFailure, match=said):
+            await ask(folder, method, "/status", limit=0.5)
+        assert asked.is_set()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("erase", "@a:b.example", "--yes"), "may still be done"),
+        (("parked", "drop", "a-1"), "may still be done"),
+        (("keys", "forget", "@a:b.example"), "may still be done"),
+        (("reload",), "may still be done"),
+        (("rooms", "list"), ""),
+        (("keys", "rotate"), "Give the same command again: it goes on from there"),
+        (("keys", "check"), ""),
+        (("parked", "drop", "--all", "--yes"), "0 let go so far"),
+    ],
+)
+async def test_who_presses_ctrl_c_amid_a_change_is_told_what_is_so(
+    folder: Path, words: tuple[str, ...], said: str
+) -> None:
+    code, errors = await end_amid(folder, words, signal.SIGINT)
+    assert code == 130
+    assert said in errors
+    assert bool(said) == bool(errors), errors
+
+
+async def test_a_terminal_that_is_closed_ends_a_command_in_order(folder: Path) -> None:
+    code, errors = await end_amid(folder, ("erase", "@a:b.example", "--yes"), signal.SIGHUP)
+    assert (code, "may still be done" in errors) == (130, True)
+
+
+async def end_amid(
+    folder: Path, words: Sequence[str], number: signal.Signals
+) -> tuple[int | None, str]:
+    """Send a command this signal while it waits for an answer; its exit code and errors."""
+    config = folder / "config.yaml"
+    config.write_text(f"state_dir: {folder}\n")
+    async with asyncio.timeout(LIMIT), silent(folder) as asked:
+        one = await asyncio.create_subprocess_exec(
+            *command(*words, "--config", config), stdout=PIPE, stderr=PIPE
+        )
+        await asked.wait()
+        one.send_signal(number)
+        output, errors = await one.communicate()
+    assert output == b""
+    return one.returncode, errors.decode()

@@ -133,13 +133,25 @@ def test_a_strangers_settings_are_listed_however_they_are_built() -> None:
     ]
 
 
-def test_to_show_how_the_running_program_is_the_bridge_is_not_loaded() -> None:
-    asked = "import bridge.cli.status, sys; print(*sys.modules)"
+@pytest.mark.parametrize(
+    ("command", "loaded"),
+    [
+        ("status", {"host", "host.outlook", "oversight", "oversight.statuslines"}),
+        ("waiting", set()),
+        ("rooms", set()),
+        ("parked", {"oversight", "oversight.byhand"}),
+        ("keys", {"oversight", "oversight.byhand"}),
+        ("people", {"oversight", "oversight.byhand"}),
+    ],
+)
+def test_to_ask_the_running_program_the_bridge_is_not_loaded(
+    command: str, loaded: set[str]
+) -> None:
+    asked = f"import bridge.cli.{command}, sys; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", asked], check=True, capture_output=True, text=True
     )
-    core = {name for name in done.stdout.split() if name.startswith("bridge.core.")}
-    assert core == {
-        "bridge.core.host", "bridge.core.host.outlook",
-        "bridge.core.oversight", "bridge.core.oversight.statuslines",
-    }  # fmt: skip
+    names = {name for name in done.stdout.split() if name.startswith("bridge.")}
+    core = {name for name in names if name.startswith("bridge.core.")}
+    assert core == {f"bridge.core.{name}" for name in loaded}
+    assert "bridge.running" not in names

@@ -141,6 +141,25 @@ async def test_the_master_key_is_changed_while_trestle_runs(
         assert await vault.find(UserId("@p7:hs"), NEAR, "password") is None
 
 
+async def test_the_master_key_is_not_changed_unless_that_can_be_noted(
+    folder: Path, database_settings: DatabaseSettings
+) -> None:
+    state = folder / "state"
+    settings = make_settings(state, database=database_settings)
+    async with trestle_program(settings, folder) as program:
+        before = (state / "keys" / "master").read_bytes()
+        (state / "audit.head").unlink(missing_ok=True)
+        (state / "audit.head").mkdir()  # As on a full disk, it cannot be written.
+        refused = await keys(program.config, "rotate")
+        assert refused.code == 1
+        assert "so nothing was done: it is there and no file" in refused.errors
+        assert (state / "keys" / "master").read_bytes() == before
+        (state / "audit.head").rmdir()
+        changed = await keys(program.config, "rotate")
+        assert changed.code == 0, changed.said
+        assert "request_failed" not in program.log_text()
+
+
 def test_trestle_does_not_start_without_the_master_key_of_what_is_stored(
     folder: Path, database_settings: DatabaseSettings
 ) -> None:

@@ -7,7 +7,7 @@ import shlex
 import subprocess
 from pathlib import Path
 
-from bridge.core.oversight.aside import HERE
+from bridge.core.oversight.byhand import HERE
 from bridge.model import SystemClock
 from bridge.sdk.ids import InstanceId, UserId
 from bridge.settings.records import DatabaseSettings

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shlex
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -21,6 +22,7 @@ from bridge.model import Permission
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import RoomId, UserId
 from bridge.settings.records import DatabaseSettings
+from tests.admin.commands import command, typed
 from tests.conformance.stage import ROOM, Play, play
 from tests.core.outgoing import say
 from tests.rigs.program import trestle_program
@@ -178,6 +180,25 @@ async def test_status_shows_all_on_one_screen(
     assert "is not running with this config" in await trestle.ask("status", code=1)
 
 
+@pytest.mark.parametrize(
+    "program",
+    [
+        ("env", "TERM=dumb", *command("status", "--watch")),
+        ("sh", "-c", f"{shlex.join(command('status', '--watch'))} | cat"),
+    ],
+)
+def test_where_nothing_can_be_written_over_one_look_is_shown_below_the_other(
+    folder: Path, program: tuple[str, ...]
+) -> None:
+    (folder / "config.yaml").write_text(f"state_dir: {folder}\n")
+    with typed(program, folder) as terminal:
+        for _ in range(2):
+            terminal.wait_for("Trestle is not running")
+        terminal.type("\x03")
+        terminal.end()
+    assert "\x1b" not in terminal.shown
+
+
 async def test_a_database_that_is_slow_is_told_while_it_is(
     database_settings: DatabaseSettings, folder: Path
 ) -> None:
@@ -231,7 +252,8 @@ async def test_of_a_database_that_stands_still_no_leave_is_taken_before_that_is_
 
 @pytest.mark.parametrize(
     "asked", ["GET /parked", "GET /parked/abcd", "GET /trace/$one", "DELETE /keys/@one:x",
-              "GET /people/@one:x/copy", "DELETE /people/@one:x"],
+              "POST /keys/rotate", "GET /keys/check", "GET /people/@one:x/copy",
+              "DELETE /people/@one:x"],
 )  # fmt: skip
 async def test_who_asks_for_what_such_a_database_holds_is_not_kept_waiting(
     asked: str, database_settings: DatabaseSettings, folder: Path

@@ -8,7 +8,7 @@ from pathlib import Path
 import asyncpg
 
 from bridge.core.outbox.roomlane import RoomLane
-from bridge.core.oversight.aside import Choice
+from bridge.core.oversight.byhand import Choice
 from bridge.model import SendKind
 from bridge.sdk.events import RemoteChat
 from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId

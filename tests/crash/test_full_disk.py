@@ -4,7 +4,15 @@ import asyncio
 import logging
 from pathlib import Path
 
+import pytest
+
 from bridge.demo.matrix_user import PATIENCE
+from bridge.model import SystemClock
+from bridge.sdk.errors import NotNow
+from bridge.settings.records import DatabaseSettings
+from bridge.storage.archive import reading
+from bridge.storage.backup import back_up
+from bridge.storage.pool import Database
 from tests.crash.sinks import ROOMS, Sinks, sinks
 from tests.rigs.scale import scaled
 from tests.rigs.sink import read_sink
@@ -46,6 +54,23 @@ async def test_what_a_full_disk_refuses_is_taken_when_there_is_room_and_nothing_
     for room in ROOMS:
         assert read_sink(stage.ledger, room) == stage.said[room]
     assert "item_parked" not in words
+
+
+async def test_a_backup_says_that_it_is_the_disk_of_the_database_that_is_full(
+    folder: Path,
+) -> None:
+    embedded, clock, file = DatabaseSettings(), SystemClock(), folder / "backup"
+    async with small_disk(folder / "disk", mebibytes=320) as disk:
+        state = disk.folder / "state"
+        async with Database.open(embedded, state, clock):
+            disk.fill()
+            with pytest.raises(NotNow, match=r"has no room on its disk .*; no backup was made"):
+                await back_up(file, embedded, state, clock=clock, server_name="hs")
+            assert not list(folder.glob("*backup*"))
+            disk.empty()
+            await back_up(file, embedded, state, clock=clock, server_name="hs")
+    with reading(file) as found:
+        assert found.manifest.server_name == "hs"
 
 
 async def fill_once(stage: Sinks, disk: SmallDisk, after: int) -> None:

@@ -17,14 +17,17 @@ async def test_the_check_runs_the_conversation_and_leaves_nothing(folder: Path) 
     assert list(folder.iterdir()) == []
 
 
-async def test_ctrl_c_ends_all_that_the_demo_started(folder: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+async def test_ctrl_c_or_a_closed_terminal_ends_all_that_the_demo_started(
+    folder: Path, number: signal.Signals
+) -> None:
     async with demo(folder) as running:
         await running.read_until("Ctrl-C ends all")
         text = "\n".join(running.said)
         assert "/connect 127.0.0.1" in text
         assert "users alice, bea" in text
         assert len(running.started()) >= 4  # IRC, Synapse, Trestle, Postgres.
-        running.process.send_signal(signal.SIGINT)
+        running.process.send_signal(number)
         assert await running.wait_until_ended() == 0, running.said
         assert running.started() == []
     assert list(folder.iterdir()) == []

@@ -11,7 +11,7 @@ import pytest
 
 from bridge.app import App
 from bridge.core.commands.parkedcommand import ParkedCommand
-from bridge.core.oversight.aside import Choice
+from bridge.core.oversight.byhand import Choice
 from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from bridge.model import ParkReason
 from bridge.sdk.errors import PermanentFailure

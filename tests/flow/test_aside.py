@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from bridge.core.oversight.aside import HERE
+from bridge.core.oversight.byhand import HERE
 from bridge.model import AuditAction, SystemClock
 from bridge.settings.records import DatabaseSettings
 from bridge.storage.audit import Audit

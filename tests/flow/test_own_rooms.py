@@ -10,7 +10,7 @@ import aiohttp
 import pytest_asyncio
 
 from bridge.app import App
-from bridge.core.oversight.aside import HERE
+from bridge.core.oversight.byhand import HERE
 from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from bridge.doors.control import ask
 from bridge.model import AuditAction, Permission

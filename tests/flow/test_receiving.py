@@ -99,13 +99,16 @@ def host_with(
     )  # fmt: skip
 
 
-async def test_a_module_waits_while_the_database_is_away_and_nothing_overtakes() -> None:
+async def test_a_module_waits_while_the_database_is_away_and_nothing_overtakes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     stored: list[RemoteEvent] = []
     host = host_with([TemporaryFailure("away", retry_after=0.01)] * 3, stored)
     async with asyncio.timeout(PATIENCE):
         await host.receive(said("one"))
         await host.receive(said("two"))
     assert stored == [said("one"), said("two")]
+    assert sum("waits to be stored" in one.getMessage() for one in caplog.records) == 1
 
 
 async def test_a_module_waits_while_the_homeserver_does_not_know_us() -> None:

@@ -5,7 +5,8 @@ import re
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 
-from bridge.core.oversight.aside import Aside, Choice, Step
+from bridge.core.oversight.aside import Aside
+from bridge.core.oversight.byhand import Choice, Step
 from bridge.matrix.cache import Recent
 from bridge.model import ParkReason
 from bridge.sdk.commands import as_typed

@@ -146,14 +146,17 @@ class ModuleHost(InstanceHost):
         return await self._guests.obey(self._row, wish)
 
     async def _persistently(self, store: Callable[[], Awaitable[None]]) -> None:
+        is_told = False
         while True:
             try:
                 await store()
             except (TemporaryFailure, MatrixError) as error:
                 # What the homeserver answers is between it and us: no module can do with it.
-                self.log.warning(
-                    "An event waits to be stored: %s", error, extra={"event": "receive_waits"}
-                )
+                if not is_told:  # It may be tried for hours, each second, on a full disk.
+                    self.log.warning(
+                        "An event waits to be stored: %s", error, extra={"event": "receive_waits"}
+                    )
+                is_told = True
                 await asyncio.sleep(self._pause_after(error))
             else:
                 return

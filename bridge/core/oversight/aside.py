@@ -3,70 +3,18 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
 from bridge.core.outbox.sender import Sender
+from bridge.core.oversight.byhand import HERE, Choice, Step, drop_each
 from bridge.jsontext import decode
-from bridge.model import AuditAction, ParkReason, QueuedOutgoing
+from bridge.model import AuditAction, QueuedOutgoing
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.storage.audit import Audit
 from bridge.storage.shelf import Parked, Shelf
 from bridge.storage.timers import InstanceTimers
-
-HERE = UserId("the command line")
-"""Who acts by it: anyone who may use it on this machine."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """How far it is with many."""
-
-    done: int
-    total: int
-    name: str = ""
-    """What it was about."""
-    faults: tuple[str, ...] = ()
-    """What could not be done in this step, a sentence each."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
-    """Which of what is parked are meant."""
-
-    room: RoomId | None = None
-    reason: ParkReason | None = None
-    expected: int | None = None
-    """How many whoever asks has seen: if there are more or fewer, nothing is done."""
-    names: frozenset[str] | None = None
-    """Of those alone; None: of all."""
-
-    def among(self, parked: Sequence[Parked]) -> Sequence[Parked]:
-        """Give them. Raises ``PermanentFailure`` if they are not as many as expected."""
-        found = [
-            one for one in parked
-            if self.reason in (None, one.reason) and (self.names is None or one.name in self.names)
-        ]  # fmt: skip
-        if self.expected not in (None, len(found)):
-            raise PermanentFailure(
-                f"{len(found)} are parked now, not {self.expected}, so nothing was done; look "
-                "at them first"
-            )
-        return found
-
-
-async def drop_each(
-    shelf: Shelf, audit: Audit, choice: Choice, *, by: UserId = HERE
-) -> AsyncGenerator[Step, None]:
-    """Let all of a choice go for good, one after the other."""
-    found = choice.among(await shelf.all(choice.room))
-    for number, parked in enumerate(found, 1):
-        if await shelf.has(parked):
-            await audit.record(actor=by, action=AuditAction.DROP, target=parked.name)
-            await shelf.drop(parked)
-        yield Step(done=number, total=len(found), name=parked.name)
 
 
 class Aside:
