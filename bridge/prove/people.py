@@ -4,8 +4,6 @@ import asyncio
 import html
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from time import monotonic
 from typing import Any
 from urllib.parse import quote
 
@@ -76,15 +74,6 @@ class Speaker:
             query["from"] = page["end"]
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """Somebody's message in a channel."""
-
-    nick: str
-    text: str
-    at: float
-
-
 class IrcPerson(IrcUser):
     """Somebody on IRC, who remembers all that was said in the channels, and who is there."""
 
@@ -94,7 +83,8 @@ class IrcPerson(IrcUser):
         super().__init__(nick, port)
         self.lines = 0
         """How much was said in the channels by others than the neighbours, who are on IRC too."""
-        self.heard: dict[str, list[Heard]] = {}
+        self.heard: dict[str, list[str]] = {}
+        """What was said in each channel, by anybody."""
         self._neighbours = frozenset(neighbours)
         self._bridge_nick = bridge_nick
         self._bridges: dict[str, set[str]] = {}
@@ -132,7 +122,7 @@ class IrcPerson(IrcUser):
             case "PRIVMSG" if first.startswith("#"):
                 spoken = plain(more.removeprefix(":").removeprefix(_ACTION).removesuffix("\x01"))
                 self.lines += nick not in self._neighbours
-                self.heard.setdefault(first, []).append(Heard(nick, spoken, monotonic()))
+                self.heard.setdefault(first, []).append(spoken)
 
     def _arrive(self, nick: str, channel: str) -> None:
         if nick.startswith(self._bridge_nick):
