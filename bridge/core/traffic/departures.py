@@ -141,7 +141,10 @@ class Departures:
         text, links = to_plain(message.body), self._house.media_links
         media = self._uploaded.get(message.event_id)
         if media is None:
-            media = await self._house.media.put_text(text, "message.txt")
+            data = text.encode("utf-8", "replace")
+            media = await self._house.media.put(
+                data, "text/plain; charset=utf-8", "message.txt", what="the text"
+            )
             self._uploaded.put(message.event_id, media)
         number = text.count("\n") + 1
         whole = f"all {number} lines" if number > 1 else "all of it"
