@@ -95,7 +95,7 @@ class Departures:
                 return None
         else:
             body = self.read_body(content)
-        reply_to, prefix = await self._answered(event, relates.get("m.in_reply_to"), capabilities)
+        reply_to, prefix = await self._answered(relates.get("m.in_reply_to"), capabilities)
         if not body.nodes:
             return None
         self._remember(event["event_id"], body)
@@ -333,7 +333,7 @@ class Departures:
     # --- answers ---
 
     async def _answered(
-        self, event: dict[str, Any], target: object, capabilities: Capabilities
+        self, target: object, capabilities: Capabilities
     ) -> tuple[RemoteMessageId | None, tuple[Node, ...]]:
         """The remote id of the message answered, and what names it, if this portal bridged it."""
         event_id = target.get("event_id") if isinstance(target, dict) else None
