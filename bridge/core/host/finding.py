@@ -11,24 +11,21 @@ from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat, RemoteUser
 from bridge.sdk.module import FindsChats
 
-FIND_SECONDS = 10.0
+_FIND_SECONDS = 10.0
 
 Found = TypeVar("Found", RemoteChat, RemoteUser)
 
 
-async def find_chat(instance: Instance, text: str, limit: float = FIND_SECONDS) -> RemoteChat:
-    """Have the module read a text as a chat. Raises a ``DeliveryError``, whatever it does.
-
-    ``limit``: the seconds that it has.
-    """
+async def find_chat(instance: Instance, text: str) -> RemoteChat:
+    """Have the module read a text as a chat. Raises a ``DeliveryError``, whatever it does."""
     connector = instance.connector
     if not isinstance(connector, FindsChats):
         raise PermanentFailure(f"{instance.name} has no chats to bridge by name")
-    return await _read(instance, partial(connector.find_chat, text), "a chat", limit)
+    return await _read(instance, partial(connector.find_chat, text), "a chat", _FIND_SECONDS)
 
 
-async def find_user(instance: Instance, text: str, limit: float = FIND_SECONDS) -> RemoteUser:
-    """The same for a person."""
+async def find_user(instance: Instance, text: str, limit: float = _FIND_SECONDS) -> RemoteUser:
+    """The same for a person. ``limit``: the seconds that it has."""
     connector = instance.connector
     if not isinstance(connector, FindsChats):
         raise PermanentFailure(f"nobody is found by name on {instance.name}")
