@@ -394,7 +394,6 @@ class SendKind(StrEnum):
     REDACT = "redact"
     JOIN = "join"
     LEAVE = "leave"
-    INVITE = "invite"
     POWERS = "powers"
     """``content``: the levels of some, the instance whose others have none, and ``speaking``: who
     may say something (``matrix.powers``)."""
@@ -424,7 +423,7 @@ class Outgoing:
     remote_id: str | None = None
     part: int = 0
     target: str = ""
-    """REDACT: the event; INVITE, KICK, BAN, UNBAN: the user."""
+    """REDACT: the event; KICK, BAN, UNBAN: the user."""
     name: str = ""
     """The ghost's display name as known now; empty for bots."""
     double: str = ""

@@ -38,9 +38,9 @@ class Alert:
         return f"docs/how-to/alerts/{words}.md"
 
 
-def _quantile(quantile: str, metric: str, span: str, *labels: str) -> str:
+def _quantile(quantile: str, metric: str, *labels: str) -> str:
     by = ", ".join(("job", "instance", *labels, "le"))
-    return f"histogram_quantile({quantile}, sum by ({by}) (rate({metric}_bucket[{span}])))"
+    return f"histogram_quantile({quantile}, sum by ({by}) (rate({metric}_bucket[10m])))"
 
 
 ALERTS: Sequence[Alert] = (
@@ -133,13 +133,13 @@ ALERTS: Sequence[Alert] = (
     ),
     Alert(
         name="TrestleDeliverySlow",
-        expression=_quantile("0.95", "trestle_end_to_end_seconds", "10m", "direction") + " > 30",
+        expression=_quantile("0.95", "trestle_end_to_end_seconds", "direction") + " > 30",
         lasting="15m", severity="ticket",
         summary="One message in twenty takes over half a minute {{ $labels.direction }}.",
     ),
     Alert(
         name="TrestleAcknowledgeSlow",
-        expression=_quantile("0.95", "trestle_acknowledge_seconds", "10m") + " > 0.5",
+        expression=_quantile("0.95", "trestle_acknowledge_seconds") + " > 0.5",
         lasting="15m", severity="ticket",
         summary="The homeserver waits over half a second for the answer to a transaction.",
     ),
@@ -157,7 +157,7 @@ ALERTS: Sequence[Alert] = (
     ),
     Alert(
         name="TrestleLoopBlocked",
-        expression=_quantile("0.99", "trestle_loop_lag_seconds", "10m") + " > 0.5",
+        expression=_quantile("0.99", "trestle_loop_lag_seconds") + " > 0.5",
         lasting="15m", severity="ticket",
         summary="A module or the machine holds up the whole program for half a second at a time.",
     ),

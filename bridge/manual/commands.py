@@ -50,11 +50,10 @@ class Entry(NamedTuple):
     options: list[Option]
 
 
-def entries(command: click.Command, name: str = "trestle") -> Iterator[Entry]:
+def entries(command: click.Command) -> Iterator[Entry]:
     """Give the command and all below it, in the order of ``--help``."""
-    yield from _entries(
-        command, click.Context(command, info_name=name, **command.context_settings)
-    )
+    context = click.Context(command, info_name="trestle", **command.context_settings)
+    yield from _entries(command, context)
 
 
 def commands_page(command: click.Command) -> str:

@@ -1,7 +1,7 @@
 """``docs/reference/log-events.md``: every line that the program can log, by its stable name."""
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,8 +39,6 @@ class LogLine(NamedTuple):
     event: str
     level: str
     sentence: str
-    place: str
-    """File and line."""
 
 
 def log_lines() -> list[LogLine]:
@@ -58,18 +56,17 @@ def lines_in(code: str, file: str) -> Iterator[LogLine]:
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Call) and _is_log_call(node.func):
             assert isinstance(node.func, ast.Attribute)  # noqa: S101 - for mypy
-            place = f"{file}:{node.lineno}"
             event = _event_of(node)
             if event is None:
-                raise ValueError(f'{place} logs without extra={{"event": "..."}}')
+                raise ValueError(f'{file}:{node.lineno} logs without extra={{"event": "..."}}')
             level = {"exception": "error"}.get(node.func.attr, node.func.attr)
-            yield LogLine(event, level, _sentence_of(node), place)
+            yield LogLine(event, level, _sentence_of(node))
 
 
-def log_events_page(lines: Iterable[LogLine] | None = None) -> str:
+def log_events_page() -> str:
     """The text of the page."""
-    shown = {(one.event, one.level, one.sentence): None for one in lines or log_lines()}
-    rows = [(f"`{event}`", level, sentence) for event, level, sentence in shown]
+    lines = dict.fromkeys(log_lines())
+    rows = [(f"`{one.event}`", one.level, one.sentence) for one in lines]
     return _HEAD + table(("event", "level", "sentence"), rows)
 
 

@@ -146,8 +146,6 @@ class Intents:
             case SendKind.LIST:
                 instance, is_listed = outgoing.content["instance"], outgoing.content["listed"]
                 await self.set_listed_in(instance, outgoing.room, is_listed)
-            case SendKind.INVITE:
-                await self.invite(outgoing.room, outgoing.user, UserId(outgoing.target))
         return None
 
     async def _come(self, outgoing: Outgoing) -> None:

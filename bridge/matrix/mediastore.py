@@ -13,14 +13,8 @@ class MediaStore:
         self._client = client
         self._bot = bot
 
-    async def put_text(self, text: str, name: str) -> Media:
-        """Store a text; give where it is. Raises as :meth:`put` does."""
-        return await self.put(
-            text.encode("utf-8", "replace"), "text/plain; charset=utf-8", name, what="the text"
-        )
-
-    async def put(self, data: bytes, kind: str, name: str, *, what: str = "the file") -> Media:
-        """Store a file; give where it is.
+    async def put(self, data: bytes, kind: str, name: str, *, what: str) -> Media:
+        """Store a file; give where it is. ``what``: how an error names it.
 
         Raises ``PermanentFailure`` if the homeserver does not take it, ``TemporaryFailure`` if
         it is away.

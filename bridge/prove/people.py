@@ -4,8 +4,6 @@ import asyncio
 import html
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from time import monotonic
 from typing import Any
 from urllib.parse import quote
 
@@ -18,6 +16,7 @@ from bridge.sdk.errors import TrestleError
 
 _AGAIN_SECONDS = 0.1
 _ACTION = "\x01ACTION "
+_BRIDGE_NICK = "trestle"
 
 
 class Speaker:
@@ -76,27 +75,16 @@ class Speaker:
             query["from"] = page["end"]
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """Somebody's message in a channel."""
-
-    nick: str
-    text: str
-    at: float
-
-
 class IrcPerson(IrcUser):
     """Somebody on IRC, who remembers all that was said in the channels, and who is there."""
 
-    def __init__(
-        self, nick: str, port: int, *, neighbours: Sequence[str] = (), bridge_nick: str = "trestle"
-    ) -> None:
+    def __init__(self, nick: str, port: int, *, neighbours: Sequence[str] = ()) -> None:
         super().__init__(nick, port)
         self.lines = 0
         """How much was said in the channels by others than the neighbours, who are on IRC too."""
-        self.heard: dict[str, list[Heard]] = {}
+        self.heard: dict[str, list[str]] = {}
+        """What was said in each channel, by anybody."""
         self._neighbours = frozenset(neighbours)
-        self._bridge_nick = bridge_nick
         self._bridges: dict[str, set[str]] = {}
 
     async def utter(self, channel: str, said: Utterance) -> None:
@@ -132,10 +120,10 @@ class IrcPerson(IrcUser):
             case "PRIVMSG" if first.startswith("#"):
                 spoken = plain(more.removeprefix(":").removeprefix(_ACTION).removesuffix("\x01"))
                 self.lines += nick not in self._neighbours
-                self.heard.setdefault(first, []).append(Heard(nick, spoken, monotonic()))
+                self.heard.setdefault(first, []).append(spoken)
 
     def _arrive(self, nick: str, channel: str) -> None:
-        if nick.startswith(self._bridge_nick):
+        if nick.startswith(_BRIDGE_NICK):
             self._bridges.setdefault(channel, set()).add(nick)
 
     def _move(self, command: str, nick: str, first: str, more: str) -> None:

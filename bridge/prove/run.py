@@ -252,7 +252,7 @@ class Proof:
         ledgers = self._ledgers
         ledgers.shown = witness.read_ledger(self._scratch.witnessed)
         ledgers.seen = {
-            room: [one.text for one in self._watcher.heard.get(channel, ())]
+            room: list(self._watcher.heard.get(channel, ()))
             for room, channel in zip(self._rooms, self._channels, strict=False)
         }
         self._shown_sets = {room: set(ledgers.shown.get(room, ())) for room in self._rooms}

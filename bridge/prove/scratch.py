@@ -106,13 +106,10 @@ def check_installed() -> None:
 
 
 @asynccontextmanager
-async def scratch(
-    say: Say = lambda text: None, *, irc_port: int = 0, options: Mapping[str, object] | None = None
-) -> AsyncIterator[Scratch]:
+async def scratch(say: Say = lambda text: None, *, irc_port: int = 0) -> AsyncIterator[Scratch]:
     """Start a homeserver, an IRC server unless one is given, and Trestle; end and remove all.
 
-    ``options`` are settings of Trestle by dotted path. Raises ``ConfigError`` with the last words
-    of what does not start.
+    Raises ``ConfigError`` with the last words of what does not start.
     """
     check_installed()
     async with AsyncExitStack() as stack:
@@ -130,10 +127,8 @@ async def scratch(
         )
         ops_port, witnessed = free_port(), folder / "witnessed"
         env = {"PYTHONPATH": _python_path(witness.install(folder))}
-        config = await _write_config(
-            folder, synapse.url,
-            {**_options(folder, irc_port, ops_port, witnessed), **(options or {})},
-        )  # fmt: skip
+        options = _options(folder, irc_port, ops_port, witnessed)
+        config = await _write_config(folder, synapse.url, options)
         await synapse.start()
         stack.push_async_callback(synapse.kill)
         say("Trestle, with a Postgres of its own ...")

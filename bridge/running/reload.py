@@ -149,7 +149,7 @@ class Reloader:
                 await self._record(running, new, changes)
                 registered = _registration_of(running)
                 for change in changes:
-                    await self._apply(new, change)
+                    await self._apply(change)
                     # One by one: if a later one fails, the next reload knows what is left.
                     self._note(change.instance, options)
                     answer.done.append(f"{change.word} {change.instance}")
@@ -232,7 +232,7 @@ class Reloader:
 
     # --- putting to work ---
 
-    async def _apply(self, new: Settings, change: _Change) -> None:
+    async def _apply(self, change: _Change) -> None:
         parts, instance = self._parts, change.instance
         log.info(
             "%s %s",

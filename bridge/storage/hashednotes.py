@@ -59,11 +59,11 @@ class HashedNotes:
         """Have others than those that there are. Raises :class:`NotNoted`."""
         async with self._changing:
             try:
-                await to_its_end(self.write, change(self.notes))
+                await to_its_end(self._write, change(self.notes))
             except OSError as error:
                 raise NotNoted(error.strerror or str(error)) from error
 
-    def write(self, notes: Iterable[Note]) -> None:
+    def _write(self, notes: Iterable[Note]) -> None:
         """Have these notes and no others. Raises ``OSError``; then nothing changed."""
         notes = set(notes)
         if notes != self.notes:

@@ -1,6 +1,6 @@
 """Who opted out, noted beside the database, so that restoring a backup does not undo it."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Set
 from pathlib import Path
 
 from bridge.sdk.ids import UserId
@@ -10,7 +10,7 @@ from bridge.storage.hashednotes import HashedNotes, Note
 class OptOutNotes:
     """The file ``keys/opted-out``: who, and in which portal; 0 is all of them.
 
-    Raises ``ConfigError`` if it cannot be read. What writes raises ``OSError``; then nothing
+    Raises ``ConfigError`` if it cannot be read. What writes raises ``NotNoted``; then nothing
     changed.
     """
 
@@ -21,7 +21,7 @@ class OptOutNotes:
         )
         self._lost: set[Note] = set()
 
-    def settle(self, rows: Collection[tuple[UserId, int]], portals: Collection[int]) -> None:
+    async def settle(self, rows: Collection[tuple[UserId, int]], portals: Collection[int]) -> None:
         """Compare with what the database says, at the start.
 
         A row without a note gets one. A note without a row is one that a restore took the row of:
@@ -31,7 +31,7 @@ class OptOutNotes:
         there = {0, *portals}
         lost = {note for note in self._file.notes - known if note[1] in there}
         self._lost = lost
-        self._file.write(known | lost)
+        await self._file.change(lambda notes: known | lost)
 
     def cover(self, subject: UserId, portal: int) -> bool:
         """Whether the person opted out there, or everywhere, and only a note says so."""
@@ -46,13 +46,17 @@ class OptOutNotes:
             one == self._file.hash(subject) and portal in (0, where) for one, where in self._lost
         )
 
-    def add(self, subject: UserId, portal: int) -> None:
+    async def add(self, subject: UserId, portal: int) -> None:
         """Note it."""
-        self._file.write(self._file.notes | {self._file.note(subject, portal)})
+        note = self._file.note(subject, portal)
+        await self._file.change(lambda notes: notes | {note})
 
-    def remove(self, subject: UserId, portal: int) -> None:
+    async def remove(self, subject: UserId, portal: int) -> None:
         """Note it no more; for portal 0 nowhere."""
         one = self._file.hash(subject)
-        gone = {note for note in self._file.notes if note[0] == one and portal in (0, note[1])}
-        self._file.write(self._file.notes - gone)
-        self._lost = self._lost - gone
+
+        def others(notes: Set[Note]) -> set[Note]:
+            return {note for note in notes if note[0] != one or portal not in (0, note[1])}
+
+        await self._file.change(others)
+        self._lost = others(self._lost)

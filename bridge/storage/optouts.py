@@ -1,15 +1,13 @@
 """Who does not want to be bridged."""
 
-import asyncio
 import logging
 from pathlib import Path
 
-from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import UserId
 from bridge.storage.door import at_the_door
+from bridge.storage.hashednotes import NotNoted
 from bridge.storage.optoutnotes import OptOutNotes
 from bridge.storage.pool import Database
-from bridge.storage.thread import to_its_end
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +21,6 @@ class OptOutStore:
     def __init__(self, database: Database, state_dir: Path) -> None:
         self._database = database
         self._notes = OptOutNotes(state_dir)
-        self._writing = asyncio.Lock()
 
     async def all(self) -> set[tuple[UserId, int]]:
         """Everybody's rows. Call before :meth:`is_noted`."""
@@ -31,8 +28,8 @@ class OptOutStore:
         with at_the_door():
             portals = await self._database.core.fetch("SELECT id FROM portal")
         try:
-            await to_its_end(self._notes.settle, found, [row["id"] for row in portals])
-        except OSError as error:
+            await self._notes.settle(found, [row["id"] for row in portals])
+        except NotNoted as error:
             _tell(error)
         return found
 
@@ -59,20 +56,15 @@ class OptOutStore:
                 subject, portal, self._database.clock.now(),
             )  # fmt: skip
         # After the row: what the database refused must not come into force by the note.
-        async with self._writing:
-            try:
-                await to_its_end(self._notes.add, subject, portal)
-            except OSError as error:
-                _tell(error)
+        try:
+            await self._notes.add(subject, portal)
+        except NotNoted as error:
+            _tell(error)
 
     async def remove(self, subject: UserId, portal: int) -> None:
         """Note that the person may be bridged there; for portal 0 everywhere again."""
         # Before the row, which the next start would give another note.
-        async with self._writing:
-            try:
-                await to_its_end(self._notes.remove, subject, portal)
-            except OSError as error:
-                raise TemporaryFailure(f"it cannot be noted: {error.strerror}") from error
+        await self._notes.remove(subject, portal)
         with at_the_door():
             await self._database.core.execute(
                 "DELETE FROM opt_out WHERE subject = $1 AND (portal = $2 OR $2 = 0)",
@@ -80,8 +72,8 @@ class OptOutStore:
             )  # fmt: skip
 
 
-def _tell(error: OSError) -> None:
+def _tell(error: NotNoted) -> None:
     log.warning(
         "who opted out is not noted beside the database, so that a restore would undo it: %s",
-        error.strerror, extra={"event": "optout_not_noted"},
+        error.cause, extra={"event": "optout_not_noted"},
     )  # fmt: skip

@@ -130,10 +130,6 @@ class Database:
         """Open a connection of the core's beside the pool."""
         return await self._access.connect(CORE)
 
-    async def owner(self) -> Connection:
-        """Open a connection as the owner of the tables, whose commands may take any time."""
-        return await self._access.connect(OWNER)
-
     @asynccontextmanager
     async def as_owner(self) -> AsyncIterator[Connection]:
         """A connection as the owner of the tables, each of whose commands raises

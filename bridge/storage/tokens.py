@@ -165,7 +165,7 @@ class Links:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def make(self, subject: UserId, purpose: str, *, life: timedelta = LINK_LIFE) -> Secret:
+    async def make(self, subject: UserId, purpose: str) -> Secret:
         """Make what a link carries. An earlier one for the same purpose opens no more."""
         token = secrets.token_urlsafe(_BYTES)
         core = self._database.core
@@ -176,7 +176,7 @@ class Links:
                 )
                 await connection.execute(
                     "INSERT INTO link (hash, subject, purpose, until) VALUES ($1, $2, $3, $4)",
-                    _hash(token), subject, purpose, self._database.clock.now() + life,
+                    _hash(token), subject, purpose, self._database.clock.now() + LINK_LIFE,
                 )  # fmt: skip
         return Secret(token)
 

@@ -19,7 +19,7 @@ from bridge.settings.records import Address, WebSettings
 from bridge.storage.tokens import Links, Tokens
 from bridge.web.api import Api, OnSession
 from bridge.web.bridged import BridgedPage
-from bridge.web.errors import Handler, errors, note_begun
+from bridge.web.errors import errors, note_begun
 from bridge.web.headers import headers_for, origin_of
 from bridge.web.media import MediaProxy
 from bridge.web.pages import page
@@ -110,7 +110,7 @@ class WebServer:
         if self._provisioning is not None:
             self._provisioning.signed_in = api.signed_in
             app.router.add_routes(self._provisioning.routes())
-        app.router.add_get("/link", _page("link.html"))
+        app.router.add_get("/link", _link_page)
         return app
 
     def _public(self, url: str) -> web.Application:
@@ -145,13 +145,9 @@ def _app(url: str, api: Api | None = None) -> web.Application:
     return app
 
 
-def _page(template: str) -> Handler:
-    """A page that is the same for everybody: who looks at it is told by its script's requests."""
-
-    async def show(request: web.Request) -> web.StreamResponse:
-        return await page(template, {})
-
-    return show
+async def _link_page(request: web.Request) -> web.StreamResponse:
+    """The same for everybody: who looks at it is told by its script's requests."""
+    return await page("link.html", {})
 
 
 def _check(settings: WebSettings) -> None:

@@ -21,6 +21,7 @@ from tests.admin.commands import (
     run_program,
     trestle,
 )
+from tests.rigs.owner import owner_of
 from tests.rigs.program import trestle_program
 from tests.rigs.trestle import make_settings
 
@@ -50,7 +51,7 @@ async def find(settings: DatabaseSettings, state_dir: Path) -> bytes | None:
 
 async def break_the_ring(settings: DatabaseSettings, state_dir: Path) -> None:
     async with Database.open(settings, state_dir, SystemClock()) as database:
-        owner = await database.owner()
+        owner = await owner_of(database)
         await owner.execute("UPDATE subject_key SET wrapped = 'x'")
         await owner.close()
 
@@ -194,7 +195,7 @@ def test_a_command_makes_no_database_and_brings_none_to_another_version(
         async with Database.open(
             database_settings, config.parent / "state", SystemClock()
         ) as database:
-            owner = await database.owner()
+            owner = await owner_of(database)
             await owner.execute(
                 "DELETE FROM schema_version WHERE version = "
                 "(SELECT max(version) FROM schema_version)"

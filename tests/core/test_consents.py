@@ -23,6 +23,7 @@ from bridge.storage.consents import ConsentStore
 from bridge.storage.pool import Database
 from tests.core.ground import ALICE, CHAT, NEAR, ROOM, Ground
 from tests.core.instances import Line, at_work, network
+from tests.rigs.owner import owner_of
 from tests.rigs.trestle import wait_until
 
 
@@ -199,7 +200,7 @@ async def test_a_database_that_answers_in_a_way_nobody_foresaw_ends_nothing(
     others = Others()
     async with Database.open(database_settings, folder, SystemClock()) as database:
         consents = others.consents(database)
-        owner = await database.owner()
+        owner = await owner_of(database)
         async with asyncio.TaskGroup() as group:
             command = group.create_task(consents.bridge(others.near, CHAT, ROOM, ALICE))
             await wait_until(lambda: bool(others.relay.asked))

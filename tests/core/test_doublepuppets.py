@@ -9,6 +9,7 @@ from bridge.sdk.secret import Secret
 from bridge.settings.records import DatabaseSettings
 from tests.conformance.stage import ALICE, play
 from tests.rigs.cluster import until_one_waits
+from tests.rigs.owner import owner_of
 from tests.rigs.scripted_homeserver import Answer, Asked
 from tests.rigs.trestle import wait_until
 
@@ -26,7 +27,7 @@ async def test_who_takes_their_leave_back_while_it_is_looked_up_is_not_spoken_fo
         parts, alice = stage.app.parts, UserId(ALICE)
         await parts.double_puppets.take_token(alice, Secret("a-good-token"))
         parts.double_puppets._leaves.clear()  # As after a restart.
-        owner = await parts.database.owner()
+        owner = await owner_of(parts.database)
         try:
             async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
                 async with owner.transaction():

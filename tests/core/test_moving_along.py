@@ -17,6 +17,7 @@ from bridge.settings.records import DatabaseSettings
 from tests.conformance.stage import ALICE, DICE, play, settings_for
 from tests.core.outgoing import away, say
 from tests.rigs.cluster import until_one_waits
+from tests.rigs.owner import owner_of
 from tests.rigs.scripted_homeserver import (
     SERVER,
     Answer,
@@ -200,7 +201,7 @@ async def test_a_move_of_whose_commit_nobody_heard_is_done_again_and_nothing_is_
     async with tied(database_settings, folder, closed) as (homeserver, parts, portal):
         gone = replace(lines(portal, ["gone"])[0], kind=SendKind.REDACT, about=texts[3])
         await parts.sender.put([*lines(portal, texts), gone])
-        owner, core = await parts.database.owner(), parts.database.core
+        owner, core = await owner_of(parts.database), parts.database.core
         await owner.execute(SLOW)
         await owner.execute("SELECT pg_advisory_lock(7)")
 

@@ -15,6 +15,7 @@ from bridge.sdk.ids import RoomId, UserId
 from bridge.settings.records import DatabaseSettings
 from tests.conformance.stage import ALICE, DICE, ROOM, play, settings_for
 from tests.core.outgoing import LostAnswer, away, say
+from tests.rigs.owner import owner_of
 from tests.rigs.scripted_homeserver import Answer, Asked, refuse, scripted_homeserver
 from tests.rigs.trestle import running, wait_until
 from tests.storage.conftest import TurnedClock
@@ -399,7 +400,7 @@ async def test_what_is_put_aside_by_hand_keeps_nothing_waiting_and_stays_where_t
         parts, homeserver = stage.app.parts, stage.homeserver
         await parts.sender.put([say("bad"), say("good")])
         await wait_until(lambda: parts.sender.standing()[0].is_resting)
-        owner = await parts.database.owner()
+        owner = await owner_of(parts.database)
         await owner.execute(FULL)
         with pytest.raises(TemporaryFailure):
             async with asyncio.timeout(20):

@@ -16,6 +16,7 @@ from bridge.storage.pool import Database
 from tests.conformance.stage import ROOM, play
 from tests.core.outgoing import say
 from tests.rigs.cluster import until_one_waits
+from tests.rigs.owner import owner_of
 from tests.rigs.scripted_homeserver import SERVER, Answer, Asked, refuse
 from tests.rigs.service_manager import told_to
 from tests.rigs.trestle import wait_until
@@ -25,7 +26,7 @@ from tests.storage.conftest import TurnedClock
 @asynccontextmanager
 async def without(database: Database, table: str) -> AsyncIterator[None]:
     """Have a table of the database away."""
-    owner = await database.owner()
+    owner = await owner_of(database)
     try:
         await owner.execute(f"ALTER TABLE {table} RENAME TO elsewhere")
         yield
@@ -119,7 +120,7 @@ async def test_while_the_work_of_an_hour_waits_the_service_manager_hears_of_us_f
             return False
 
         async with play(database_settings, folder, clock=clock) as stage:
-            owner = await stage.app.parts.database.owner()
+            owner = await owner_of(stage.app.parts.database)
             try:
                 await owner.execute("BEGIN; LOCK TABLE tally")
                 clock.ahead = timedelta(days=1)

@@ -55,7 +55,7 @@ def everything() -> list[Outgoing]:
             (SendKind.STATE, "m.room.join_rules", {"join_rule": "invite"}),
             (SendKind.REDACT, "", reason), (SendKind.REDACT, "", plain),
             (SendKind.LEAVE, "", reason), (SendKind.KICK, "", reason), (SendKind.BAN, "", reason),
-            (SendKind.UNBAN, "", reason), (SendKind.JOIN, "", plain), (SendKind.INVITE, "", plain),
+            (SendKind.UNBAN, "", reason), (SendKind.JOIN, "", plain),
             (SendKind.POWERS, "", {"users": {}}),
             (SendKind.LIST, "", {"instance": NEAR, "listed": True}),
         )

@@ -23,6 +23,7 @@ from bridge.storage.reach import readable
 from bridge.storage.restore import SESSIONS, Restore, Restored
 from bridge.storage.retention import Retention
 from bridge.storage.schema import OWNER, Connection
+from tests.rigs.owner import owner_of
 from tests.storage.rows import insert
 
 _KEPT_BY_ITSELF = {"schema_version", "instance_state", "lease", "audit"}
@@ -42,7 +43,7 @@ async def fill(settings: DatabaseSettings, state_dir: Path, clock: Clock) -> Non
                 target=f"room {number}",
                 detail="x",
             )
-        owner = await database.owner()
+        owner = await owner_of(database)
         for day in days(clock):
             day_keys.seal(day, b"", b"")
             for table in DATA_MAP:

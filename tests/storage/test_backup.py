@@ -28,6 +28,7 @@ from bridge.storage.retention import Retention
 from bridge.storage.rotation import Rotation
 from bridge.storage.vault import Vault
 from tests.rigs.cluster import WAITS, Cluster, until_one_waits
+from tests.rigs.owner import owner_of
 from tests.rigs.scale import chance, scaled
 from tests.storage.admin import admin_runs_what_is_printed, plain_role
 from tests.storage.conftest import TurnedClock
@@ -211,7 +212,7 @@ async def test_a_backup_of_a_database_that_ends_with_trestle_leaves_nothing_and_
     backups.mkdir()
     with pytest.RaisesGroup(pytest.RaisesExc(ConfigError, match="went away meanwhile")):
         async with Database.open(embedded, state, clock) as database, asyncio.TaskGroup() as group:
-            owner = await database.owner()
+            owner = await owner_of(database)
             await owner.execute("BEGIN; LOCK TABLE told IN ACCESS EXCLUSIVE MODE")
             group.create_task(
                 back_up(backups / "x", embedded, state, clock=clock, server_name="hs")

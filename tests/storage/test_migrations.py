@@ -27,6 +27,7 @@ from bridge.storage.schema import (
     schema_version,
 )
 from tests.rigs.cluster import Cluster, run_cluster
+from tests.rigs.owner import owner_of
 from tests.rigs.program import TrestleProgram
 from tests.rigs.trestle import make_settings
 from tests.storage.admin import admin_runs_what_is_printed, plain_role, until_it_sleeps
@@ -105,7 +106,7 @@ async def test_a_later_migration_cut_in_the_middle_leaves_the_old_schema_and_run
         instance=InstanceId("near"), chat=RemoteChatId("#x"), chat_name="#x", room=RoomId("!r")
     )
     newest = migrations()[-1][0]
-    owner = await database.owner()
+    owner = await owner_of(database)
     cut = [*migrations(), (newest + 1, "more", f"{NEXT} SELECT pg_sleep(600);")]
     async with asyncio.TaskGroup() as group:
         migrating = group.create_task(_migrate(owner, cut))
@@ -116,7 +117,7 @@ async def test_a_later_migration_cut_in_the_middle_leaves_the_old_schema_and_run
     assert migrating.result() == "cut"
     assert await schema_version(admin) == newest
     assert "colour" not in await columns(admin, "portal")
-    again = await database.owner()
+    again = await owner_of(database)
     assert await migrate(again, [*migrations(), (newest + 1, "more", NEXT)]) == newest + 1
     await again.close()
     assert await schema_version(admin) == newest + 1
@@ -135,7 +136,7 @@ async def test_a_migration_that_fails_at_its_end_changes_nothing(
     database: Database, admin: Connection
 ) -> None:
     newest = migrations()[-1][0]
-    owner = await database.owner()
+    owner = await owner_of(database)
     with pytest.raises(asyncpg.UndefinedTableError):
         await migrate(owner, [*migrations(), (newest + 1, "x", NEXT + "TABLE nowhere")])
     await owner.close()
@@ -147,7 +148,7 @@ async def test_a_migration_that_would_be_shown_no_rows_fails_instead_of_moving_n
     database: Database,
 ) -> None:
     newest = migrations()[-1][0]
-    owner = await database.owner()
+    owner = await owner_of(database)
     blind = (newest + 1, "blind", "UPDATE portal SET paused = true")
     with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
         await migrate(owner, [*migrations(), blind])

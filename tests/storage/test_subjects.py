@@ -13,6 +13,7 @@ from bridge.settings.records import DatabaseSettings
 from bridge.storage.datamap import DATA_MAP
 from bridge.storage.pool import Database
 from bridge.storage.schema import CORE, OWNER, SUBJECT, Connection
+from tests.rigs.owner import owner_of
 from tests.rigs.scale import chance, scaled
 from tests.storage.rows import insert
 
@@ -218,7 +219,7 @@ async def test_a_person_writes_nothing_in_anothers_name(
 async def test_the_owner_of_the_tables_sees_no_rows_of_people(
     database: Database, rows_of_two: Sequence[str]
 ) -> None:
-    owner = await database.owner()
+    owner = await owner_of(database)
     for name in rows_of_two:
         # Whoever changes the master key sees the wrapped keys, and nothing that they open.
         expected = [ALICE, BEA] if name == "subject_key" else []
@@ -278,7 +279,7 @@ async def test_the_core_writes_in_the_vault_what_is_an_instances_own_and_nothing
 async def test_the_owner_of_the_tables_changes_wrapped_keys_and_adds_and_removes_none(
     database: Database, rows_of_two: Sequence[str]
 ) -> None:
-    owner = await database.owner()
+    owner = await owner_of(database)
     assert await owner.execute("UPDATE subject_key SET key_version = 3") == "UPDATE 2"
     assert await owner.execute("DELETE FROM subject_key") == "DELETE 0"
     with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):

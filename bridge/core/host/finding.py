@@ -12,25 +12,22 @@ from bridge.sdk.events import RemoteChat, RemoteUser
 from bridge.sdk.module import FindsChats
 from bridge.sdk.people import LooksForPeople
 
-FIND_SECONDS = 10.0
-ASK_SECONDS = 5.0
+_FIND_SECONDS = 10.0
+_ASK_SECONDS = 5.0
 
 Found = TypeVar("Found", RemoteChat, RemoteUser)
 
 
-async def find_chat(instance: Instance, text: str, limit: float = FIND_SECONDS) -> RemoteChat:
-    """Have the module read a text as a chat. Raises a ``DeliveryError``, whatever it does.
-
-    ``limit``: the seconds that it has.
-    """
+async def find_chat(instance: Instance, text: str) -> RemoteChat:
+    """Have the module read a text as a chat. Raises a ``DeliveryError``, whatever it does."""
     connector = instance.connector
     if not isinstance(connector, FindsChats):
         raise PermanentFailure(f"{instance.name} has no chats to bridge by name")
-    return await _read(instance, partial(connector.find_chat, text), "a chat", limit)
+    return await _read(instance, partial(connector.find_chat, text), "a chat", _FIND_SECONDS)
 
 
-async def find_user(instance: Instance, text: str, limit: float = FIND_SECONDS) -> RemoteUser:
-    """The same for a person."""
+async def find_user(instance: Instance, text: str, limit: float = _FIND_SECONDS) -> RemoteUser:
+    """The same for a person. ``limit``: the seconds that it has."""
     connector = instance.connector
     if not isinstance(connector, FindsChats):
         raise PermanentFailure(f"nobody is found by name on {instance.name}")
@@ -43,7 +40,7 @@ async def is_there(instance: Instance, user: RemoteUser) -> bool:
     if not isinstance(connector, LooksForPeople):
         return True
     try:
-        async with asyncio.timeout(ASK_SECONDS):
+        async with asyncio.timeout(_ASK_SECONDS):
             with outliving_module("look for a person"):
                 return await connector.is_there(user) is not False
     except (TimeoutError, DeliveryError):

@@ -42,7 +42,7 @@ class _Outage:
     last: float
 
 
-# It is core.guests, which needs the portals, and they need the instances.
+# It is core.consent.guests, which needs the portals, and they need the instances.
 class Guests(Protocol):
     """Who hears what a client tells of people on its network."""
 

@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 from time import monotonic
 
-from bridge.core.host.outlook import join
+from bridge.core.host.outlook import join, spell
 from bridge.core.lanes.cancellation import is_meant_for_us
 from bridge.sdk.errors import LoginRequired, ModuleError, ModuleNotReady
 from bridge.sdk.login import LoginState
@@ -88,13 +88,13 @@ class Supervisor:
         if not self._ended_by:
             return ""
         now = self._elapsed()
-        since = f"for {_spell(now - self._away_since)}"
+        since = f"for {spell(now - self._away_since)}"
         if self.state is LoginState.STARTING:
             return f"{since}; it is being tried now"
         if self._next_try is None:
             is_ending = self.state is LoginState.RECONNECTING  # By its own word.
             return f"{since}; it is tried again soon" if is_ending else since
-        return f"{since}; the next try is in {_spell(max(self._next_try - now, 0))}"
+        return f"{since}; the next try is in {spell(max(self._next_try - now, 0))}"
 
     @property
     def account(self) -> str:
@@ -201,10 +201,3 @@ def _kind(error: ModuleError) -> str:
     if error.kind or not isinstance(cause, OSError) or not (cause.errno or 0) > 0:
         return error.kind
     return os.strerror(cause.errno or 0)
-
-
-def _spell(seconds: float) -> str:
-    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"

@@ -83,12 +83,12 @@ class Aside:
         """The rooms for which something waits to be put into Matrix, the longest first."""
         return [lane.look() for lane in self._sender.standing()]
 
-    async def set_aside(self, room: RoomId, *, by: UserId = HERE) -> bool:
+    async def set_aside(self, room: RoomId) -> bool:
         """Park what a room waits for first; False if it is parked once its present try has failed.
 
         Raises ``PermanentFailure`` if nothing waits.
         """
-        await self._audit.record(actor=by, action=AuditAction.PARK, target=room)
+        await self._audit.record(actor=HERE, action=AuditAction.PARK, target=room)
         return await self._sender.set_aside(room)
 
     # --- inside ---

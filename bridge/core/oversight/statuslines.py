@@ -6,14 +6,14 @@ Apart from the look itself, so that the command line need not load the bridge to
 from collections.abc import Mapping
 from typing import Any
 
-from bridge.core.host.outlook import join
+from bridge.core.host.outlook import join, spell
 
 
 def in_lines(look: Mapping[str, Any]) -> list[str]:
     """What ``Status.look`` gives, as lines for people."""
     lanes = look["lanes"]
     lines = [
-        f"Trestle {look['version']}, up for {_span(look['up_seconds'])}",
+        f"Trestle {look['version']}, up for {spell(look['up_seconds'])}",
         f"homeserver: {look['homeserver']}",
         f"database: {look['database']}",
     ]
@@ -36,7 +36,7 @@ def in_lines(look: Mapping[str, Any]) -> list[str]:
         f"{look['into_matrix_waiting']} into Matrix"
     )
     lines += [
-        f"  {one['lane']}: {one['waiting']}, for {_span(one['seconds'])}"
+        f"  {one['lane']}: {one['waiting']}, for {spell(one['seconds'])}"
         + (f": {one['because']}" if one["because"] else "")
         for one in lanes["longest"] if one["seconds"] >= 1
     ]  # fmt: skip
@@ -65,10 +65,3 @@ def _parked_in_words(parked: Mapping[str, int] | None) -> str:
     if parked is None:
         return "the database knows"
     return ", ".join(f"{number} {reason}" for reason, number in parked.items()) or "nothing"
-
-
-def _span(seconds: float) -> str:
-    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"

@@ -12,7 +12,7 @@ from bridge.storage.consents import ConsentStore
 
 class Peace:
     """For chats that are bridged without asking anybody there; where somebody is asked, it is kept
-    with the asking (``core.consents``).
+    with the asking (``core.consent.consents``).
 
     Each raises ``TemporaryFailure`` when the database is away.
     """

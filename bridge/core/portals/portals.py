@@ -316,7 +316,7 @@ class Portals:
             door.portal = replace(door.portal, paused=paused)
 
     async def choose(self, door: Doorway, wish: Wish, values: Mapping[str, str]) -> None:
-        """Have the portal as somebody wishes (see ``core.choices``).
+        """Have the portal as somebody wishes (see ``core.portals.choices``).
 
         Raises ``PermanentFailure`` for what cannot be; then nothing changed.
         """

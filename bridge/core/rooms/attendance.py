@@ -32,7 +32,7 @@ class Attendance:
     """One room's: everybody of the chat, those who have spoken, or nobody (``Members``).
 
     Who is in the room is asked once. Where the homeserver does not answer, nothing waits for it:
-    room and chat are compared when it does (``core.catchingup``).
+    room and chat are compared when it does (``core.rooms.catchingup``).
     """
 
     def __init__(self, facts: ChatFacts, house: House) -> None:
@@ -281,7 +281,7 @@ class Attendance:
         self._house.gathering.want(self)
 
     async def admit(self, most: int) -> int:
-        """Have some of those come or go who wait; how many. See ``core.gathering``."""
+        """Have some of those come or go who wait; how many. See ``core.rooms.gathering``."""
         present = await self.present()
         self._going = {one: name for one, name in self._going.items() if one in present}
         going = list(self._going.items())[:most]

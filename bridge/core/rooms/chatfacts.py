@@ -34,7 +34,7 @@ class ChatFacts(ShownRoom):
     """One portal's. What is written into the room goes by the outbox, as messages do.
 
     What is asked of the homeserver before holds nothing up: where it does not answer, what the
-    chat is is known, and brought into the room when it does (``core.catchingup``).
+    chat is is known, and brought into the room when it does (``core.rooms.catchingup``).
     """
 
     def __init__(self, portal: Portal, house: House) -> None:

@@ -98,7 +98,7 @@ class Departures:
                 return None
         else:
             body = self.read_body(content)
-        reply_to, prefix = await self._answered(event, relates.get("m.in_reply_to"), capabilities)
+        reply_to, prefix = await self._answered(relates.get("m.in_reply_to"), capabilities)
         if not body.nodes:
             return None
         self._remember(event["event_id"], body)
@@ -148,7 +148,10 @@ class Departures:
         text, links = to_plain(message.body), self._house.media_links
         media = self._uploaded.get(message.event_id)
         if media is None:
-            media = await self._house.media.put_text(text, "message.txt")
+            data = text.encode("utf-8", "replace")
+            media = await self._house.media.put(
+                data, "text/plain; charset=utf-8", "message.txt", what="the text"
+            )
             self._uploaded.put(message.event_id, media)
         number = text.count("\n") + 1
         whole = f"all {number} lines" if number > 1 else "all of it"
@@ -337,7 +340,7 @@ class Departures:
     # --- answers ---
 
     async def _answered(
-        self, event: dict[str, Any], target: object, capabilities: Capabilities
+        self, target: object, capabilities: Capabilities
     ) -> tuple[RemoteMessageId | None, tuple[Node, ...]]:
         """The remote id of the message answered, and what names it, if this portal bridged it."""
         event_id = target.get("event_id") if isinstance(target, dict) else None
