@@ -215,6 +215,14 @@ async def test_a_database_that_is_slow_is_told_while_it_is(
         assert (await stage.app.parts.status.look())["database"] == "answers"
 
 
+POSTMASTER = "SELECT split_part(pg_read_file('postmaster.pid'), chr(10), 1)"
+SERVERS = (
+    "SELECT pid FROM pg_stat_activity "
+    "WHERE datname = current_database() AND pid != pg_backend_pid() "
+    "AND backend_type = 'client backend'"
+)
+
+
 def tell(pid: int, what: signal.Signals) -> None:
     with suppress(ProcessLookupError):  # It is over.
         os.kill(pid, what)
@@ -222,21 +230,21 @@ def tell(pid: int, what: signal.Signals) -> None:
 
 @asynccontextmanager
 async def standing_still(database: DatabaseSettings) -> AsyncIterator[None]:
-    """A database of which no process that serves anybody moves."""
+    """A database of which no process that serves anybody moves, and which takes nobody in."""
     connection = await asyncpg.connect(database.url)
-    servers = await connection.fetch(
-        "SELECT pid FROM pg_stat_activity "
-        "WHERE datname = current_database() AND pid != pg_backend_pid() "
-        "AND backend_type = 'client backend'"
-    )
+    postmaster = int(await connection.fetchval(POSTMASTER))
+    stopped = [postmaster]
     try:
-        for one in servers:
+        # It first: whoever finds all connections waiting opens one more.
+        tell(postmaster, signal.SIGSTOP)
+        for one in await connection.fetch(SERVERS):
+            stopped.append(one["pid"])
             tell(one["pid"], signal.SIGSTOP)
         async with asyncio.timeout(15):
             yield
     finally:
-        for one in servers:
-            tell(one["pid"], signal.SIGCONT)
+        for pid in stopped:
+            tell(pid, signal.SIGCONT)
         await connection.close()
 
 
