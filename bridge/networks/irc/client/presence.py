@@ -22,7 +22,14 @@ from bridge.networks.irc.connections.gate import Urgency
 from bridge.networks.irc.connections.ident import listening
 from bridge.networks.irc.connections.inquiry import Inquiries
 from bridge.networks.irc.network.history import Marks
-from bridge.networks.irc.network.keepsakes import CERTIFICATE, SERVER_PASSWORD, Keepsakes
+from bridge.networks.irc.network.keepsakes import (
+    AUTOCOMMAND,
+    AWAY,
+    CERTIFICATE,
+    MODES,
+    SERVER_PASSWORD,
+    Keepsakes,
+)
 from bridge.networks.irc.network.network import Network
 from bridge.networks.irc.network.services import may_be_service, refuse_secret
 from bridge.networks.irc.private.missed import KEEP, NEEDS, STORE_PREFIX, Missed
@@ -30,7 +37,7 @@ from bridge.networks.irc.private.partners import Partners
 from bridge.networks.irc.private.whispers import Whispers
 from bridge.networks.irc.protocol.endings import BannedError, Cause
 from bridge.networks.irc.settings import IrcSettings, read_listen
-from bridge.networks.irc.wire import Line, Source
+from bridge.networks.irc.wire import Line, Source, line
 from bridge.sdk.errors import ModuleError, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat
 from bridge.sdk.login import Login, LoginKind, LoginState
@@ -190,6 +197,19 @@ class Presence:
                 "this bridge lets people be written to in their channels alone, and services "
                 "(NickServ, say) by msg"
             )
+
+    def lines_of_connect(
+        self, nick: str, refuse: Callable[[PermanentFailure], None]
+    ) -> Sequence[Line]:
+        """What the owner chose to have written on each connect, by which we are ``nick``.
+        ``refuse`` is told what of it may not be."""
+        read = self.keepsakes.read
+        modes, away = read(MODES), read(AWAY)
+        return [
+            *([line("MODE", nick, modes)] if modes else []),
+            *self.read_autocommands(read(AUTOCOMMAND), refuse),
+            *([line("AWAY", away)] if away else []),
+        ]
 
     def read_autocommands(
         self, typed: str, refuse: Callable[[PermanentFailure], None] | None = None

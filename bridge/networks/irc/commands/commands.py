@@ -1,6 +1,6 @@
 """The commands that people give an IRC network, as one table."""
 
-from bridge.networks.irc.commands import moderation, personal
+from bridge.networks.irc.commands import moderation, personal, usermodes
 from bridge.networks.irc.network.keys import FORGETTING
 from bridge.sdk.commands import NetworkCommand, Where
 
@@ -40,6 +40,10 @@ COMMANDS = (
     *(
         NetworkCommand(name=name, usage=usage, help=text, run=run, where=Where.PERSON)
         for name, usage, text, run in _ABOUT_PERSONS
+    ),
+    NetworkCommand(
+        name="umode", usage="umode [modes|off]", where=Where.PERSON, words=frozenset({"off"}),
+        help="see your own modes, or set and take some for good: umode +i-w", run=usermodes.umode,
     ),
     NetworkCommand(
         name="username", usage="username [name|off]", where=Where.PERSON,
