@@ -58,6 +58,9 @@ WISH_SECONDS = 60.0
 """For so long after a connection ended as its owner wished, that is not done again: servers shut
 out an address from which too many come and go, and others share it."""
 
+QUESTION_SECONDS = 5.0
+"""Between two questions to other people's programs: each of them has a program write."""
+
 
 class Presence:
     """What a client knows of its own connection, connected or not."""
@@ -89,6 +92,8 @@ class Presence:
         self._goodbye = REST
         self._wished = -math.inf
         """When the owner had the connection end last."""
+        self._questioned = -math.inf
+        """When the owner asked somebody's program something last."""
         self._nick_keeper: NickKeeper | None = None
         self._partners = Partners(monotonic)
         self._alone = Marks(
@@ -375,6 +380,17 @@ class Presence:
     def _check_wish(self) -> None:
         if monotonic() < self._wished + WISH_SECONDS:
             raise PermanentFailure("you end your connection once a minute at most")
+
+    def pace_question(self) -> None:
+        """Take note that the owner asks somebody's program something.
+
+        Raises ``PermanentFailure`` too soon after the last such question."""
+        now = asyncio.get_running_loop().time()
+        if now < self._questioned + QUESTION_SECONDS:
+            raise PermanentFailure(
+                f"you ask people's programs once in {QUESTION_SECONDS:g} seconds at most"
+            )
+        self._questioned = now
 
     def note_wish(self) -> None:
         """Take note that the connection ended, or was made anew, as its owner wished."""
