@@ -242,6 +242,12 @@ class IrcSettings(_Strict):
         description="Where one connection speaks for others and the server lets it do so in their "
         "names (draft/relaymsg), do so, instead of `<name> text`.",
     )
+    quiet_names: bool = Field(
+        default=True,
+        description="Where one connection speaks for others as `<name> text`, and the name holds "
+        "the nick of somebody in one of the bridged channels, put an invisible sign (U+200B) into "
+        "it: else that person's program calls them with each line. Other names stay as they are.",
+    )
     typing: bool = Field(
         default=True, description="Show who is writing, both ways, where the server carries it."
     )
