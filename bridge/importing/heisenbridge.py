@@ -24,7 +24,7 @@ _MEMBERS = {"off": Members.NONE, "lazy": Members.SPEAKERS, "full": Members.FULL}
 """Who is shown in a room; ``half`` is what a room has by itself, and as here by itself."""
 _IN_A_ROOM = {
     "relaytag": "m", "allow_notice": False, "use_displaynames": True, "use_disambiguation": True,
-    "use_zwsp": False, "prefix_all": False,
+    "prefix_all": False,
 }  # fmt: skip
 _OF_A_CONNECTION = {
     "ircname": None, "allow_ctcp": False, "rejoin_invite": True, "rejoin_kick": False,

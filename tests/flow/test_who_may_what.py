@@ -30,9 +30,9 @@ SAID = (
     "policy", "optout", "optin", "double-puppet", "login near", "logins", "prefer 1", "logout",
     "manager", "sessions", "data", "forget me", "ack", "where", "near status", "near nick",
     "near whois trestle", "near list", "near join {chat}", "near query carl", "near part {chat}",
-    "near msg nobody hello", "near away", "near raw INFO", "near username",
-    "near certfp", "near autocommand", "near reconnect", "near disconnect",
-    "near topic words", "near op nobody", "near voice nobody",
+    "near msg nobody hello", "near ctcp nobody TIME", "near away", "near raw INFO",
+    "near umode", "near username", "near certfp", "near autocommand",
+    "near reconnect", "near disconnect", "near topic words", "near op nobody", "near voice nobody",
     "near mode +n", "near invite nobody", "near kick nobody", "near ban nobody", "near names",
     "near modes", "near sync", "near key off", "unbridge",
 )  # fmt: skip

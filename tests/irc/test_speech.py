@@ -15,8 +15,9 @@ from bridge.networks.irc.protocol.times import read_time
 from bridge.networks.irc.settings import IrcSettings
 from bridge.networks.irc.wire import Line, Source, parse
 from bridge.sdk.errors import PermanentFailure
-from bridge.sdk.events import Message, MessageKind
+from bridge.sdk.events import Message, MessageKind, Sender
 from bridge.sdk.graphemes import graphemes
+from bridge.sdk.ids import UserId
 from bridge.sdk.rich import Colour, LineBreak, Rich, Style, Styled, Text
 from tests.irc.lines import incoming
 from tests.irc.stage import message
@@ -64,7 +65,7 @@ def test_every_line_fits_once_the_server_has_named_us(
         assert seen.count(b"\n") == seen.count(b"\r") == 1
         if relayed:
             start = "* " if kind is MessageKind.EMOTE else "<"
-            assert each.params[1].startswith(start + relayed_name(name or "@:example.org"))
+            assert each.params[1].startswith(start + relayed_name(one.sender))
         assert ("\x01" in each.params[1]) == (kind is MessageKind.EMOTE and not relayed)
 
 
@@ -95,10 +96,14 @@ def test_where_the_server_takes_longer_lines_they_are_longer() -> None:
 
 
 def test_a_relayed_name_cannot_pretend_to_be_another() -> None:
-    assert relayed_name("bob> hi <alice") == "bob hi alice"
-    assert relayed_name("\x02\r\n<>") == "?"
-    assert relayed_name("\u202eecila\u2066") == "ecila"
-    assert len(relayed_name("é" * 200).encode()) <= 64
+    def shown(name: str) -> str:
+        return relayed_name(Sender(user_id=UserId("@bob:example.org"), name=name))
+
+    assert shown("bob> hi <alice") == "bob hi alice"
+    assert shown("\x02\r\n<>") == "?"
+    assert shown("\u202eecila\u2066") == "ecila"
+    assert shown("") == "@bob:example.org"
+    assert len(shown("é" * 200).encode()) <= 64
 
 
 @pytest.mark.parametrize(
@@ -120,6 +125,7 @@ def test_what_people_say_is_read(raw: bytes, kind: MessageKind, text: str) -> No
     ("<bob> hi", Text("hi")),
     ("<\x0304bob\x03> 5 apples", Text("5 apples")),
     ("\x02<bob> \x02hi", Text("hi")),
+    ("<b\u200bob> hi", Text("hi")),
     ("<bob> \x02hi\x0f", Styled(Style.BOLD, (Text("hi"),))),
     ("<\x02bob\x02> \x02hi\x02", Styled(Style.BOLD, (Text("hi"),))),
     ("<\x1dbob\x0f>\x02 hi", Styled(Style.BOLD, (Text("hi"),))),

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -18,11 +19,15 @@ from pydantic import (
 from bridge.networks.irc.format import ANY_COLOUR
 from bridge.networks.irc.names.addresses import LONGEST_PREFIX
 from bridge.networks.irc.names.nicks import MOST_AROUND, NAME, NICK_RULE, is_form, is_nick
+from bridge.networks.irc.protocol.socks import LONGEST
 from bridge.networks.irc.wire import clean
 from bridge.sdk.secret import Secret
 
 ASK: dict[str, JsonValue] = {"ask": True}
 """Marks what `trestle init` asks for, though it has a default."""
+
+
+_THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class _Strict(BaseModel):
@@ -57,10 +62,55 @@ def read_listen(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def _one_host(text: str) -> str:
+    # One colon stands before a port; an IPv6 address has more.
+    if text.count(":") == 1 or any(one in "/[]" or one.isspace() for one in text):
+        raise ValueError(
+            f"{text!r} is no host: give its name or address alone, irc.example.org say; "
+            "a port has a key of its own, and so has tls"
+        )
+    return text
+
+
+Host = Annotated[str, Field(min_length=1), AfterValidator(_one_host)]
+
+
+class ProxySettings(_Strict):
+    """What connects us to a server (SOCKS 5), Tor say."""
+
+    host: Host = Field(description="Host name or address of the proxy.")
+    port: int = Field(default=1080, ge=1, le=65535, description="Tor has 9050 as a rule.")
+    username: str | None = Field(
+        default=None, min_length=1,
+        description="Where the proxy wants one; it crosses to the proxy in the clear, as the "
+        "password does.",
+    )  # fmt: skip
+    password: SecretText | None = Field(default=None, description="That user's password.")
+
+    @property
+    def label(self) -> str:
+        """The proxy's name in sentences."""
+        return f"{self.host}:{self.port}"
+
+    @property
+    def sign_in(self) -> tuple[str, Secret] | None:
+        """User name and password, if it is to be told any."""
+        return (self.username, self.password) if self.username and self.password else None
+
+    @model_validator(mode="after")
+    def _check_sign_in(self) -> "ProxySettings":
+        if bool(self.username) != bool(self.password and self.password.reveal()):
+            raise ValueError("a proxy's username and password go together: give both or neither")
+        words = (self.username or "", self.password.reveal() if self.password else "")
+        if any(len(one.encode()) > LONGEST for one in words):
+            raise ValueError(f"a proxy's username and password have at most {LONGEST} bytes each")
+        return self
+
+
 class ServerSettings(_Strict):
     """One server of the network."""
 
-    host: str = Field(min_length=1, description="Host name or address.")
+    host: Host = Field(description="Host name or address.")
     port: int = Field(default=0, ge=0, le=65535, description="0: 6697 with TLS, 6667 without.")
     tls: bool = Field(default=True, description="Encrypt the connection.", json_schema_extra=ASK)
     tls_verify: bool = Field(
@@ -72,16 +122,10 @@ class ServerSettings(_Strict):
         default=None, description="Certificates to trust instead of the system's (PEM)."
     )
 
-    @field_validator("host")
-    @classmethod
-    def _check_host(cls, value: str) -> str:
-        # One colon stands before a port; an IPv6 address has more.
-        if value.count(":") == 1 or any(one in "/[]" or one.isspace() for one in value):
-            raise ValueError(
-                f"{value!r} is no host: give its name or address alone, irc.example.org say; "
-                "a port has a key of its own, and so has tls"
-            )
-        return value
+    proxy: ProxySettings | None = Field(
+        default=None,
+        description="A SOCKS 5 proxy that connects us to this server, and looks its name up.",
+    )
 
     @property
     def address(self) -> tuple[str, int]:
@@ -91,7 +135,10 @@ class ServerSettings(_Strict):
     @property
     def is_private(self) -> bool:
         """Whether nobody in between reads what we write."""
-        return self.tls or self.host in {"localhost", "127.0.0.1", "::1"}
+        if self.tls or self.proxy is None:
+            return self.tls or self.host in _THIS_MACHINE
+        # What is an onion's, Tor encrypts from here to there.
+        return self.host.endswith(".onion") and self.proxy.host in _THIS_MACHINE
 
     @property
     def label(self) -> str:
@@ -242,6 +289,12 @@ class IrcSettings(_Strict):
         description="Where one connection speaks for others and the server lets it do so in their "
         "names (draft/relaymsg), do so, instead of `<name> text`.",
     )
+    quiet_names: bool = Field(
+        default=True,
+        description="Where one connection speaks for others as `<name> text`, and the name holds "
+        "the nick of somebody in one of the bridged channels, put an invisible sign (U+200B) into "
+        "it: else that person's program calls them with each line. Other names stay as they are.",
+    )
     typing: bool = Field(
         default=True, description="Show who is writing, both ways, where the server carries it."
     )
@@ -371,6 +424,16 @@ class IrcSettings(_Strict):
 
     @model_validator(mode="after")
     def _check_ways(self) -> "IrcSettings":
+        own = [
+            *(["ipv6_prefix without webirc"] if self.ipv6_prefix and not self.webirc else []),
+            *(["ident_listen"] if self.ident_listen else []),
+        ]
+        proxied = [server.label for server in self.servers if server.proxy]
+        if own and proxied:
+            raise ValueError(
+                f"{' and '.join(own)} cannot be together with a proxy: {', '.join(proxied)} sees "
+                "the proxy's address and port, and not ours"
+            )
         if self.webirc is not None and self.ipv6_prefix is None:
             raise ValueError("webirc tells users' addresses: set ipv6_prefix, which they are from")
         exposed = [server.label for server in self.servers if not server.is_private]

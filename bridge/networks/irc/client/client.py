@@ -22,7 +22,6 @@ from bridge.networks.irc.messages.inbox import Deed, Inbox
 from bridge.networks.irc.messages.typist import Typist
 from bridge.networks.irc.messages.voice import Voice
 from bridge.networks.irc.network.history import Heard, Marks, lane_of
-from bridge.networks.irc.network.keepsakes import AUTOCOMMAND, AWAY
 from bridge.networks.irc.network.network import Network
 from bridge.networks.irc.private.desk import Desk
 from bridge.networks.irc.private.private import Doorman
@@ -333,8 +332,9 @@ class IrcClient(Presence):
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(inbox.work())
-                self.link.up(connection, channels, inquiries)
+                # First: what is to be set comes before what is said.
                 others = [tasks.create_task(self._settle(connection, channels, inbox))]
+                self.link.up(connection, channels, inquiries)
                 if self._is_puppet and TAGS in connection.capabilities:
                     self._typist = Typist.on(connection)
                     others.append(tasks.create_task(self._typist.run()))
@@ -483,12 +483,10 @@ class IrcClient(Presence):
         self, connection: Connection, channels: Channels, inbox: Inbox[Heard | Deed]
     ) -> None:
         """Do what the owner chose for each connect, then be in the channels."""
-        away, typed = self.keepsakes.read(AWAY), self.keepsakes.read(AUTOCOMMAND)
+        chosen = self.lines_of_connect(connection.own.nick, self._complain_of_autocommand)
         with suppress(TemporaryFailure):  # It ended again.
-            for one in self.read_autocommands(typed, self._complain_of_autocommand):
+            for one in chosen:
                 await connection.say(one)
-            if away:
-                await connection.say(line("AWAY", away))
         await self._memberships.keep(channels, lambda told: inbox.put(Heard(told, told.chat)))
 
     def _complain_of_autocommand(self, error: PermanentFailure) -> None:

@@ -22,7 +22,14 @@ from bridge.networks.irc.connections.gate import Urgency
 from bridge.networks.irc.connections.ident import listening
 from bridge.networks.irc.connections.inquiry import Inquiries
 from bridge.networks.irc.network.history import Marks
-from bridge.networks.irc.network.keepsakes import CERTIFICATE, SERVER_PASSWORD, Keepsakes
+from bridge.networks.irc.network.keepsakes import (
+    AUTOCOMMAND,
+    AWAY,
+    CERTIFICATE,
+    MODES,
+    SERVER_PASSWORD,
+    Keepsakes,
+)
 from bridge.networks.irc.network.network import Network
 from bridge.networks.irc.network.services import may_be_service, refuse_secret
 from bridge.networks.irc.private.missed import KEEP, NEEDS, STORE_PREFIX, Missed
@@ -31,7 +38,7 @@ from bridge.networks.irc.private.whispers import Whispers
 from bridge.networks.irc.protocol.endings import BannedError, Cause
 from bridge.networks.irc.protocol.latesignin import LateSignIn
 from bridge.networks.irc.settings import IrcSettings, read_listen
-from bridge.networks.irc.wire import Line, Source
+from bridge.networks.irc.wire import Line, Source, line
 from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import DeliveryError, ModuleError, PermanentFailure, TemporaryFailure
 from bridge.sdk.events import RemoteChat
@@ -52,6 +59,9 @@ DISCONNECTED = "Disconnected; the next message brings me back"
 WISH_SECONDS = 60.0
 """For so long after a connection ended as its owner wished, that is not done again: servers shut
 out an address from which too many come and go, and others share it."""
+
+QUESTION_SECONDS = 5.0
+"""Between two questions to other people's programs: each of them has a program write."""
 
 
 class Presence:
@@ -84,6 +94,8 @@ class Presence:
         self._goodbye = REST
         self._wished = -math.inf
         """When the owner had the connection end last."""
+        self._questioned = -math.inf
+        """When the owner asked somebody's program something last."""
         self._nick_keeper: NickKeeper | None = None
         self._partners = Partners(monotonic)
         self._alone = Marks(
@@ -205,6 +217,19 @@ class Presence:
                 "this bridge lets people be written to in their channels alone, and services "
                 "(NickServ, say) by msg"
             )
+
+    def lines_of_connect(
+        self, nick: str, refuse: Callable[[PermanentFailure], None]
+    ) -> Sequence[Line]:
+        """What the owner chose to have written on each connect, by which we are ``nick``.
+        ``refuse`` is told what of it may not be."""
+        read = self.keepsakes.read
+        modes, away = read(MODES), read(AWAY)
+        return [
+            *([line("MODE", nick, modes)] if modes else []),
+            *self.read_autocommands(read(AUTOCOMMAND), refuse),
+            *([line("AWAY", away)] if away else []),
+        ]
 
     def read_autocommands(
         self, typed: str, refuse: Callable[[PermanentFailure], None] | None = None
@@ -370,6 +395,17 @@ class Presence:
     def _check_wish(self) -> None:
         if monotonic() < self._wished + WISH_SECONDS:
             raise PermanentFailure("you end your connection once a minute at most")
+
+    def pace_question(self) -> None:
+        """Take note that the owner asks somebody's program something.
+
+        Raises ``PermanentFailure`` too soon after the last such question."""
+        now = asyncio.get_running_loop().time()
+        if now < self._questioned + QUESTION_SECONDS:
+            raise PermanentFailure(
+                f"you ask people's programs once in {QUESTION_SECONDS:g} seconds at most"
+            )
+        self._questioned = now
 
     def note_wish(self) -> None:
         """Take note that the connection ended, or was made anew, as its owner wished."""

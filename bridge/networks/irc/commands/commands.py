@@ -1,6 +1,6 @@
 """The commands that people give an IRC network, as one table."""
 
-from bridge.networks.irc.commands import moderation, personal
+from bridge.networks.irc.commands import ctcp, moderation, personal, usermodes
 from bridge.networks.irc.network.keys import FORGETTING
 from bridge.sdk.commands import NetworkCommand, Where
 
@@ -16,6 +16,9 @@ _ABOUT_PERSONS = (
     ("part", "part [#channel] [reason]",
      "leave a channel, the room's if none is named, until you speak there again", personal.part),
     ("msg", "msg <nick> <text>", "say something to one person, or to NickServ", personal.msg),
+    ("ctcp", "ctcp <nick> <question>",
+     "ask somebody's program something: VERSION, TIME, or PING for how far away it is",
+     ctcp.ctcp),
     ("away", "away [reason]", "be away, or here again", personal.away),
     ("raw", "raw <line>", "write a line of the protocol, where the settings allow it",
      personal.raw),
@@ -40,6 +43,10 @@ COMMANDS = (
     *(
         NetworkCommand(name=name, usage=usage, help=text, run=run, where=Where.PERSON)
         for name, usage, text, run in _ABOUT_PERSONS
+    ),
+    NetworkCommand(
+        name="umode", usage="umode [modes|off]", where=Where.PERSON, words=frozenset({"off"}),
+        help="see your own modes, or set and take some for good: umode +i-w", run=usermodes.umode,
     ),
     NetworkCommand(
         name="username", usage="username [name|off]", where=Where.PERSON,

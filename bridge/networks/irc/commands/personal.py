@@ -203,7 +203,7 @@ async def msg(call: NetworkCall) -> str:
             message, person, own=connection.own, limits=connection.isupport,
             settings=client.settings,
         )  # fmt: skip
-        with inquiries.overhearing(nick, client.network.is_service) as heard:
+        with inquiries.overhearing.of(nick, client.network.is_service) as heard:
             await connection.deliver(person, lines, client.now)
             await heard.wait(ANSWER_SECONDS, MOST_ANSWERS)
     said = [f"{one.source.nick if one.source else person}: {_text(one)}" for one in heard.lines]

@@ -18,6 +18,7 @@ from bridge.networks.irc.connections.flood import Flood
 from bridge.networks.irc.connections.ident import Ident
 from bridge.networks.irc.connections.reader import Reader, reason_of
 from bridge.networks.irc.connections.tls import make_context
+from bridge.networks.irc.protocol import socks
 from bridge.networks.irc.protocol.endings import BannedError
 from bridge.networks.irc.protocol.handshake import Identity
 from bridge.networks.irc.settings import IrcSettings, ServerSettings
@@ -156,7 +157,8 @@ async def _reach(
             return await _wrap(plug, server, context)
     except ssl.SSLCertVerificationError as error:
         raise ModuleNotReady(
-            f"The certificate of {server.label} is not trusted: {error.verify_message}. "
+            f"The certificate of {server.label} is not trusted: "
+            f"{error.verify_message.rstrip('.')}. "
             "If it is your own, name its issuer with ca_file."
         ) from error
     except ssl.SSLError as error:
@@ -167,6 +169,8 @@ async def _reach(
     except TimeoutError as error:
         # Whose address it is, is for nobody to read who waits in a room for this connection.
         asked = " Is ipv6_prefix routed to this machine?" if way.source is not None else ""
+        if server.proxy is not None:
+            asked = f" Its proxy is {server.proxy.label}."
         raise ModuleNotReady(
             f"{server.label} did not answer within {settings.connect_seconds:g} seconds.{asked}"
         ) from error
@@ -185,26 +189,70 @@ async def _plug(
     known: list[Callable[[], None]],
     ends: float,
 ) -> socket.socket:
-    """Connect a socket to the first of the server's addresses that takes it.
+    """Connect a socket to the server, by its proxy if it has one."""
+    proxy = server.proxy
+    if proxy is None:
+        return await _call(server.address, way, username, known, ends)
+    try:
+        plug = await _call((proxy.host, proxy.port), way, username, known, ends)
+    except TimeoutError:
+        raise
+    except OSError as error:
+        why = reason_of(error)
+        raise socks.ProxyError(f"nor can its proxy {proxy.label}: {why}") from error
+    with contextlib.ExitStack() as entry:
+        entry.callback(plug.close)
+        try:
+            await _ask(plug, socks.ask(*server.address, proxy.sign_in))
+        except OSError as error:
+            raise socks.ProxyError(f"its proxy {proxy.label}: {reason_of(error)}") from error
+        entry.pop_all()
+    return plug
+
+
+async def _ask(plug: socket.socket, talk: socks.Talk) -> None:
+    """Say to the proxy what it is to be told. What comes after its answers is the server's."""
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(StopIteration):
+        said, left = next(talk)
+        while True:
+            await loop.sock_sendall(plug, said)
+            answer = b""
+            while len(answer) < left:
+                part = await loop.sock_recv(plug, left - len(answer))
+                if not part:
+                    raise socks.ProxyError("it ended the connection")
+                answer += part
+            said, left = talk.send(answer)
+
+
+async def _call(
+    address: tuple[str, int],
+    way: Way,
+    username: str,
+    known: list[Callable[[], None]],
+    ends: float,
+) -> socket.socket:
+    """Connect a socket to the first of a host's addresses that takes it.
 
     Each has its share of the time until ``ends`` (loop time): one that is silent must not keep
     us from the others.
     """
-    host, port = server.address
+    host, port = address
     family = socket.AF_UNSPEC if way.source is None else socket.AF_INET6
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
     failure: OSError = OSError(f"{host} has no address that we could use")
-    for number, (kind, _, _, _, address) in enumerate(found):
+    for number, (kind, _, _, _, place) in enumerate(found):
         share = (ends - loop.time()) / (len(found) - number)
         plug = socket.socket(kind, socket.SOCK_STREAM)
         with contextlib.ExitStack() as entry:
             entry.callback(plug.close)
             try:
                 plug.setblocking(False)
-                _know(plug, kind, (str(address[0]), port), way, username, known)
+                _know(plug, kind, (str(place[0]), port), way, username, known)
                 async with asyncio.timeout(share):
-                    await loop.sock_connect(plug, address)
+                    await loop.sock_connect(plug, place)
             except OSError as error:
                 failure = error
                 continue

@@ -3,15 +3,16 @@
 import asyncio
 import math
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from enum import IntEnum
 
 from bridge.networks.irc.connections.connection import Connection
 from bridge.networks.irc.connections.gate import Gate
+from bridge.networks.irc.connections.overhearing import Overhearing
 from bridge.networks.irc.protocol import replies
-from bridge.networks.irc.wire import Incoming, Line, Source, line
+from bridge.networks.irc.wire import Incoming, Line, line
 from bridge.sdk.errors import (
     DeliveryError,
     DeliveryUncertain,
@@ -19,8 +20,6 @@ from bridge.sdk.errors import (
     TemporaryFailure,
 )
 
-MOST_PAUSES = 4
-"""Somebody who goes on talking is heard for this many times the first pause."""
 MOST_LINES = 500
 """Lines that one answer is kept of; the rest is counted only."""
 MOST_LISTED = 50_000
@@ -96,33 +95,6 @@ class Answer:
             self.left_out += 1
 
 
-class Overheard:
-    """What one person says to us alone for a while."""
-
-    def __init__(self, nick: str, is_heard: Callable[[Source], bool]) -> None:
-        self.nick = nick
-        self.is_heard = is_heard
-        self.lines: list[Incoming] = []
-        self._came = asyncio.Event()
-
-    def take(self, message: Incoming) -> None:
-        """Take a line that the person said."""
-        self.lines.append(message)
-        self._came.set()
-
-    async def wait(self, seconds: float, most: int) -> None:
-        """Return when nothing was said for some seconds, or enough was."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + MOST_PAUSES * seconds
-        while len(self.lines) < most and loop.time() < end:
-            self._came.clear()
-            try:
-                async with asyncio.timeout(seconds if not self.lines else seconds / 4):
-                    await self._came.wait()
-            except TimeoutError:
-                return
-
-
 class Inquiries:
     """One connection's questions, one after the other: replies name no question.
 
@@ -140,7 +112,8 @@ class Inquiries:
         self._question: _Question | None = None
         self._pause: asyncio.Timeout | None = None
         """It leaves room to others between its lines; rescheduled, it does so no more."""
-        self._overhearing: list[Overheard] = []
+        self.overhearing = Overhearing(connection)
+        """Hears what people say to us alone, where that is awaited."""
         self._ended = False
         self._late = ""
         """The marker of the PONG after which nothing more comes of a question that was given up;
@@ -371,23 +344,10 @@ class Inquiries:
             )
         return listed
 
-    @contextmanager
-    def overhearing(self, nick: str, is_heard: Callable[[Source], bool]) -> Iterator[Overheard]:
-        """Hear what somebody says to us alone, for as long as the block lasts.
-
-        ``is_heard``: whether it is one whose words come here, and nowhere else.
-        """
-        overheard = Overheard(nick, is_heard)
-        self._overhearing.append(overheard)
-        try:
-            yield overheard
-        finally:
-            self._overhearing.remove(overheard)
-
     def handle(self, message: Incoming) -> bool:
         """Follow one line; whether it was said to us alone and somebody waits for it."""
         is_speech, question = message.command in replies.SPEAKING, self._question
-        is_overheard = is_speech and bool(self._overhearing) and self._overhear(message)
+        is_overheard = is_speech and self.overhearing.handle(message)
         if message.command == "PONG":
             pass  # The connection tells us of it as soon as it comes.
         elif not is_speech and (self._is_of_late_list(message) or self._is_of_own_join(message)):
@@ -449,20 +409,6 @@ class Inquiries:
         return not channel or channel == self._connection.isupport.fold(
             replies.channel_of(message)
         )
-
-    def _overhear(self, message: Incoming) -> bool:
-        fold, source = self._connection.isupport.fold, message.source
-        if source is None or not self._connection.is_own(message.named(0)):
-            return False
-        if message.param(1).startswith("\x01"):
-            return False
-        waiting = [
-            one for one in self._overhearing
-            if fold(one.nick) == fold(source.nick) and one.is_heard(source)
-        ]  # fmt: skip
-        for one in waiting:
-            one.take(message)
-        return bool(waiting)
 
     def _refuses(self, message: Incoming, question: _Question) -> bool:
         if not replies.is_error(message):

@@ -1,7 +1,7 @@
 """What the listening connection hears, as events for the rooms."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -17,6 +17,7 @@ from bridge.networks.irc.messages.splits import Splits
 from bridge.networks.irc.network import history
 from bridge.networks.irc.network.history import Heard, History, Mark, Put
 from bridge.networks.irc.network.network import Network
+from bridge.networks.irc.network.relayednames import SIGN
 from bridge.networks.irc.protocol import replies
 from bridge.networks.irc.protocol.acts import TAGS, is_typing, read_act, read_answered, read_typing
 from bridge.networks.irc.protocol.batches import is_told_late
@@ -206,7 +207,7 @@ class Ears:
                 content[1],
                 partial(self._find_person, chat),
                 self._network.settings.mentions,
-                partial(self.roster.has_any, chat),
+                partial(self._has_any, chat),
             ),
             at=at,
             reply_to=RemoteMessageId(answered) if answered else None,
@@ -214,10 +215,15 @@ class Ears:
             late=is_told_late(message),
         )
 
+    def _has_any(self, chat: RemoteChat, words: Sequence[str]) -> bool:
+        return self.roster.has_any(chat, words) or self._network.relayed.has_any(chat.id, words)
+
     def _find_person(self, chat: RemoteChat, nick: str) -> Mention | None:
-        found = self.roster.find(chat, nick)
+        # With the sign in it, it was copied from what we said for somebody.
+        relayed = self._network.relayed.find(chat.id, nick)
+        found = None if relayed and SIGN in nick else self.roster.find(chat, nick)
         if found is None:
-            return None
+            return relayed
         if self._network.is_ours(self.roster.seen(found)):
             owner = self._network.holder_of(found)
             return None if owner is None else Mention(owner, found.nick)  # The relay is nobody's.

@@ -4,6 +4,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
+from bridge.networks.irc.network.relayednames import SIGN
+from bridge.sdk.graphemes import graphemes
 from bridge.sdk.rich import (
     Colour,
     LineBreak,
@@ -21,7 +23,8 @@ from bridge.sdk.text import to_plain
 
 Where = Literal["anywhere", "start", "nowhere"]
 Find = Callable[[str], Mention | None]
-"""Gives the person of a nick in the channel, whatever its case; the mention's name is the nick."""
+"""Gives the person of a nick in the channel, whatever its case; the mention's name is the nick.
+Also of a name by which one connection speaks for somebody."""
 Among = Callable[[Sequence[str]], bool]
 """Whether any of the words is a nick in the channel, whatever its case."""
 
@@ -30,10 +33,13 @@ MOST = 5
 _SHORTEST = 3
 """Shorter nicks are words as a rule."""
 _WORD = re.compile(r"\S+")
-_NICK = re.compile(r"[\w\[\]\\`^{|}-]+")
+_NICK = re.compile(rf"[\w\[\]\\`^{{|}}{SIGN}-]+")
 _BRACKETS = "[]{}"
-_BRACKET = re.compile(r"[\[\]{}]")
-"""Letters of nicks that also stand around them, as round brackets do."""
+_UNCLEAR = re.compile(rf"[\[\]{{}}{SIGN}]")
+"""Letters of nicks that also stand around them, as round brackets do; and the sign in names, which
+some languages have between words."""
+_PART = re.compile(rf"[^{SIGN}]+")
+_ALPHANUMERIC = re.compile(r"[^\W_]+")
 _SERVER = re.compile(r"[:@]\w")
 
 
@@ -50,15 +56,18 @@ def with_mentions(rich: Rich, find: Find, where: Where, is_among: Among) -> Rich
 
 
 def _words(said: str) -> list[str]:
-    if _BRACKET.search(said) is None:
+    if _UNCLEAR.search(said) is None:
         return _NICK.findall(said)
     return [nick for match in _NICK.finditer(said) for _, nick in _spellings(match)]
 
 
 def _spellings(match: re.Match[str]) -> Iterator[tuple[int, str]]:
-    """What may be a nick there, and where it stands: with a bracket at each end, and without."""
+    """What may be a nick there, and where it stands: with a bracket at each end, and without; with
+    the sign in it, and between its signs."""
     start, word = match.start(), match[0]
     yield start, word
+    if SIGN in word:
+        yield from ((start + part.start(), part[0]) for part in _PART.finditer(word))
     ends = word[-1] in _BRACKETS
     if ends:
         yield start, word[:-1]
@@ -66,6 +75,25 @@ def _spellings(match: re.Match[str]) -> Iterator[tuple[int, str]]:
         yield start + 1, word[1:]
         if ends:
             yield start + 1, word[1:-1]
+
+
+def without_nicks(name: str, is_nick: Callable[[str], bool]) -> str:
+    """Put the sign into what is a nick in a name: a client looks for its owner's as a whole word,
+    and some take for a word's end what may stand in a nick."""
+    words = {*_words(name), *_ALPHANUMERIC.findall(name)}
+    nicks = set(filter(is_nick, words))
+    if not nicks:
+        return name  # As most are.
+    places = {
+        at + len(first)
+        for pattern in (_NICK, _ALPHANUMERIC)
+        for match in pattern.finditer(name)
+        for at, word in _spellings(match)
+        if word in nicks and (first := next(graphemes(word))) != word
+    }
+    for place in sorted(places, reverse=True):
+        name = name[:place] + SIGN + name[place:]
+    return name
 
 
 class _Reader:
@@ -125,7 +153,8 @@ class _Reader:
             lead, is_address = lead[:-1], _SERVER.match(rest) is not None
         else:
             is_address = rest[:1] == "@"
-        is_exact = nick == mention.name and len(nick) >= _SHORTEST
+        plain = nick.replace(SIGN, "")
+        is_exact = plain == mention.name and len(plain) >= _SHORTEST
         if self._at_start and not lead:
             # Before more words, what is not spelled like the nick may be a mere word, too.
             is_alone = not rest and word == self._said

@@ -12,6 +12,7 @@ from bridge.networks.irc.format import (
     strip_codes,
     to_irc,
 )
+from bridge.networks.irc.network.relayednames import SIGN
 from bridge.networks.irc.protocol.isupport import Isupport
 from bridge.networks.irc.protocol.multiline import going_on
 from bridge.networks.irc.protocol.relaymsg import COMMAND
@@ -19,7 +20,7 @@ from bridge.networks.irc.settings import IrcSettings
 from bridge.networks.irc.wire import Incoming, Line, Source, cut, line
 from bridge.sdk.cutting import split
 from bridge.sdk.errors import PermanentFailure, TooLong
-from bridge.sdk.events import Message, MessageKind
+from bridge.sdk.events import Message, MessageKind, Sender
 from bridge.sdk.graphemes import graphemes
 from bridge.sdk.rich import LineBreak, Node, Rich
 from bridge.sdk.text import lines, to_plain, without_turns
@@ -50,10 +51,11 @@ def compose(
     settings: IrcSettings,
     name_of: NameOf | None = None,
     speaks_as: str = "",
+    called: str = "",
 ) -> list[Line]:
-    """Make the lines of one message; ``speaks_as``: by ``RELAYMSG`` in that name.
-
-    Raises ``PermanentFailure`` if it is empty or too long.
+    """Make the lines of one message; ``speaks_as``: by ``RELAYMSG`` in that name; ``called``: how
+    the name is written where one speaks for another. Raises ``PermanentFailure`` if it is empty or
+    too long.
 
     The budget is what is left of a line once the server has put our full name in front of it
     for the others. Between others there may be empty lines, which go nowhere but in a group; the
@@ -65,7 +67,7 @@ def compose(
     to: tuple[str, ...] = (channel,)
     if speaks_as:
         command, to = COMMAND, (channel, speaks_as)
-    before, after = _frame(message, speaks_as)
+    before, after = _frame(message, speaks_as, called)
     budget = _budget(command, " ".join(to), own, limits) - len((before + after).encode())
     if budget < LEAST_ROOM:
         raise PermanentFailure(f"A line to {channel} would have no room for a text.")
@@ -128,19 +130,19 @@ def _cut_monsters(text: str, budget: int) -> Iterator[str]:
     yield text
 
 
-def _frame(message: Message, speaks_as: str) -> tuple[str, str]:
+def _frame(message: Message, speaks_as: str, called: str) -> tuple[str, str]:
     emote = message.kind is MessageKind.EMOTE
     if message.relayed and not speaks_as:
         # On every line: else a second line could pretend to come from somebody else.
-        name = relayed_name(message.sender.name or message.sender.user_id)
+        name = called or relayed_name(message.sender)
         return (f"* {name} " if emote else f"<{name}> "), ""
     return (f"{CTCP}{ACTION} ", CTCP) if emote else ("", "")
 
 
-def relayed_name(name: str) -> str:
+def relayed_name(sender: Sender) -> str:
     """Make a name that cannot be taken for the brackets around it, and is not too long."""
-    open_name = without_turns(clean_text(name)).replace("<", "").replace(">", "")
-    shown = " ".join(open_name.split())
+    name = without_turns(clean_text(sender.name or sender.user_id))
+    shown = " ".join(name.replace("<", "").replace(">", "").split())
     short = "".join(islice(graphemes(shown), RELAYED_NAME_GRAPHEMES))
     return cut(short, RELAYED_NAME_BYTES).strip() or "?"
 
@@ -169,7 +171,7 @@ def read_text(message: Incoming) -> tuple[MessageKind, Rich] | None:
 def read_relayed(text: str) -> tuple[str, str] | None:
     """Take apart what another relay says, as we do: `<name> text`. None if it is not like that."""
     found = _RELAYED.match(text)
-    name = strip_codes(found[1]).strip() if found else ""
+    name = strip_codes(found[1]).replace(SIGN, "").strip() if found else ""
     if found is None or not name:
         return None
     # The text goes on looking as it was begun before it.

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 
 from bridge.networks.irc.connections.connection import Connection
 from bridge.networks.irc.connections.sending import Delivered
+from bridge.networks.irc.messages.mentions import without_nicks
 from bridge.networks.irc.messages.reactions import Reactions
-from bridge.networks.irc.messages.speech import compose
+from bridge.networks.irc.messages.speech import compose, relayed_name
 from bridge.networks.irc.network.network import Network
+from bridge.networks.irc.network.relayednames import SIGN
 from bridge.networks.irc.protocol.acts import (
     REDACTION,
     TAGS,
@@ -86,6 +88,7 @@ class Voice:
     def _lines(
         self, message: Message, chat: RemoteChat, connection: Connection, speaks_as: str
     ) -> list[Line]:
+        called = self._called(message) if message.relayed and not speaks_as else ""
         lines = compose(
             message,
             chat.name,
@@ -94,10 +97,20 @@ class Voice:
             settings=self._settings,
             name_of=self._name_of,
             speaks_as=speaks_as,
+            called=called,
         )
         if message.reply_to:
             lines[0] = answering(lines[0], message.reply_to)
         return lines
+
+    def _called(self, message: Message) -> str:
+        """How the name is written by which we speak for somebody, who may be called by it."""
+        name, network = relayed_name(message.sender), self._network
+        if " " not in name:  # People are called by one word.
+            network.relayed.spoke(message.chat, message.sender.user_id, name.replace(SIGN, ""))
+        if not self._settings.quiet_names:
+            return name
+        return without_nicks(name, lambda word: network.find_person(word) is not None)
 
     def _name_in_which(self, message: Message, connection: Connection) -> str:
         """The name that the server puts before what we say for somebody; empty if it does not."""

@@ -7,6 +7,8 @@ from bridge.sdk.module import Host
 from bridge.sdk.secret import Secret
 
 NICK, AWAY, CERTIFICATE, AUTOCOMMAND = "nick", "away", "certificate", "autocommand"
+MODES = "modes"
+"""The user modes that the owner set or took: ``+i-w``."""
 ACCOUNT, PASSWORD, SERVER_PASSWORD = "account", "password", "server_password"
 
 

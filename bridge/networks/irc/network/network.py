@@ -1,7 +1,6 @@
 """What the clients of one instance share: the network's limits, and which nicks are ours."""
 
 import asyncio
-import hashlib
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -33,9 +32,11 @@ from bridge.networks.irc.network.bynick import ByNick
 from bridge.networks.irc.network.crowd import Crowd
 from bridge.networks.irc.network.keys import Keyring, read_key
 from bridge.networks.irc.network.people import Person
+from bridge.networks.irc.network.relayednames import RelayedNames
 from bridge.networks.irc.network.renamed import Renamed
 from bridge.networks.irc.network.services import is_service
 from bridge.networks.irc.network.topics import Topics
+from bridge.networks.irc.protocol.batches import made_up_id
 from bridge.networks.irc.protocol.endings import Cause
 from bridge.networks.irc.protocol.handshake import MOST_NICKS
 from bridge.networks.irc.protocol.isupport import Isupport
@@ -82,6 +83,7 @@ class Network:
         self.ban_lists = BanLists()
         self.topics = Topics()
         self.renamed = Renamed()
+        self.relayed = RelayedNames(self.fold_said)
         self.keys = Keyring()
         self.behind = (self.keys.behind, self.renamed.behind, self.banned.behind)
         """What is written of them when there is time, and a relay."""
@@ -163,8 +165,7 @@ class Network:
 
     def is_relays(self, nick: str) -> bool:
         """Whether the nick is our own relay's."""
-        limits = self.isupport or Isupport()
-        return limits.fold(nick) in nicks_of_relay(self.settings.nick, limits)
+        return self.fold(nick) in nicks_of_relay(self.settings.nick, self.isupport or Isupport())
 
     async def load_nicks(self) -> None:
         """Have in memory who owns which nick."""
@@ -198,6 +199,7 @@ class Network:
         self._chats.pop(chat, None)
         self.ranks.pop(chat, None)
         self.topics.forget(chat)
+        self.relayed.forget_chat(chat)
         self.renamed.forget(chat)
         self.banned.forget_chat(chat)
         self.ban_lists.forget(chat)
@@ -213,6 +215,7 @@ class Network:
         self._last.pop(person, None)
         self._by_nick = None
         self.banned.forget_person(person)
+        self.relayed.forget(person)
         if self._nicks is not None:
             await self._nicks.forget(person)
 
@@ -223,6 +226,10 @@ class Network:
     def fold(self, name: str) -> str:
         """Map a name by the network's rule, as far as it is known."""
         return (self._isupport or Isupport()).fold(name)
+
+    def fold_said(self, said: str) -> str:
+        """The same for what people say, of which nothing stays in memory."""
+        return (self._isupport or Isupport()).fold_said(said)
 
     def key(self, person: Source) -> str:
         """What somebody is known by, by the network's rule, as far as it is known."""
@@ -239,7 +246,7 @@ class Network:
 
     def id_of(self, message: Incoming) -> RemoteMessageId:
         """The network's id of what a line says or does, else one of ours."""
-        made_up = _made_up_id(message) if message.is_replayed else self.new_message_id()
+        made_up = made_up_id(message) if message.is_replayed else self.new_message_id()
         return RemoteMessageId(message.tags.get("msgid") or made_up)
 
     def note_server(self, login: int, means: Means, capabilities: frozenset[str]) -> None:
@@ -491,9 +498,3 @@ def _are_two(source: Source, own: Source) -> bool:
     """
     is_known = all((source.user, source.host, own.user, own.host))
     return is_known and source.user != own.user and source.host.lower() != own.host.lower()
-
-
-def _made_up_id(message: Incoming) -> str:
-    """Make an id for a message out of the server's memory that has none: the same each time."""
-    said = f"{message.tags.get('time')} {message.source} {message.command} {message.params}"
-    return "h-" + hashlib.sha256(said.encode("utf-8", "replace")).hexdigest()[:32]

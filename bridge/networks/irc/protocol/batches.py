@@ -1,5 +1,6 @@
 """Lines that a server groups (IRCv3 ``batch``), as a pure tracker: which line is part of what."""
 
+import hashlib
 from datetime import datetime, timedelta
 
 from bridge.networks.irc.protocol.replies import SPEAKING
@@ -60,3 +61,9 @@ def is_playback(message: Incoming, since: datetime | None) -> bool:
     # Where the server knows server-time, what is said at the moment has its time, too.
     told = read_time(message)
     return since is None or (told is not None and told < since - MARGIN)
+
+
+def made_up_id(message: Incoming) -> str:
+    """Make an id for a message out of the server's memory that has none: the same each time."""
+    said = f"{message.tags.get('time')} {message.source} {message.command} {message.params}"
+    return "h-" + hashlib.sha256(said.encode("utf-8", "replace")).hexdigest()[:32]

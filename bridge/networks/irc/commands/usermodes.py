@@ -1,0 +1,82 @@
+"""The modes of a person's own connection: what it shows of itself, and what it takes."""
+
+import re
+from collections.abc import Mapping
+
+from bridge.networks.irc.commands.personal import own_client
+from bridge.networks.irc.network.keepsakes import MODES
+from bridge.networks.irc.protocol import replies
+from bridge.networks.irc.wire import cut, line
+from bridge.sdk.commands import NetworkCall, as_typed
+from bridge.sdk.errors import PermanentFailure
+
+Signs = Mapping[str, str]
+"""By mode whether it is set (``+``) or taken (``-``)."""
+
+_TYPED = re.compile(r"(?:[+-][A-Za-z]+){1,20}")
+_MOST_SHOWN = 100
+
+
+async def umode(call: NetworkCall) -> str:
+    """See one's own modes; or set and take some, now and on each connect.
+
+    What the server does not take is not kept, and its reason is told. Raises it as
+    ``PermanentFailure`` where it takes nothing.
+    """
+    client = own_client(call)
+    if call.text == "off":
+        await client.keepsakes.keep(MODES, "")
+        return "None are set when you connect any more. Those that you have stay until then."
+    wanted = _read_typed(call.text) if call.text else {}
+    async with client.at_hand() as (connection, _, inquiries):
+        nick = connection.own.nick
+        asked = [line("MODE", nick, _write(wanted))] if wanted else []
+        answer = await inquiries.change(
+            *asked, line("MODE", nick), wanted={replies.OWN_MODES, *replies.OWN_MODES_REFUSED}
+        )
+    shown = [one.param(1) for one in answer.lines if one.command == replies.OWN_MODES]
+    refused = [
+        str(replies.command_refusal(one))
+        for one in answer.lines if one.command != replies.OWN_MODES
+    ]  # fmt: skip
+    if not shown:
+        raise PermanentFailure("\n".join(refused) or "the server does not say which you have")
+    taken = {one: sign for one, sign in wanted.items() if (one in shown[-1]) == (sign == "+")}
+    if left := {one: sign for one, sign in wanted.items() if one not in taken}:
+        refused.insert(0, f"{_write(left)} was not taken.")
+    if wanted and not taken:
+        raise PermanentFailure("\n".join(refused))
+    kept = client.keepsakes.read(MODES)
+    if taken:
+        kept = _write(_read(kept) | taken)
+        await client.keepsakes.keep(MODES, kept)
+    return "\n".join([*refused, _say(shown[-1], kept)])
+
+
+def _say(has: str, kept: str) -> str:
+    letters = cut(has.strip("+"), _MOST_SHOWN)
+    said = f"Your modes are +{letters}." if letters else "You have no modes."
+    return f"{said} On each connect {kept} is set." if kept else said
+
+
+def _read_typed(text: str) -> Signs:
+    if not _TYPED.fullmatch(text):
+        raise PermanentFailure(
+            f"say which modes are set or taken, {as_typed('umode +i-w')} say; they take no values"
+        )
+    return _read(text)
+
+
+def _read(text: str) -> dict[str, str]:
+    sign, signs = "+", {}
+    for one in text:
+        if one in "+-":
+            sign = one
+        else:
+            signs[one] = sign
+    return signs
+
+
+def _write(signs: Signs) -> str:
+    parts = ((sign, "".join(one for one, has in signs.items() if has == sign)) for sign in "+-")
+    return "".join(sign + letters for sign, letters in parts if letters)
