@@ -347,14 +347,13 @@ class IrcClient(Presence):
                 if doorman.missed is not None:
                     others.append(tasks.create_task(doorman.missed.serve(inbox.put)))
                 self._host.report(LoginState.CONNECTED)
-                listener = Listener(
+                ended = await self._end_of(connection, others, Listener(
                     login=self._login.id, host=self._host, network=self._network,
                     connection=connection, memberships=self._memberships, channels=channels,
                     keeper=nick_keeper, inquiries=inquiries, doorman=doorman,
-                    late=self._late_sign_in(connection),
-                    ears=self._ears, inbox=inbox, renames=Renames(connection, channels),
-                )  # fmt: skip
-                ended = await self._end_of(connection, others, listener.listen())
+                    late=self._late_sign_in(connection), renames=Renames(connection, channels),
+                    ears=self._ears, inbox=inbox,
+                ).listen())  # fmt: skip
                 inbox.add(*doorman.end())
                 inbox.close()
         except asyncio.CancelledError:
