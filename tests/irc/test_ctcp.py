@@ -28,11 +28,11 @@ async def test_a_persons_program_is_asked_and_its_answer_told(server: IrcServer)
         told = tasks.create_task(ada.say("ctcp CARL version"))
         await answers(carl, ":\x01VERSION\x01", "TIME is not it", "VERSION \x02irssi\x02 v1.4")
         assert await told == "CARL answers: irssi v1.4"
-        assert "once in 5 seconds at most" in await ada.refused("ctcp carl TIME")
+        assert "once in 30 seconds at most" in await ada.refused("ctcp carl TIME")
 
         told = tasks.create_task(bea.say("ctcp carl PING"))
         await answers(carl, ":\x01PING trestle\x01", "PING trestle")
-        assert (await told).startswith("carl answered after 0.")
+        assert (await told).startswith("carl answered after ")
         assert direct(ada.host) == direct(bea.host) == []
 
 
@@ -87,6 +87,7 @@ def test_who_does_not_answer_is_waited_for_ten_seconds() -> None:
             assert await told == "bob has not answered within 10 seconds: not every program does."
             assert [text for _, _, text in direct(host)] == ["VERSION x"]
 
+            loop.skipped += 30
             told = tasks.create_task(say("ctcp bob userinfo", puppet, puppet))
             await peer.expect("PRIVMSG bob :\x01USERINFO\x01")
             peer.say(":bob!b@h NOTICE {nick} :\x01USERINFO")

@@ -88,13 +88,13 @@ def by_proxy(port: int, **more: object) -> IrcSettings:
         (None, {}, 99, "it refuses, by the number 99"),
     ],
 )  # fmt: skip
-async def test_what_a_proxy_does_not_do_is_told_with_its_name_by_doctor_too(
+async def test_what_a_proxy_does_not_do_is_told_without_its_address_by_doctor_too(
     sign_in: tuple[str, str] | None, given: dict[str, object], refusal: int, why: str
 ) -> None:
     async with socks_proxy({}, sign_in) as proxy:
         proxy.refusal = refusal
         settings = by_proxy(proxy.port, **given)
-        said = f"{ONION}:6667 cannot be reached: its proxy 127.0.0.1:{proxy.port}: {why}."
+        said = f"{ONION}:6667 cannot be reached: its proxy: {why}."
         assert await reason_not(settings) == said
         (found,) = await examine_network(settings)
         assert found.level == "bad"
@@ -104,19 +104,18 @@ async def test_what_a_proxy_does_not_do_is_told_with_its_name_by_doctor_too(
 async def test_a_proxy_that_is_not_there_is_silent_or_is_none_is_told() -> None:
     port = free_port()
     assert await reason_not(by_proxy(port)) == (
-        f"{ONION}:6667 cannot be reached: nor can its proxy 127.0.0.1:{port}: Connection refused."
+        f"{ONION}:6667 cannot be reached: nor can its proxy: Connection refused."
     )
     async with scripted_server() as server, asyncio.TaskGroup() as tasks:
         why = tasks.create_task(reason_not(by_proxy(server.port)))
         (await server.accept()).say_bytes(b"SSH-2.0\r\n")
-        assert (await why).endswith(f":{server.port}: it is no SOCKS 5 proxy.")
+        assert (await why).endswith("its proxy: it is no SOCKS 5 proxy.")
         why = tasks.create_task(reason_not(by_proxy(server.port)))
         (await server.accept()).close()
-        assert (await why).endswith(f":{server.port}: it ended the connection.")
+        assert (await why).endswith("its proxy: it ended the connection.")
         silent = by_proxy(server.port).model_copy(update={"connect_seconds": 0.3})
         assert await reason_not(silent) == (
-            f"{ONION}:6667 did not answer within 0.3 seconds. Its proxy is "
-            f"127.0.0.1:{server.port}."
+            f"{ONION}:6667 did not answer within 0.3 seconds. It is reached by a proxy."
         )
 
 
@@ -129,6 +128,7 @@ async def test_a_proxy_that_is_not_there_is_silent_or_is_none_is_told() -> None:
         ({}, {"proxy": {"host": "p", "password": "x"}}, "go together"),
         ({}, {"proxy": {"host": "p", "username": "ü" * 200, "password": "x"}}, "at most 255"),
         ({}, {"proxy": {"host": "socks5://p"}}, "is no host"),
+        ({}, {"proxy": None, "host": "a.b.ONION"}, "reached by Tor alone: name its `proxy`"),
         ({"sasl_account": "a", "sasl_password": "b"}, {"tls": False}, "in the clear"),
         ({"sasl_account": "a", "sasl_password": "b"}, {"tls": False, "host": "localhost"},
          "in the clear"),
@@ -143,8 +143,11 @@ def test_what_cannot_be_together_with_a_proxy_is_refused(
 
 
 def test_what_tor_encrypts_as_far_as_the_server_is_not_in_the_clear() -> None:
-    for host, is_private in (("127.0.0.1", True), ("tor.example.org", False)):
-        at = {"host": ONION, "tls": False, "proxy": {"host": host, "password": "hush"}}
+    for onion, host, is_private in (
+        (ONION, "127.0.0.1", True), (ONION.upper(), "::1", True),
+        (ONION, "tor.example.org", False),
+    ):  # fmt: skip
+        at = {"host": onion, "tls": False, "proxy": {"host": host, "password": "hush"}}
         at["proxy"] |= {"username": "u"}  # type: ignore[operator]
         settings = IrcSettings.model_validate({"servers": [at]})
         assert settings.servers[0].is_private is is_private

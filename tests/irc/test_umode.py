@@ -42,6 +42,7 @@ async def test_what_the_server_says_to_modes_that_it_does_not_take_is_told_and_t
         assert (
             "the network has no such mode (the server" in (await una.refused("umode +Y")).lower()
         )
+        assert (await una.refused("umode -Y")).startswith("-Y was not taken.\n")
         assert una.host.kept == {}
         partly = await una.say("umode +iY")
         assert partly.startswith("+Y was not taken.\n")
@@ -69,10 +70,20 @@ async def test_modes_go_to_whatever_nick_the_connection_has_and_a_silent_server_
             assert peer.nick != "Uta"
             peer.let_in()
             assert await peer.expect("MODE") == f"MODE {peer.nick} +R"
+            assert await peer.expect("NICK") == "NICK Uta"  # Not before: it may get that.
             await peer.admit()
             await sent
 
             peer.pong = None
+            # What is said to what is set on each connect is about no command.
+            asked = tasks.create_task(uta.refused("whois nobody"))
+            await peer.expect("WHOIS nobody")
+            peer.say(
+                ":irc.test 501 {nick} :Unknown MODE flag",
+                ":irc.test 401 {nick} nobody :No such nick",
+            )
+            await pong(peer)
+            assert "flag" not in await asked
             told = tasks.create_task(uta.refused("umode +x"))
             await peer.expect(f"MODE {peer.nick} +x")
             await peer.expect(f"MODE {peer.nick}")

@@ -138,7 +138,18 @@ class ServerSettings(_Strict):
         if self.tls or self.proxy is None:
             return self.tls or self.host in _THIS_MACHINE
         # What is an onion's, Tor encrypts from here to there.
-        return self.host.endswith(".onion") and self.proxy.host in _THIS_MACHINE
+        return self.is_onion and self.proxy.host in _THIS_MACHINE
+
+    @property
+    def is_onion(self) -> bool:
+        """Whether it is behind Tor, where no other resolver has its name (RFC 7686)."""
+        return self.host.lower().rstrip(".").endswith(".onion")
+
+    @model_validator(mode="after")
+    def _check_way(self) -> "ServerSettings":
+        if self.is_onion and self.proxy is None:
+            raise ValueError(f"{self.host} is reached by Tor alone: name its `proxy`")
+        return self
 
     @property
     def label(self) -> str:

@@ -22,6 +22,7 @@ from bridge.networks.irc.messages.inbox import Deed, Inbox
 from bridge.networks.irc.messages.typist import Typist
 from bridge.networks.irc.messages.voice import Voice
 from bridge.networks.irc.network.history import Heard, Marks, lane_of
+from bridge.networks.irc.network.keepsakes import MODES
 from bridge.networks.irc.network.network import Network
 from bridge.networks.irc.private.desk import Desk
 from bridge.networks.irc.private.private import Doorman
@@ -414,6 +415,9 @@ class IrcClient(Presence):
         self._network.hold(self._login.id, connection.own)
         self._network.note_server(self._login.id, connection.means, connection.capabilities)
         await self._network.renamed.load(self._host.store)
+        if self._is_puppet and (modes := self.keepsakes.read(MODES)):
+            # Before anything may change the nick, by which they are set.
+            connection.write(line("MODE", connection.own.nick, modes))
         if self._marks is not None:
             if limits.bot_mode:
                 connection.write(line("MODE", connection.own.nick, f"+{limits.bot_mode}"))
@@ -482,7 +486,7 @@ class IrcClient(Presence):
         self, connection: Connection, channels: Channels, inbox: Inbox[Heard | Deed]
     ) -> None:
         """Do what the owner chose for each connect, then be in the channels."""
-        chosen = self.lines_of_connect(connection.own.nick, self._complain_of_autocommand)
+        chosen = self.lines_of_connect(self._complain_of_autocommand)
         with suppress(TemporaryFailure):  # It ended again.
             for one in chosen:
                 await connection.say(one)

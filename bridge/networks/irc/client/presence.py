@@ -26,7 +26,6 @@ from bridge.networks.irc.network.keepsakes import (
     AUTOCOMMAND,
     AWAY,
     CERTIFICATE,
-    MODES,
     SERVER_PASSWORD,
     Keepsakes,
 )
@@ -60,7 +59,7 @@ WISH_SECONDS = 60.0
 """For so long after a connection ended as its owner wished, that is not done again: servers shut
 out an address from which too many come and go, and others share it."""
 
-QUESTION_SECONDS = 5.0
+QUESTION_SECONDS = 30.0
 """Between two questions to other people's programs: each of them has a program write."""
 
 
@@ -218,15 +217,12 @@ class Presence:
                 "(NickServ, say) by msg"
             )
 
-    def lines_of_connect(
-        self, nick: str, refuse: Callable[[PermanentFailure], None]
-    ) -> Sequence[Line]:
-        """What the owner chose to have written on each connect, by which we are ``nick``.
-        ``refuse`` is told what of it may not be."""
+    def lines_of_connect(self, refuse: Callable[[PermanentFailure], None]) -> Sequence[Line]:
+        """What the owner chose to have written on each connect, beside the modes. ``refuse`` is
+        told what of it may not be."""
         read = self.keepsakes.read
-        modes, away = read(MODES), read(AWAY)
+        away = read(AWAY)
         return [
-            *([line("MODE", nick, modes)] if modes else []),
             *self.read_autocommands(read(AUTOCOMMAND), refuse),
             *([line("AWAY", away)] if away else []),
         ]

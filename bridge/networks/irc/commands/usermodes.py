@@ -30,9 +30,10 @@ async def umode(call: NetworkCall) -> str:
     wanted = _read_typed(call.text) if call.text else {}
     async with client.at_hand() as (connection, _, inquiries):
         nick = connection.own.nick
-        asked = [line("MODE", nick, _write(wanted))] if wanted else []
+        look = line("MODE", nick)
+        asked = [look, line("MODE", nick, _write(wanted))] if wanted else []
         answer = await inquiries.change(
-            *asked, line("MODE", nick), wanted={replies.OWN_MODES, *replies.OWN_MODES_REFUSED}
+            *asked, look, wanted={replies.OWN_MODES, *replies.OWN_MODES_REFUSED}
         )
     shown = [one.param(1) for one in answer.lines if one.command == replies.OWN_MODES]
     refused = [
@@ -41,7 +42,12 @@ async def umode(call: NetworkCall) -> str:
     ]  # fmt: skip
     if not shown:
         raise PermanentFailure("\n".join(refused) or "the server does not say which you have")
-    taken = {one: sign for one, sign in wanted.items() if (one in shown[-1]) == (sign == "+")}
+    taken = {
+        one: sign for one, sign in wanted.items()
+        if (one in shown[-1]) == (sign == "+")
+        # What was not there before, the server may have refused to take.
+        and (sign == "+" or one in shown[0] or not refused)
+    }  # fmt: skip
     if left := {one: sign for one, sign in wanted.items() if one not in taken}:
         refused.insert(0, f"{_write(left)} was not taken.")
     if wanted and not taken:

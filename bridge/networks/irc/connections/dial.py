@@ -170,7 +170,7 @@ async def _reach(
         # Whose address it is, is for nobody to read who waits in a room for this connection.
         asked = " Is ipv6_prefix routed to this machine?" if way.source is not None else ""
         if server.proxy is not None:
-            asked = f" Its proxy is {server.proxy.label}."
+            asked = " It is reached by a proxy."
         raise ModuleNotReady(
             f"{server.label} did not answer within {settings.connect_seconds:g} seconds.{asked}"
         ) from error
@@ -199,13 +199,13 @@ async def _plug(
         raise
     except OSError as error:
         why = reason_of(error)
-        raise socks.ProxyError(f"nor can its proxy {proxy.label}: {why}") from error
+        raise socks.ProxyError(f"nor can its proxy: {why}") from error
     with contextlib.ExitStack() as entry:
         entry.callback(plug.close)
         try:
             await _ask(plug, socks.ask(*server.address, proxy.sign_in))
         except OSError as error:
-            raise socks.ProxyError(f"its proxy {proxy.label}: {reason_of(error)}") from error
+            raise socks.ProxyError(f"its proxy: {reason_of(error)}") from error
         entry.pop_all()
     return plug
 

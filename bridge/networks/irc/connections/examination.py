@@ -9,6 +9,7 @@ from bridge.sdk.errors import ModuleNotReady
 from bridge.sdk.examination import Remark, bad, note, well
 
 _LIMIT = 10.0
+"""Seconds to connect, if there is no proxy: an onion's way takes longer to make."""
 
 
 async def examine_network(settings: IrcSettings) -> Sequence[Remark]:
@@ -29,8 +30,9 @@ async def _examine_servers(settings: IrcSettings) -> Sequence[Remark]:
     One server that answers is enough for the network.
     """
     quick = settings.model_copy(update={"connect_seconds": min(settings.connect_seconds, _LIMIT)})
+    limited = [(one, settings if one.proxy else quick) for one in settings.servers]
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_reason_not(one, quick)) for one in settings.servers]
+        tasks = [group.create_task(_reason_not(one, limits)) for one, limits in limited]
     reasons = [task.result() for task in tasks]
     works = [
         server.label

@@ -415,6 +415,8 @@ class Inquiries:
             return False
         if message.command in replies.SPEECH_REFUSED and not replies.SPEAKING & question.about:
             return False  # A message that is on its way to the same channel.
+        if message.command in replies.OWN_MODES_MISTAKEN and "MODE" not in question.about:
+            return False  # The modes that are set on each connect.
         if message.command == "FAIL":
             return message.param(0).upper() in question.about
         if len(message.params) < 3:

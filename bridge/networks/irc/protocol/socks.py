@@ -50,11 +50,13 @@ def ask(host: str, port: int, sign_in: tuple[str, Secret] | None) -> Talk:
         raise ProxyError(
             "it lets nobody in so" if sign_in else "it wants a user name and a password"
         )
-    _, refusal, _, kind = yield bytes([_VERSION, _CONNECT, 0]) + place, 4
+    version, refusal, _, kind = yield bytes([_VERSION, _CONNECT, 0]) + place, 4
     if refusal:
         raise ProxyError(_REFUSALS.get(refusal, f"it refuses, by the number {refusal}"))
+    if version != _VERSION or kind not in {_IPV4, _NAME, _IPV6}:
+        raise ProxyError("it is no SOCKS 5 proxy")
     # From where it has connected, which nobody needs.
-    rest = {_IPV4: 4, _IPV6: 16}.get(kind, 0)
+    rest = 16 if kind == _IPV6 else 4
     if kind == _NAME:
         (rest,) = yield b"", 1
     yield b"", rest + 2
