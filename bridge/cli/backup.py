@@ -74,7 +74,11 @@ def backup(
                 server_name=settings.server_name, force=force, report=report,
             )  # fmt: skip
 
-    manifest = finished(run_until_told(work), cut="No backup was made")
+    # It may be cut off while a database is stopped that ran for it, with the file in its place.
+    so = f"No backup was made, unless {file} is there: it is whole"
+    if force and file.exists():
+        so = f"{file} is whole: the new backup, or the one that was there"
+    manifest = finished(run_until_told(work), cut=so)
     if as_json:
         click.echo(json.dumps({"file": str(file), **_in_short(manifest)}, indent=2))
         return

@@ -166,7 +166,7 @@ def _through(task: _All, config: Path, as_json: bool) -> None:
 
         done = run_until_told(work)
     count = steps.done - len(steps.faults)
-    finished(done, cut=f"{count} {task.done} so far; `trestle parked list` has the rest")
+    finished(done, cut=f"At least {count} {task.done}; `trestle parked list` has the rest")
     if as_json:
         click.echo(json.dumps({"count": count, "faults": steps.faults}, indent=2))
     else:

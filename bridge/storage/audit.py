@@ -199,7 +199,8 @@ class Audit:
             write_private(self._head_file, f"{link.seq} {link.hash.hex()}\n".encode())
         except OSError as error:
             raise TemporaryFailure(
-                f"{self._head_file} cannot be written, so nothing was done: {error.strerror}"
+                f"the audit ({self._head_file.name} in state_dir) cannot be written: "
+                f"{error.strerror}"
             ) from error
 
     def _read_head(self) -> _Link:

@@ -70,7 +70,8 @@ async def back_up(
             manifest = await write_all(
                 writer, connect, state_dir, clock, wanted, report, server_name
             )
-    note_backup(state_dir, clock.now())
+        # At once: whoever is cut off while a database is stopped that ran for this has the file.
+        note_backup(state_dir, clock.now())
     return manifest
 
 

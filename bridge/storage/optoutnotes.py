@@ -58,5 +58,7 @@ class OptOutNotes:
         def others(notes: Set[Note]) -> set[Note]:
             return {note for note in notes if note[0] != one or portal not in (0, note[1])}
 
-        await self._file.change(others)
-        self._lost = others(self._lost)
+        try:
+            await self._file.change(others)
+        finally:  # It may be done although its caller is cut off.
+            self._lost &= self._file.notes

@@ -153,7 +153,7 @@ async def test_the_master_key_is_not_changed_unless_that_can_be_noted(
         (state / "audit.head").mkdir()  # As on a full disk, it cannot be written.
         refused = await keys(program.config, "rotate")
         assert refused.code == 1
-        assert "so nothing was done: it is there and no file" in refused.errors
+        assert "cannot be written: it is there and no file; nothing was done" in refused.errors
         assert (state / "keys" / "master").read_bytes() == before
         (state / "audit.head").rmdir()
         changed = await keys(program.config, "rotate")

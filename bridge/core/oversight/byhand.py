@@ -9,7 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from bridge.model import AuditAction, ParkReason
-from bridge.sdk.errors import PermanentFailure
+from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import RoomId, UserId
 from bridge.storage.audit import Audit
 from bridge.storage.personal import PersonalData
@@ -72,7 +72,10 @@ async def drop_each(
 
 async def rotate(rotation: Rotation, audit: Audit) -> AsyncGenerator[Sealed, None]:
     """Change the master key for an admin, step by step."""
-    await audit.record(actor=HERE, action=AuditAction.ROTATE, target="keys")
+    try:
+        await audit.record(actor=HERE, action=AuditAction.ROTATE, target="keys")
+    except TemporaryFailure as error:
+        raise TemporaryFailure(f"{error}; nothing was done") from error
     async with aclosing(rotation.rotate()) as steps:
         async for step in steps:
             yield step
