@@ -82,6 +82,8 @@ async def test_a_room_that_was_made_for_a_channel_is_as_the_channel_is(
         await wait_for_state(
             alice, room, "m.room.join_rules", lambda c: c.get("join_rule") == "invite"
         )
+        # Stored once the room is closed, and seen on the page from then on.
+        await alice.wait_until(lambda: app.parts.portals.all[0].portal.open is False)
         assert yard not in await page_of(app, anew=False)
         olga.say(f"MODE {yard} -k sesame", f"MODE {yard} +s")
         await wait_for_state(

@@ -251,6 +251,9 @@ async def test_who_has_a_level_for_one_network_alone_is_led_to_one_chat(
         # Cut off before it was noted, it is done again.
         what = f"private chat with {bot}"
         here = f"{what}, {parts.house.key_of(secret).hex()}"
+        async with asyncio.timeout(20):
+            while not await parts.bot_rooms.was_told(BEA, here):  # The last that is noted.
+                await asyncio.sleep(0.01)
         for one in (what, here):
             await parts.bot_rooms.forget_told(BEA, one)
         again = ask("", secret, type="m.room.encrypted", sender=BEA, content={})

@@ -8,6 +8,7 @@ from bridge.networks.irc.client.client import IrcClient
 from bridge.networks.irc.commands.commands import COMMANDS
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import RemoteChat, Sender
+from bridge.sdk.login import LoginKind
 from tests.irc.stage import Network, chat, user_id
 
 BY_NAME = {one.name: one for one in COMMANDS}
@@ -53,8 +54,11 @@ async def refused(
 class Person:
     """Somebody on Matrix, with a client of their own, and perhaps in a bridged room."""
 
-    def __init__(self, network: Network, name: str, relay: IrcClient, channel: str = "") -> None:
-        self.client, self.host = network.puppet(name)
+    def __init__(
+        self, network: Network, name: str, relay: IrcClient, channel: str = "",
+        kind: LoginKind = LoginKind.AUTOMATIC,
+    ) -> None:  # fmt: skip
+        self.client, self.host = network.puppet(name, kind)
         self._name, self._relay, self._channel = name, relay, channel
 
     async def say(self, said: str) -> str:

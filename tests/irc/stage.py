@@ -175,9 +175,9 @@ class Network:
         """Make the instance's own client, with what its login kept before."""
         return self._client(LoginKind.RELAY, None, "test", kept)
 
-    def puppet(self, name: str) -> tuple[IrcClient, Host]:
+    def puppet(self, name: str, kind: LoginKind = LoginKind.AUTOMATIC) -> tuple[IrcClient, Host]:
         """Make the client of a Matrix user."""
-        return self._client(LoginKind.AUTOMATIC, user_id(name), name)
+        return self._client(kind, user_id(name), name)
 
 
 class Run:

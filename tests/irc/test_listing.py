@@ -79,7 +79,7 @@ async def test_a_server_that_lists_nothing_and_does_not_end_the_list_is_quoted()
     """As UnrealIRCd does to those who have just come (``set::restrict-commands``)."""
     why = "You cannot use the LIST command until you've been connected for 60 seconds or more"
     async with (
-        a_listener(join_seconds=1.0) as (relay, _, peer, _),
+        a_listener(join_seconds=3.0) as (relay, _, peer, _),
         asyncio.TaskGroup() as tasks,
     ):
         await settled(peer)

@@ -399,6 +399,12 @@ def test_services_that_we_do_not_understand_are_asked_once_by_what_is_the_same_i
     assert handshake.is_signed_in
 
 
+def test_services_that_greet_whoever_has_a_registered_nick_are_not_asked_for_that() -> None:
+    greeting = "This nickname is registered. Please choose another, or identify via IDENTIFY"
+    assert in_other_words(greeting)[1] == []
+    assert in_other_words(greeting, "Unbekannt")[1] == ASKED
+
+
 def test_of_services_that_do_not_say_that_we_are_signed_in_it_is_told_what_they_said() -> None:
     handshake, _ = in_other_words("Registriert.", "Falsch.", "bob -> * ACC 0", "Unbekannt: STATUS")
     assert handshake.awaited == (

@@ -195,28 +195,28 @@ async def test_the_nick_that_is_given_at_a_sign_in_is_its_owners() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "helps"),
+    ("kind", "said", "ending"),
     [
-        ("ERROR :Closing Link: client.test (Access denied: Bad password)", True),
-        ("ERROR :Closing Link: client.test (K-Lined: no bridges)", False),
+        (LoginKind.AUTOMATIC, "Access denied: Bad password", "sign in anew: !trestle login."),
+        (LoginKind.AUTOMATIC, "K-Lined: no bridges", "one message tries it again."),
+        (LoginKind.PERSON, "Access denied: Bad password",
+         "until you sign in anew (!trestle login) or the bridge is restarted."),
     ],
-)
+)  # fmt: skip
 async def test_who_is_refused_is_not_told_that_the_next_message_connects(
-    said: str, helps: bool
+    kind: LoginKind, said: str, ending: str
 ) -> None:
     async with scripted_server() as server:
         network = stage.Network(server.port)
-        ann = Person(network, "Ann", network.relay()[0])
+        ann = Person(network, "Ann", network.relay()[0], kind=kind)
         async with stage.running(ann.client) as run, asyncio.TaskGroup() as tasks:
-            assert (await ann.say("status")).endswith("Your next message or command connects you.")
             tasks.create_task(stage.outcome(ann.client, "#room", "hello"))
             peer = await server.accept()
             await peer.expect("USER ")
-            peer.say(said)
+            peer.say(f"ERROR :Closing Link: client.test ({said})")
             peer.close()
             await run.wait_for_error()
             for command in ("status", "disconnect"):
                 told = await ann.say(command)
                 assert "connects you" not in told
-                assert "one message tries it again" in told
-                assert told.endswith("sign in anew: !trestle login.") is helps
+                assert told.endswith(ending)

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from bridge.networks.irc.protocol.handshake import Identity
+from bridge.networks.irc.protocol.latesignin import LateSignIn
 from bridge.sdk.errors import ModuleNotReady
 from bridge.sdk.ids import LoginId
 from bridge.sdk.login import Login, LoginKind, LoginState
@@ -140,13 +141,25 @@ async def test_a_late_success_that_proves_nothing_is_not_believed() -> None:
 
 
 async def test_what_is_no_challenge_ends_the_late_sign_in_and_not_the_connection() -> None:
-    async with let_in(CERTIFICATE) as (peer, _):
+    async with let_in(CERTIFICATE) as (peer, host):
         await come(peer, "EXTERNAL")
         assert await peer.read() == "AUTHENTICATE EXTERNAL"
         peer.say("AUTHENTICATE !")
         assert await peer.read() == "AUTHENTICATE *"
         peer.say(":irc.test 906 {nick} :aborted")
         assert await nothing_more(peer)
+        assert host.states[-1][0] is LoginState.CONNECTED
+        assert "could not be signed in to" in host.states[-1][1]
+
+
+def test_a_certificate_that_was_refused_on_the_way_in_is_not_shown_again() -> None:
+    handshake, _ = begin(identity(certificate=True, personal=True))
+    known = feed(handshake, ":s CAP * LS :sasl=EXTERNAL", ":s CAP * ACK :sasl")
+    assert known[-1] == "AUTHENTICATE EXTERNAL"
+    assert feed(handshake, ":s 904 * :no such certificate") == ["CAP END"]
+    assert handshake.is_refused
+    late = LateSignIn("s", handshake.offers, lambda: pytest.fail("it asks"), repr)
+    assert late.begin(is_signed_in=False, is_refused=handshake.is_refused) == []
 
 
 LEFT = ":s CAP * LS :sasl=PLAIN,EXTERNAL", ":s CAP * ACK :sasl"

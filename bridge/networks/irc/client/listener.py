@@ -60,7 +60,10 @@ class Listener:
         A line of which nothing can be made ends nothing: it may be anybody's.
         """
         connection = self.connection
-        for one in self.late.begin(is_signed_in=connection.is_signed_in):
+        late = self.late.begin(
+            is_signed_in=connection.is_signed_in, is_refused=connection.is_refused
+        )
+        for one in late:
             connection.write(one)
         while True:
             while connection.accounts:

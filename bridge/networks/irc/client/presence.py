@@ -107,6 +107,11 @@ class Presence:
         return self._login.kind is not LoginKind.RELAY
 
     @property
+    def is_linked(self) -> bool:
+        """Whether the owner signed in by hand: refused, it is not tried again by itself."""
+        return self._login.kind is LoginKind.PERSON
+
+    @property
     def _urgency(self) -> Urgency:
         if not self._is_puppet:
             return Urgency.RELAY

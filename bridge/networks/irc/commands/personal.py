@@ -63,6 +63,11 @@ def _way_back(client: IrcClient) -> str:
     refusal = client.link.refusal
     if refusal is None:
         return "Your next message or command connects you."
+    if client.is_linked:
+        return (
+            "The network refused you, and is not tried again until you sign in anew "
+            f"({as_typed('login')}) or the bridge is restarted."
+        )
     waits = (
         "The network refused you, so what you say does not reach it: a minute after that, and "
         "later each time, one message tries it again."

@@ -99,8 +99,8 @@ class Connection:
         """Called when the server has answered a PING."""
         self.isupport = Isupport()
         self.offers = Offers()
-        self.is_signed_in = False
-        """Whether services knew us when we were let in."""
+        self.is_signed_in = self.is_refused = False
+        """Whether services knew us when we were let in, or did not know our certificate."""
 
     @property
     def capabilities(self) -> frozenset[str]:
@@ -474,7 +474,8 @@ class Connection:
             self.awaited = handshake.awaited
             self.own = Source(handshake.nick)
         self._read_before = iter(handshake.unheard)
-        self.offers, self.is_signed_in = handshake.offers, handshake.is_signed_in
+        self.offers = handshake.offers
+        self.is_signed_in, self.is_refused = handshake.is_signed_in, handshake.is_refused
         self._deliveries.use(Means.of(self.capabilities))
         self._signed_in = True
 

@@ -34,6 +34,8 @@ _NOT_IDENTIFIED = re.compile(
     r"|isn't registered|authentication failed|is not a valid",
     re.I,
 )
+_GREETING = re.compile(r"is registered|\bidentify (?:via|with|to|yourself)\b", re.I)
+"""What is said to whoever comes by a registered nick, before the password is looked at."""
 _STATED = re.compile(r"(?:(\S+)(?: -> \S+)? ACC|STATUS (\S+)) (\d+)(?!\S)")
 """How Atheme answers ``ACC`` and Anope ``STATUS``, in whatever language they speak."""
 _IDENTIFIED_LEVEL = "3"
@@ -102,6 +104,8 @@ class Handshake:
         """NickServ is told the password, and has not answered."""
         self._unclear: list[str] = []
         """What it has said that we do not understand."""
+        self._has_asked = False
+        """It was asked how it knows us."""
         self._is_stated = False
         """It has said how it knows us, and be it that it does not."""
         self.nick = ""
@@ -111,6 +115,8 @@ class Handshake:
         self.done = False
         self.is_signed_in = False
         """Whether services know us."""
+        self.is_refused = False
+        """They do not know the certificate, without which a person is let in."""
         self.unheard: list[Incoming] = []
         """What the server has said since we are in, while NickServ's answer was waited for."""
         self._unheard_chars = 0
@@ -223,6 +229,7 @@ class Handshake:
         # A person must be able to come in before the network can be told of the certificate.
         unknown = self._identity.personal and self._exchange.tried == {sasl.External.name}
         if unknown and self._goes_without():
+            self.is_refused = is_verdict
             return [line("CAP", "END")]
         if not is_verdict:
             # Services went, or took too long: nobody has looked at the account.
@@ -303,13 +310,16 @@ class Handshake:
         """Ask NickServ, once, how it knows us: it has worked through our password by then."""
         if self._is_stated:
             return []  # About what we asked, not about the password.
-        nickserv, is_first = self._identity.nickserv or "", not self._unclear
+        nickserv = self._identity.nickserv or ""
         self._unclear = [*self._unclear, said][-MOST_UNCLEAR:]
         self.awaited = (
             f"pass on an answer from {nickserv} that we understand (it said: "
             f"{cut(' / '.join(self._unclear), MOST_SAID)})"
         )
-        asked = [f"ACC {self.nick} *", f"STATUS {self.nick}"] if is_first else []
+        if self._has_asked or _GREETING.search(said):
+            return []
+        self._has_asked = True
+        asked = (f"ACC {self.nick} *", f"STATUS {self.nick}")
         return [line("PRIVMSG", nickserv, one) for one in asked]
 
     def _without_password(self, said: str) -> str:

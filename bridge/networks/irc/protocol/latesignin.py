@@ -37,9 +37,10 @@ class LateSignIn:
         """What was refused is not tried again on this connection."""
         self._is_signed_in = False
 
-    def begin(self, *, is_signed_in: bool) -> list[Line]:
-        """Return what to say as soon as we are let in: services may have come meanwhile."""
-        self._is_signed_in = is_signed_in
+    def begin(self, *, is_signed_in: bool, is_refused: bool) -> list[Line]:
+        """Return what to say as soon as we are let in: services may have come meanwhile.
+        ``is_refused``: what we have to show them was refused on the way in."""
+        self._is_signed_in, self._is_refused = is_signed_in, is_refused
         return self._ask()
 
     def follow(self, message: Incoming, *, is_own: Callable[[Source | None], bool]) -> list[Line]:
@@ -94,8 +95,11 @@ class LateSignIn:
         if command == "AUTHENTICATE":
             try:
                 return exchange.answer(message.param(0))
-            except ModuleNotReady:
+            except ModuleNotReady as error:
                 self._exchange, self._is_refused = None, True
+                self._complain(
+                    PermanentFailure(f"{self._server} could not be signed in to: {error}")
+                )
                 return [line("AUTHENTICATE", "*")]
         if command == replies.SASL_MECHANISMS:
             exchange.choose(message.param(1).split(","))
