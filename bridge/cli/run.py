@@ -31,11 +31,14 @@ def run(config: Path) -> None:
     open_log(settings).use()
     _open_many()
     # It reloads once there is something to reload; until then, and while we stop, it is nothing.
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    with telling_why():
-        run_until_told(
-            lambda: run_app(settings, end_for_sure=True, read_again=lambda: load(config))
-        )
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with telling_why():
+            run_until_told(
+                lambda: run_app(settings, end_for_sure=True, read_again=lambda: load(config))
+            )
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def _open_many() -> None:

@@ -189,7 +189,7 @@ async def test_that_it_does_not_answer_in_time_is_said_in_words(
         (("rooms", "list"), ""),
         (("keys", "rotate"), "Give the same command again: it goes on from there"),
         (("keys", "check"), ""),
-        (("parked", "drop", "--all", "--yes"), "0 let go so far"),
+        (("parked", "drop", "--all", "--yes"), "At least 0 let go; "),
     ],
 )
 async def test_who_presses_ctrl_c_amid_a_change_is_told_what_is_so(

@@ -31,7 +31,7 @@ COMMANDS = (
     "PRIVMSG", "NOTICE", "TOPIC", "KICK", "QUIT", "NICK", "AWAY", "USER", "PART", "JOIN", "PASS",
     "MODE", "INVITE", "AUTHENTICATE", "BATCH", "CHATHISTORY", "MONITOR", "WEBIRC", "PING", "PONG",
     "CAP", "WHOIS", "WHO", "NAMES", "LIST", "TAGMSG", "REDACT", "RELAYMSG", "SETNAME",
-    "USERHOST",
+    "USERHOST", "ISON",
 )  # fmt: skip
 WRITTEN = re.compile(r'\bline\(\s*"([A-Z]+)"')
 """How the module names a command of its own."""

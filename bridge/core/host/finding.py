@@ -18,16 +18,19 @@ _ASK_SECONDS = 5.0
 Found = TypeVar("Found", RemoteChat, RemoteUser)
 
 
-async def find_chat(instance: Instance, text: str) -> RemoteChat:
-    """Have the module read a text as a chat. Raises a ``DeliveryError``, whatever it does."""
+async def find_chat(instance: Instance, text: str, limit: float = _FIND_SECONDS) -> RemoteChat:
+    """Have the module read a text as a chat, in so many seconds.
+
+    Raises a ``DeliveryError``, whatever it does.
+    """
     connector = instance.connector
     if not isinstance(connector, FindsChats):
         raise PermanentFailure(f"{instance.name} has no chats to bridge by name")
-    return await _read(instance, partial(connector.find_chat, text), "a chat", _FIND_SECONDS)
+    return await _read(instance, partial(connector.find_chat, text), "a chat", limit)
 
 
 async def find_user(instance: Instance, text: str, limit: float = _FIND_SECONDS) -> RemoteUser:
-    """The same for a person. ``limit``: the seconds that it has."""
+    """The same for a person."""
     connector = instance.connector
     if not isinstance(connector, FindsChats):
         raise PermanentFailure(f"nobody is found by name on {instance.name}")
