@@ -88,11 +88,6 @@ class ProxySettings(_Strict):
     password: SecretText | None = Field(default=None, description="That user's password.")
 
     @property
-    def label(self) -> str:
-        """The proxy's name in sentences."""
-        return f"{self.host}:{self.port}"
-
-    @property
     def sign_in(self) -> tuple[str, Secret] | None:
         """User name and password, if it is to be told any."""
         return (self.username, self.password) if self.username and self.password else None
