@@ -14,7 +14,7 @@ from tests.rigs.trestle import Town, make_modules, running, wait_until
 
 WEB = WebSettings(
     public_listen=Address("127.0.0.1", 0), public_url="http://public.example",
-    policy="Be kind.", contact="admin@test.example",
+    policy="Be kind <i>: https://example.org/rules.", contact="admin@test.example",
 )  # fmt: skip
 ALIAS = '#h\u00f6f/<b>"?a&b=%25:test.example'
 
@@ -41,7 +41,14 @@ async def test_a_public_room_is_linked_by_its_alias_alone_and_the_relay_is_named
 
             assert await page.get_attribute("html", "lang") == "en"
             headings = await page.locator("h1, h2").all_inner_texts()
-            assert headings == ["What is bridged here", "If you run one of these chats", "near"]
+            assert headings == ["What is bridged here", "If you are in one of these chats", "near"]
+            around = page.locator("main > p").get_by_role("link")
+            shown = await around.evaluate_all("all => all.map((one) => [one.href, one.innerText])")
+            assert shown == [
+                ["https://example.org/rules", "https://example.org/rules"],
+                ["mailto:admin@test.example", "admin@test.example"],
+            ]
+            assert await page.get_by_text("Be kind <i>: https").count() == 1
             bridged = page.get_by_role("table", name="Bridged on near")
             assert await bridged.get_by_role("columnheader").all_inner_texts() == [
                 "Chat", "Matrix room",
@@ -61,6 +68,8 @@ async def test_a_public_room_is_linked_by_its_alias_alone_and_the_relay_is_named
                 "/msg carrier help", "/msg carrier optout", "/msg carrier optin",
                 "/msg carrier status",
             ]  # fmt: skip
+            leave = said.get_by_role("row", name="/msg carrier leave")
+            assert "operators of a channel: the bridge ends" in await leave.inner_text()
 
             await alice.set_state(room, "m.room.join_rules", {"join_rule": "invite"})
             assert "matrix.to" not in await page_of(app)

@@ -36,7 +36,8 @@ def for_operators(settings: IrcSettings) -> Words:
 
 def typed(nick: str) -> Words:
     """What people type at any time to the relay that goes by ``nick``."""
-    words = ((HELP, "what may be said"), *_ALL, *_OPERATORS)
+    operators = [(word, f"operators of a channel: {meaning}") for word, meaning in _OPERATORS]
+    words = ((HELP, "what may be said"), *_ALL, *operators)
     return [(f"/msg {nick} {word}", meaning) for word, meaning in words]
 
 
