@@ -30,12 +30,12 @@ def _page() -> Iterator[str]:
         yield ""
         yield f"{_sentence(table.why)} Kept: {kept(table.keep)}. {whose}{_erased(table)}"
         yield ""
-        yield "| column | holds | for what | readable |"
-        yield "|---|---|---|---|"
+        yield "| column | holds | for what |"
+        yield "|---|---|---|"
         for name, label in table.columns.items():
             holds = label.holds.value + (", sealed" if label.sealed else "")
-            span = kept(table.keep) if label.days is None else f"{label.days} days"
-            yield f"| `{name}` | {holds} | {label.why} | {span} |"
+            span = "" if label.days is None else f"; readable for {label.days} days"
+            yield f"| `{name}` | {holds} | {label.why}{span} |"
     yield ""
     yield "## Files in `state_dir`"
     yield ""

@@ -87,7 +87,8 @@ def _levels(actions: list[Action]) -> Iterator[str]:
     yield "`permissions` in config.yaml gives each person a level: by the Matrix id, else by the"
     yield "server, else by `*`. Without a line for `*`, your own server is `user` and the rest"
     yield "`none`; with one, it holds for your own server too, unless that has a line of its own:"
-    yield '`{"*": none, "@me:example.org": admin}` lets in one person. A module may have'
+    yield '`{"*": none, "@me:example.org": admin}` lets in one person, and a further line'
+    yield '`"@spam:example.org": none` keeps one out, after `trestle reload`. A module may have'
     yield "`permissions` of its own, which come first for it. Each level includes those before it."
     yield "What a server written without a port may not do, it may not at any port; what it may"
     yield "do, it may only as it is written."
@@ -149,9 +150,12 @@ def _outcomes(actions: list[Action]) -> Iterator[str]:
     yield ""
     yield f"| command | {' | '.join(one.name for one in SITUATIONS)} |"
     yield "|---" * (len(SITUATIONS) + 1) + "|"
+    alike: dict[str, list[str]] = {}
     for action in actions:
         found = " | ".join(outcome(action, one) for one in SITUATIONS)
-        yield f"| `{action.name}` | {found} |"
+        alike.setdefault(found, []).append(f"`{action.name}`")
+    for found, names in alike.items():
+        yield f"| {', '.join(names)} | {found} |"
     yield ""
     yield f"`{DONE}`: neither level, power nor room is in its way. `{NO_POWER}`, `{NO_LEVEL}`,"
     yield f"`{NOT_HERE}`: it is refused, with a sentence, for want of power or level, or because"

@@ -65,7 +65,11 @@ def read_page() -> Mapping[str, Mapping[str, str]]:
         if line.startswith("| command |") or line.count("|") > 8
     ]
     head, lines = rows[0], [row for row in rows[1:] if not row[0].startswith("--")]
-    return {who: {line[0]: line[n] for line in lines} for n, who in enumerate(head) if n}
+    return {
+        who: {name.strip(" `"): line[n] for line in lines for name in line[0].split(",")}
+        for n, who in enumerate(head)
+        if n
+    }
 
 
 TABLE = read_page()
