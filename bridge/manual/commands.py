@@ -13,12 +13,13 @@ from bridge.manual.words import table
 _PAGE_HEAD = """\
 # The command line
 
-Every command has `--help`. What it prints for people may change; a program can rely on what
-`--json` prints. Exit codes: 0 all is well, 1 it is not (`doctor` found something, the homeserver
-refuses, ...), 2 the settings or the words of the command are wrong, 75 what the settings name is
-away, full or in use at this moment (try again, as a service manager does), 130 it was told to
-stop. A secret of the settings may also stand in the environment: `TRESTLE_APPSERVICE_AS_TOKEN`
-for `appservice.as_token`.
+Every command has `-h, --help`. Where it is named, `-c, --config PATH` is the settings file, by
+default `config.yaml` in this folder, and `--json` prints JSON, for programs. What is printed
+for people may change; a program can rely on the JSON. Exit codes: 0 all is well, 1 it is not
+(`doctor` found something, the homeserver refuses, ...), 2 the settings or the words of the
+command are wrong, 75 what the settings name is away, full or in use at this moment (try again,
+as a service manager does), 130 it was told to stop. A secret of the settings may also stand in
+the environment: `TRESTLE_APPSERVICE_AS_TOKEN` for `appservice.as_token`.
 
 """
 
@@ -50,6 +51,14 @@ class Entry(NamedTuple):
     options: list[Option]
 
 
+_ALIKE = {
+    Option("-c, --config PATH", "The settings file.  [default: config.yaml]"): "-c",
+    Option("--json", "Print JSON, for programs."): "--json",
+    Option("-h, --help", "Show this message and exit."): "",
+}
+"""What the head of the page says once, and how a command then names it."""
+
+
 def entries(command: click.Command) -> Iterator[Entry]:
     """Give the command and all below it, in the order of ``--help``."""
     context = click.Context(command, info_name="trestle", **command.context_settings)
@@ -61,9 +70,11 @@ def commands_page(command: click.Command) -> str:
     parts = [_PAGE_HEAD]
     for entry in entries(command):
         parts.append(f"## {entry.name}\n\n{entry.help}\n\n```\n{entry.usage}\n```\n\n")
-        if entry.options:
-            rows = [(f"`{one.flags}`", one.words) for one in entry.options]
+        rows = [(f"`{one.flags}`", one.words) for one in entry.options if one not in _ALIKE]
+        if rows:
             parts.append(table(("option", "what it is for"), rows) + "\n")
+        if alike := [f"`{_ALIKE[one]}`" for one in entry.options if _ALIKE.get(one)]:
+            parts.append(f"Also {', '.join(alike)}.\n\n")
     return "".join(parts).rstrip() + "\n"
 
 
