@@ -64,10 +64,13 @@ _UNFINISHED = (
 
 _LINK = (
     "WITH linked AS (INSERT INTO message (day, portal, event_id, remote_id, part, sender, room, "
-    "kind, received_at, laned_at, sent_at, confirmed_at) SELECT $10, n.* FROM unnest("
-    "$11::bigint[], $12::text[], $13::bytea[], $14::integer[], $15::text[], $16::text[], "
+    "kind, received_at, laned_at, sent_at, confirmed_at) SELECT $10, n.portal, n.event_id, "
+    "n.remote_id, coalesce(n.part, 0), n.sender, n.room, coalesce(n.kind, 'message'), "
+    "n.received_at, n.laned_at, n.sent_at, n.confirmed_at FROM unnest("
+    "$11::text::bigint[], $12::text[], $13::bytea[], $14::integer[], $15::text[], $16::text[], "
     "$17::text[], $18::timestamptz[], $19::timestamptz[], $20::timestamptz[], "
-    "$21::timestamptz[]) AS n "
+    "$21::timestamptz[]) AS n (portal, event_id, remote_id, part, sender, room, kind, "
+    "received_at, laned_at, sent_at, confirmed_at) "
     "WHERE (SELECT epoch FROM lease WHERE shard = 0) = $5) "
 )
 _MARK = (

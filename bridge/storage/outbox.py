@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import date, datetime, timedelta
 from itertools import groupby
 from operator import attrgetter, itemgetter
@@ -11,19 +11,22 @@ from typing import NamedTuple
 
 import asyncpg
 
-from bridge.model import Forgotten, Outgoing, ParkReason, QueuedOutgoing, Sent
+from bridge.model import Forgotten, LinkKind, Outgoing, ParkReason, QueuedOutgoing, Sent
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.sdk.ids import RoomId, UserId
+from bridge.storage.arrays import but_for, packed
 from bridge.storage.datamap import RECEIVED_DAYS
 from bridge.storage.door import at_the_door
 from bridge.storage.keys import DayKeys, KeyLost
 from bridge.storage.moves import Moves
 from bridge.storage.outboxcall import Call
 from bridge.storage.outboxentry import (
-    COLUMNS,
+    ADD,
+    ADD_LOOKING_ROUND,
+    ADD_ONE,
     Place,
+    as_arrays,
     columns_of,
-    if_any,
     open_entry,
     outbox_context,
     payload_of,
@@ -35,56 +38,20 @@ from bridge.storage.storeddays import DAYS, StoredDays
 log = logging.getLogger(__name__)
 
 
-def _adding(values: Mapping[str, str], source: str = "", days: str = "= $4") -> str:
-    """Add entries, of which ``values`` gives each column.
-
-    ``days``: which days before make one of the same transaction id a repetition.
-    """
-    return (
-        f"INSERT INTO outbox (day, received_at, epoch, state, {', '.join(values)}) "  # noqa: S608
-        f"SELECT $1, $2, $3, 'queued', {', '.join(values.values())} {source}"
-        "WHERE (SELECT epoch FROM lease WHERE shard = 0) = $3 AND NOT EXISTS ("
-        f"SELECT FROM outbox o WHERE o.day {days} "
-        f"AND o.transaction_id = {values['transaction_id']}) "
-        "ON CONFLICT (day, transaction_id) DO NOTHING RETURNING seq"
-    )
-
-
-def _parameters(kinds: Iterable[str]) -> list[str]:
-    return [f"${place}::{kind}" for place, kind in enumerate(kinds, 5)]
-
-
-_ADD_ONE = _adding(dict(zip(COLUMNS, _parameters(COLUMNS.values()), strict=True)))
-"""As most come. Of what is in arrays, or in ``VALUES``, the server makes a new plan each time."""
-
-_EACH = {name: f"n.{name}" for name in COLUMNS} | {"part": "coalesce(n.part, 0)"}
-
-
-def _entries(columns: Mapping[str, str]) -> str:
-    arrays = _parameters(f"{kind}[]" for kind in columns.values())
-    return f"FROM unnest({', '.join(arrays)}) AS n ({', '.join(columns)}) "
-
-
-_ADD = _adding(_EACH, _entries(COLUMNS))
-_ADD_LOOKING_ROUND = _adding(
-    _EACH, _entries({**COLUMNS, "kept": "integer"}), ">= $4::date - n.kept"
-)
-"""Looks at every day that is kept, for what is replayed, and at the days to come: too much for
-what was said just now, unless the clock was put back."""
-
 _FIND = (
     "SELECT day, seq, received_at, transaction_id, state FROM outbox "
     "WHERE day >= $1 AND transaction_id = ANY($2::text[])"
 )
 _SENT = (
     "WITH sent AS (UPDATE outbox SET state = 'sent', event_id = m.event_id, sent_at = m.sent_at "
-    "FROM unnest($2::bigint[], $3::text[], $6::timestamptz[], $7::text[], $8::bytea[]) "
+    "FROM unnest($2::text::bigint[], $3::text[], $6::timestamptz[], $7::text[], $8::bytea[]) "
     "AS m (seq, event_id, sent_at, link, alias) "
     "WHERE outbox.day = $1 AND outbox.seq = m.seq AND outbox.state <> 'sent' "
     "AND (SELECT epoch FROM lease WHERE shard = 0) = $4 RETURNING outbox.*, m.link, m.alias) "
     "INSERT INTO message (day, portal, event_id, remote_id, part, sender, room, kind, "
     "received_at, confirmed_at) "
-    "SELECT $5, portal, event_id, called, part, sender, room, link, received_at, sent_at "
+    "SELECT $5, portal, event_id, called, part, sender, room, "
+    "coalesce(link, 'message'), received_at, sent_at "
     "FROM sent CROSS JOIN LATERAL (SELECT sent.remote_id UNION ALL "
     "SELECT sent.alias WHERE sent.alias IS NOT NULL) AS names (called) "
     "WHERE kind = 'event' AND portal IS NOT NULL AND event_id IS NOT NULL"
@@ -223,11 +190,13 @@ class Outbox:
             entries = list(group)
             with at_the_door():
                 await self._database.core.execute(
-                    _SENT, day, [one.queued.seq for one in entries],
+                    _SENT, day, packed(one.queued.seq for one in entries),
                     [one.event_id for one in entries], self._database.epoch, today,
                     [one.at for one in entries],
-                    [one.queued.outgoing.link for one in entries],
-                    if_any([remote_bytes(one.queued.outgoing.alias or None) for one in entries]),
+                    but_for(LinkKind.MESSAGE, [one.queued.outgoing.link for one in entries]),
+                    but_for(
+                        None, [remote_bytes(one.queued.outgoing.alias or None) for one in entries]
+                    ),
                 )  # fmt: skip
 
     async def park(self, queued: QueuedOutgoing, reason: ParkReason, detail: str) -> None:
@@ -473,12 +442,13 @@ class Outbox:
         looks_round = self._days.note(day) or any(row[-1] for row in rows)
         with at_the_door():
             if len(rows) == 1 and not looks_round:
-                stored = await self._database.core.fetch(_ADD_ONE, *shared, *rows[0][:-1])
+                stored = await self._database.core.fetch(ADD_ONE, *shared, *rows[0][:-1])
             else:
-                *columns, parts, kept = map(list, zip(*rows, strict=True))
-                adding, more = (_ADD_LOOKING_ROUND, [kept]) if looks_round else (_ADD, [])
-                columns.append(if_any(parts))
-                stored = await self._database.core.fetch(adding, *shared, *columns, *more)
+                *columns, kept = zip(*rows, strict=True)
+                adding, more = (ADD_LOOKING_ROUND, [kept]) if looks_round else (ADD, [])
+                stored = await self._database.core.fetch(
+                    adding, *shared, *as_arrays(columns), *more
+                )
         return {(day, row["seq"]) for row in stored}
 
     async def _find(self, missing: Sequence[QueuedOutgoing]) -> dict[str, QueuedOutgoing]:

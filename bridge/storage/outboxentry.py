@@ -1,6 +1,6 @@
 """An entry of the outbox as it is stored: what is sealed of it, its columns, and back."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -10,6 +10,7 @@ import orjson
 from bridge.model import LinkKind, Outgoing, QueuedOutgoing, SendKind
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import RoomId, UserId
+from bridge.storage.arrays import but_for, packed
 from bridge.storage.datamap import RECEIVED_DAYS
 from bridge.storage.keys import DayKeys
 from bridge.storage.portals import remote_bytes
@@ -19,6 +20,54 @@ COLUMNS: Mapping[str, str] = {
     "content": "bytea", "portal": "bigint", "remote_id": "bytea", "part": "integer",
 }  # fmt: skip
 """What of a row is an entry's own, with the types of the columns."""
+
+PACKED = frozenset({"seq", "portal"})
+"""Given as text where there are several entries (:func:`packed`)."""
+
+_USUAL = {"kind": SendKind.EVENT, "part": 0}
+
+
+def _adding(values: Mapping[str, str], source: str = "", days: str = "= $4") -> str:
+    """Add entries, of which ``values`` gives each column.
+
+    ``days``: which days before make one of the same transaction id a repetition.
+    """
+    return (
+        f"INSERT INTO outbox (day, received_at, epoch, state, {', '.join(values)}) "  # noqa: S608
+        f"SELECT $1, $2, $3, 'queued', {', '.join(values.values())} {source}"
+        "WHERE (SELECT epoch FROM lease WHERE shard = 0) = $3 AND NOT EXISTS ("
+        f"SELECT FROM outbox o WHERE o.day {days} "
+        f"AND o.transaction_id = {values['transaction_id']}) "
+        "ON CONFLICT (day, transaction_id) DO NOTHING RETURNING seq"
+    )
+
+
+def _parameters(kinds: Iterable[str]) -> list[str]:
+    return [f"${place}::{kind}" for place, kind in enumerate(kinds, 5)]
+
+
+ADD_ONE = _adding(dict(zip(COLUMNS, _parameters(COLUMNS.values()), strict=True)))
+"""As most come. Of what is in arrays, or in ``VALUES``, the server makes a new plan each time."""
+
+_EACH = {name: f"n.{name}" for name in COLUMNS} | {
+    "part": "coalesce(n.part, 0)", "kind": f"coalesce(n.kind, '{SendKind.EVENT}')"
+}  # fmt: skip
+
+
+def _entries(columns: Mapping[str, str]) -> str:
+    arrays = _parameters(
+        f"text::{kind}[]" if name in PACKED else f"{kind}[]" for name, kind in columns.items()
+    )
+    return f"FROM unnest({', '.join(arrays)}) AS n ({', '.join(columns)}) "
+
+
+ADD = _adding(_EACH, _entries(COLUMNS))
+"""The same for several, in arrays (:func:`as_arrays`)."""
+ADD_LOOKING_ROUND = _adding(
+    _EACH, _entries({**COLUMNS, "kept": "integer"}), ">= $4::date - n.kept"
+)
+"""Looks at every day that is kept, for what is replayed, and at the days to come: too much for
+what was said just now, unless the clock was put back."""
 
 Place = tuple[date, int]
 """Where an entry stands: its day and its number in the order in which entries were added."""
@@ -56,10 +105,14 @@ def columns_of(queued: QueuedOutgoing, payload: bytes, day_keys: DayKeys) -> tup
     )  # fmt: skip
 
 
-def if_any(values: list[Any]) -> list[Any]:
-    """A column of several entries; empty where each has what an entry has as a rule, so that the
-    driver need not look at each."""
-    return values if any(values) else []
+def as_arrays(columns: Iterable[Sequence[Any]]) -> list[Any]:
+    """The columns of several entries (``COLUMNS``), each as one parameter."""
+    return [
+        packed(values) if name in PACKED
+        else but_for(_USUAL[name], values) if name in _USUAL
+        else values
+        for name, values in zip(COLUMNS, columns, strict=True)
+    ]  # fmt: skip
 
 
 def open_entry(row: asyncpg.Record, day_keys: DayKeys, *, again: bool = False) -> QueuedOutgoing:

@@ -19,6 +19,7 @@ from bridge.model import (
 )
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import EventId, InstanceId, LoginId, RemoteChatId, RoomId, UserId
+from bridge.storage.arrays import but_for, packed
 from bridge.storage.door import at_the_door
 from bridge.storage.pool import Database
 
@@ -345,14 +346,25 @@ def link_of(row: asyncpg.Record) -> MessageLink:
     )
 
 
-def link_columns(links: Sequence[MessageLink]) -> list[tuple[Any, ...]]:
-    """The columns of ``message`` behind the day, each with a value for each link."""
-    rows = [
-        (one.portal, one.event_id, remote_bytes(one.remote_id), one.part, one.sender,
-         one.room, one.kind, one.received_at, one.laned_at, one.sent_at, one.confirmed_at)
-        for one in links
-    ]  # fmt: skip
-    return list(zip(*rows, strict=True))
+def link_columns(links: Sequence[MessageLink]) -> list[Any]:
+    """The columns of ``message`` behind the day, each with a value for each link.
+
+    The portals are :func:`packed`; of parts and kinds the usual ones (0, a message) may be left
+    out.
+    """
+    return [
+        packed(one.portal for one in links),
+        [one.event_id for one in links],
+        [remote_bytes(one.remote_id) for one in links],
+        but_for(0, [one.part for one in links]),
+        [one.sender for one in links],
+        [one.room for one in links],
+        but_for(LinkKind.MESSAGE, [one.kind for one in links]),
+        [one.received_at for one in links],
+        [one.laned_at for one in links],
+        [one.sent_at for one in links],
+        [one.confirmed_at for one in links],
+    ]
 
 
 def remote_bytes(remote_id: str | None) -> bytes | None:

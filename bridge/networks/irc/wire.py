@@ -29,7 +29,8 @@ TAG_BYTES = 4094
 """What a client's tags may take, without the ``@`` and the space (IRCv3 ``message-tags``)."""
 
 
-@dataclass(frozen=True, slots=True)
+# This and Incoming are not frozen, though nothing changes them: that would cost twice as much.
+@dataclass(slots=True)
 class Source:
     """Who a line comes from: a person (with user and host) or a server."""
 
@@ -80,7 +81,7 @@ class Batch:
         return replace(self, is_over=True)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Incoming:
     """One line from the server."""
 

@@ -68,7 +68,7 @@ class Mark:
             return None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # Not frozen, as in wire.py.
 class Heard:
     """What a line means to a room, and up to where the channel is heard once that is stored."""
 
