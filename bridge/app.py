@@ -31,6 +31,7 @@ from bridge.settings.records import Settings
 from bridge.storage.backup import last_backup
 from bridge.storage.pool import Database
 from bridge.storage.thread import to_its_end
+from bridge.waits import is_set_within
 
 log = logging.getLogger(__name__)
 
@@ -242,9 +243,7 @@ class App:
             while not self._looked.is_set():
                 # A service manager that waits for us is to wait on, however long they are away.
                 tell(f"EXTEND_TIMEOUT_USEC={2 * _LOOK_SECONDS * 1_000_000}")
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_LOOK_SECONDS):
-                        await self._looked.wait()
+                await is_set_within(_LOOK_SECONDS, self._looked)
         finally:
             self._waits_for_rooms = False
 
