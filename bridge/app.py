@@ -31,6 +31,7 @@ from bridge.settings.records import Settings
 from bridge.storage.backup import last_backup
 from bridge.storage.pool import Database
 from bridge.storage.thread import to_its_end
+from bridge.waits import is_set_within
 
 log = logging.getLogger(__name__)
 
@@ -135,8 +136,7 @@ class App:
                 await parts.receiver.stop(_DRAIN_LIMIT)
                 await parts.router.drain(_DRAIN_LIMIT)
                 await end(routing[::-1], until)
-                await crew.end_keepers(until)
-                await crew.end_networks(until)
+                await crew.end_all(until)
                 await end([sender], until)
                 await end([marker], until)
                 await end(background, until)
@@ -242,9 +242,7 @@ class App:
             while not self._looked.is_set():
                 # A service manager that waits for us is to wait on, however long they are away.
                 tell(f"EXTEND_TIMEOUT_USEC={2 * _LOOK_SECONDS * 1_000_000}")
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_LOOK_SECONDS):
-                        await self._looked.wait()
+                await is_set_within(_LOOK_SECONDS, self._looked)
         finally:
             self._waits_for_rooms = False
 

@@ -75,7 +75,13 @@ def _hash_person(found: "re.Match[str]") -> str:
 
 
 class Log:
-    """How the log is to be written: its file is open, and nothing is written there yet."""
+    """How the log is to be written: its file is open, and nothing is written there yet.
+
+    A line carries its time, level, logger, sentence, a stable ``event`` name and the fields given
+    as ``extra``. Tokens are masked, and the ids of people are hashed with a key of this run. Of
+    an exception that is not ours only the class and the places are written, since its text may
+    quote a message.
+    """
 
     def __init__(
         self,
@@ -86,7 +92,12 @@ class Log:
         file: Path | None = None,
         stream: TextIO | None = None,
     ) -> None:
-        """As :func:`configure_logging`. Raises ``ConfigError`` when the file cannot be written."""
+        """To standard error (or ``stream``, or a ``file``), as text or JSON.
+
+        ``levels`` are those of single loggers, as :func:`levels_by_logger` gives them. A file is
+        rotated at midnight UTC: ``trestle.log`` becomes ``trestle.log.2026-01-31``, and what is
+        older than today and 13 days is deleted. Raises ``ConfigError`` when it cannot be written.
+        """
         self._handler = _Handler(stream or sys.stderr) if file is None else _DailyFile(file)
         self._handler.setFormatter(_JsonLines() if format == "json" else _ConsoleLines())
         self._level = level
@@ -118,28 +129,6 @@ class Log:
             self._handler.close()
 
 
-def configure_logging(
-    format: Literal["console", "json"] = "console",
-    level: str = "info",
-    *,
-    levels: Mapping[str, str] | None = None,
-    file: Path | None = None,
-    stream: TextIO | None = None,
-) -> None:
-    """Write log lines to standard error (or ``stream``, or a ``file``), text or JSON.
-
-    ``levels`` are those of single loggers, as :func:`levels_by_logger` gives them. A file is
-    rotated at midnight UTC: ``trestle.log`` becomes ``trestle.log.2026-01-31``, and what is older
-    than today and 13 days is deleted.
-
-    A line carries its time, level, logger, sentence, a stable ``event`` name and the fields given
-    as ``extra``. Tokens are masked, and the ids of people are hashed with a key of this run. Of
-    an exception that is not ours only the class and the places are written, since its text may
-    quote a message. Raises ``ConfigError`` when the file cannot be written.
-    """
-    Log(format, level, levels=levels, file=file, stream=stream).use()
-
-
 def is_on_screen() -> bool:
     """Whether the log is written to standard error (or another stream), and not to a file."""
     return not any(isinstance(one, _DailyFile) for one in logging.getLogger().handlers)
@@ -152,7 +141,7 @@ _own_levels: set[str] = set()
 def levels_by_logger(
     levels: Mapping[str, str], modules: Mapping[InstanceId, str]
 ) -> dict[str, str]:
-    """Turn the levels of parts into those of loggers, as :func:`configure_logging` takes them.
+    """Turn the levels of parts into those of loggers, as :class:`Log` takes them.
 
     A part is an instance, a module with all its instances, or a part of the program like
     ``core``. ``modules`` maps each instance to its module. Raises ``ConfigError`` for what is

@@ -21,7 +21,7 @@ from bridge.cli.group import (
     run_until_told,
 )
 from bridge.config import read_essentials, read_settings
-from bridge.logs import configure_logging
+from bridge.logs import Log
 from bridge.model import SystemClock
 from bridge.sdk.errors import ConfigError, TrestleError
 from bridge.settings.document import parse, read_bytes
@@ -59,7 +59,7 @@ def backup(
     Trestle may keep running. The file is whole or it is not there at all, and only its owner can
     read it, since it holds secrets.
     """
-    configure_logging("console", "error")
+    Log("console", "error").use()
     settings = read_essentials(config)
     wanted = Wanted(
         master_key=with_master_key,

@@ -18,7 +18,7 @@ import uvloop
 
 from bridge import __version__
 from bridge.config import load, state_dir_of
-from bridge.logs import configure_logging, hide
+from bridge.logs import Log, hide
 from bridge.sdk.errors import ConfigError, NotNow, TrestleError
 from bridge.sdk.ids import UserId
 from bridge.settings.records import Settings
@@ -157,7 +157,7 @@ def quietly(config: Path) -> Settings:
 
 def log_errors_alone(settings: Settings) -> None:
     """Have only errors logged, without our tokens."""
-    configure_logging("console", "error")
+    Log("console", "error").use()
     hide(settings.appservice.as_token, *settings.appservice.hs_tokens)
 
 
@@ -167,7 +167,7 @@ def place_of(config: Path) -> Path:
     Nothing else in the settings need be right: the program may have been given them in another
     way, or still run with the ones before.
     """
-    configure_logging("console", "error")
+    Log("console", "error").use()
     return state_dir_of(config)
 
 

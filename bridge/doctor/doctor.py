@@ -32,7 +32,7 @@ from bridge.doctor.surroundings import Surroundings
 from bridge.matrix.client import HomeserverClient
 from bridge.matrix.registration import registration
 from bridge.running.roster import namespaces_of, protocols_of
-from bridge.sdk.errors import ConfigError, TrestleError
+from bridge.sdk.errors import TrestleError
 from bridge.sdk.examination import Remark, bad, well
 from bridge.settings.records import Settings
 from bridge.storage.backup import last_backup
@@ -41,6 +41,7 @@ from bridge.storage.pool import was_at_work
 
 _LIMIT = 75.0
 """Seconds for one check; a homeserver gives a ping a minute."""
+_Found = Remark | Sequence[Remark]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,96 +85,87 @@ class Doctor:
     async def examine(self) -> list[Finding]:
         """Run every check; none keeps another from running."""
         self._findings = []
+        settings, check = self._settings, self._check
         # A check that rests on something that is not well is left out: it would only repeat that.
-        await self._check("state_dir", self._state)
+        await check("state_dir", self._state)
         if self._is_usable:
-            await self._check("keys", self._keys)
-        await self._check("permissions", self._permissions)
-        modules = await self._check("modules", self._modules)
+            await check("keys", lambda: examine_keys(
+                settings.state_dir, self._clock, is_running=self._is_running
+            ))  # fmt: skip
+        await check("permissions", lambda: examine_permissions(settings))
+        modules = await check("modules", lambda: examine_modules(settings))
         if modules:
-            await self._check("networks", lambda: examine_networks(self._settings))
-            await self._check("registration", self._registration)
+            await check("networks", lambda: examine_networks(settings))
+            await check("registration", lambda: examine_registration(
+                self._registration_file,
+                registration(
+                    settings.appservice, namespaces_of(settings), protocols_of(settings)
+                ),
+            ))  # fmt: skip
         if self._is_usable:
-            await self._check("database", self._database)
+            await check("database", self._database)
         if self._looked is not None and self._looked.facts.schema:
-            await self._check("backup", self._backup)
+            await check("backup", lambda: judge_backup(
+                last_backup(settings.state_dir), self._clock.now()
+            ))  # fmt: skip
         await self._homeserver(with_modules=modules)
         return self._findings
 
     async def _homeserver(self, *, with_modules: bool) -> None:
-        settings = self._settings
+        settings, appservice, check = self._settings, self._settings.appservice, self._check
         greeting = await greet(settings.homeserver.url, self._clock)
         differences = {
             "the database": self._looked.facts.difference if self._looked else None,
             "the homeserver": greeting.difference if greeting else None,
         }
-        await self._check("clocks", lambda: _at_once(judge_clocks(differences)))
+        is_running, in_container = self._is_running, self._surroundings.in_container
+        await check("clocks", lambda: judge_clocks(differences))
         async with (
-            HomeserverClient(
-                settings.homeserver.url, settings.appservice.as_token, timeout=15
-            ) as client,
-            answering(settings.appservice) as refused,
+            HomeserverClient(settings.homeserver.url, appservice.as_token, timeout=15) as client,
+            answering(appservice) as refused,
         ):
-            listens = await self._check("listener", lambda: self._listeners(refused))
+            listens = await check("listener", lambda: examine_listeners(
+                settings, refused, is_running=is_running, in_container=in_container
+            ))  # fmt: skip
 
-            async def versions() -> Sequence[Remark]:
+            async def versions() -> Remark:
                 sentence, self._versions = await examine_versions(
                     client, settings, greeting, self._clock
                 )
-                return [well(sentence)]
+                return well(sentence)
 
-            if not await self._check("homeserver", versions):
+            if not await check("homeserver", versions):
                 return
-            if not await self._check("token", lambda: examine_token(client, settings)):
+            if not await check("token", lambda: examine_token(client, settings)):
                 return
             await self._known(client, with_modules=with_modules)
             if listens:
-                await self._check("ping", lambda: self._ping(client))
+                hints = reach_hints(appservice, in_container=in_container)
+                await check("ping", lambda: examine_ping(
+                    client, appservice, hints, is_running=is_running
+                ))  # fmt: skip
 
     async def _known(self, client: HomeserverClient, *, with_modules: bool) -> None:
         """What can be asked once the homeserver knows us."""
-
-        async def one(work: Awaitable[Remark]) -> Sequence[Remark]:
-            return [await work]
-
-        await self._check("accounts", lambda: one(examine_accounts(client)))
+        check, appservice = self._check, self._settings.appservice
+        await check("accounts", lambda: examine_accounts(client))
         if with_modules:
-            spaces = namespaces_of(self._settings)
-            appservice = self._settings.appservice
-            if await self._check(
-                "namespaces", lambda: examine_namespaces(client, appservice, spaces)
-            ):
-                await self._check("device_id", lambda: one(examine_device(client, spaces.bot)))
-                server = self._settings.homeserver.server_name
-                await self._check(
-                    "double_puppets",
-                    lambda: one(examine_double_puppets(client, appservice, server)),
+            spaces, server = namespaces_of(self._settings), self._settings.homeserver.server_name
+            if await check("namespaces", lambda: examine_namespaces(client, appservice, spaces)):
+                await check("device_id", lambda: examine_device(client, spaces.bot))
+                await check(
+                    "double_puppets", lambda: examine_double_puppets(client, appservice, server)
                 )
         if self._versions and self._is_well("registration"):
-            await self._check("ephemeral", self._ephemeral)
+            await check(
+                "ephemeral", lambda: judge_ephemeral(self._registration_file, self._versions)
+            )
 
-    # --- one check each ---
-
-    async def _state(self) -> Sequence[Remark]:
+    def _state(self) -> Sequence[Remark]:
         self._is_running = runs_in(self._settings.state_dir)
         found = examine_state(self._settings.state_dir, self._surroundings)
         self._is_usable = True
         return found
-
-    async def _keys(self) -> Sequence[Remark]:
-        return examine_keys(self._settings.state_dir, self._clock, is_running=self._is_running)
-
-    async def _permissions(self) -> Sequence[Remark]:
-        return [examine_permissions(self._settings)]
-
-    async def _modules(self) -> Sequence[Remark]:
-        return [examine_modules(self._settings)]
-
-    async def _registration(self) -> Sequence[Remark]:
-        wanted = registration(
-            self._settings.appservice, namespaces_of(self._settings), protocols_of(self._settings)
-        )
-        return examine_registration(self._registration_file, wanted)
 
     async def _database(self) -> Sequence[Remark]:
         settings, is_embedded = self._settings, self._settings.database.url == "embedded"
@@ -193,30 +185,12 @@ class Doctor:
         found += judge_master_key(settings.state_dir, os.environ, has_secrets=looked.has_secrets)
         return found
 
-    async def _backup(self) -> Sequence[Remark]:
-        return [judge_backup(last_backup(self._settings.state_dir), self._clock.now())]
-
-    async def _listeners(self, refused: ConfigError | None) -> Sequence[Remark]:
-        return await examine_listeners(
-            self._settings, refused, is_running=self._is_running,
-            in_container=self._surroundings.in_container,
-        )  # fmt: skip
-
-    async def _ephemeral(self) -> Sequence[Remark]:
-        return [judge_ephemeral(self._registration_file, self._versions)]
-
-    async def _ping(self, client: HomeserverClient) -> Sequence[Remark]:
-        appservice = self._settings.appservice
-        hints = reach_hints(appservice, in_container=self._surroundings.in_container)
-        return [await examine_ping(client, appservice, hints, is_running=self._is_running)]
-
-    # --- inside ---
-
-    async def _check(self, name: str, run: Callable[[], Awaitable[Sequence[Remark]]]) -> bool:
+    async def _check(self, name: str, run: Callable[[], _Found | Awaitable[_Found]]) -> bool:
         """Run a check, and say whether what rests on it can be looked at."""
         try:
             async with asyncio.timeout(_LIMIT):
-                remarks = await run()
+                found = run()
+                remarks = await found if isinstance(found, Awaitable) else found
         except TimeoutError:
             remarks = [bad(f"not finished after {_LIMIT:.0f} s; is a machine overloaded?")]
         except TrestleError as error:
@@ -228,16 +202,12 @@ class Doctor:
         except Exception as error:  # noqa: BLE001 - none keeps another from running
             # Its text may hold what nobody should read.
             remarks = [bad(f"this check itself failed ({type(error).__name__}); please report it")]
-        self._findings += [_finding(name, remark) for remark in remarks]
-        return all(remark.level != "bad" for remark in remarks)
+        findings = [
+            Finding(check=name, level=one.level, sentence=one.sentence)
+            for one in ([remarks] if isinstance(remarks, Remark) else remarks)
+        ]
+        self._findings += findings
+        return all(one.ok for one in findings)
 
     def _is_well(self, check: str) -> bool:
         return all(finding.ok for finding in self._findings if finding.check == check)
-
-
-async def _at_once(remarks: Sequence[Remark]) -> Sequence[Remark]:
-    return remarks
-
-
-def _finding(check: str, remark: Remark) -> Finding:
-    return Finding(check=check, level=remark.level, sentence=remark.sentence)

@@ -5,7 +5,7 @@ Anyone who may open the directory may use it; nothing else is asked. JSON over H
 
 import logging
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import asdict
 from pathlib import Path
@@ -89,25 +89,10 @@ class ControlServer:
             )  # fmt: skip
             return
         places = Endpoints()
-        places.add("GET", "/parked", self._promptly(self._all))
-        places.add("DELETE", "/parked", self._promptly(self._drop_all))
-        places.add("POST", "/parked/retry", self._promptly(self._retry_all))
-        places.add("GET", "/parked/*", self._promptly(self._show))
-        places.add("POST", "/parked/*/retry", self._promptly(self._retry))
-        places.add("DELETE", "/parked/*", self._promptly(self._drop))
-        places.add("GET", "/waiting", self._waiting)
-        places.add("POST", "/waiting/*/park", self._promptly(self._park))
-        places.add("GET", "/trace/*", self._promptly(self._trace))
-        places.add("GET", "/status", self._look)
-        places.add("GET", "/rooms", self._list_rooms)
-        places.add("DELETE", "/rooms/*", self._unbridge)
-        places.add("POST", "/keys/rotate", self._promptly(self._rotate))
-        places.add("GET", "/keys/check", self._promptly(self._check))
-        places.add("DELETE", "/keys/*", self._promptly(self._forget))
-        places.add("GET", "/people/*/copy", self._promptly(self._copy))
-        places.add("DELETE", "/people/*", self._promptly(self._erase))
-        places.add("POST", "/reload", self._reload)
-        places.add("GET", "/drift", self._drift)
+        for method, path, do in self._promptly_done():
+            places.add(method, path, self._promptly(do))
+        for method, path, do in self._done_by_all_means():
+            places.add(method, path, do)
         self._path.unlink(missing_ok=True)  # A killed process leaves it behind.
         listener = Listener(places.serve, _IDLE_LIMIT, name="control")
         await listener.start_at(self._path)
@@ -132,67 +117,45 @@ class ControlServer:
 
         return asked
 
-    async def _all(self, request: Request, one: str) -> Answer:
-        return await _answer(self._list())
+    def _promptly_done(self) -> Iterable[tuple[str, str, Endpoint]]:
+        """What takes the database."""
+        aside, rotation, audit = self._aside, self._rotation, self._audit
+        return (
+            ("GET", "/parked", lambda _, __: _answer(self._list())),
+            ("DELETE", "/parked", lambda request, _: _tell_of(request, aside.drop_all)),
+            ("POST", "/parked/retry", lambda request, _: _tell_of(request, aside.retry_all)),
+            ("GET", "/parked/*", lambda _, name: _answer(self._one(aside.get(name), contents))),
+            ("POST", "/parked/*/retry",
+             lambda _, name: _answer(self._one(aside.retry(name), summary))),
+            ("DELETE", "/parked/*", lambda _, name: _answer(self._one(aside.drop(name), summary))),
+            ("POST", "/waiting/*/park", lambda _, room: _answer(aside.set_aside(RoomId(room)))),
+            ("GET", "/trace/*", lambda _, id_: _answer(steps_of(self._tracer, id_))),
+            ("POST", "/keys/rotate", lambda _, __: _tell(rotate(rotation, audit))),
+            ("GET", "/keys/check", lambda _, __: _tell(rotation.check())),
+            ("DELETE", "/keys/*", lambda _, who: _answer(self._forget_person(UserId(who)))),
+            ("GET", "/people/*/copy", lambda _, who: _answer(
+                copy_of(UserId(who), self._personal, audit), kind="application/zip"
+            )),
+            ("DELETE", "/people/*", lambda _, who: _answer(self._erase_person(UserId(who)))),
+        )  # fmt: skip
 
-    async def _show(self, request: Request, one: str) -> Answer:
-        return await _answer(self._one(self._aside.get(one), contents))
+    def _done_by_all_means(self) -> Iterable[tuple[str, str, Endpoint]]:
+        """What tells how it is without the database, or waits for it."""
+        return (
+            ("GET", "/waiting", lambda _, __: _answer(self._standing())),
+            ("GET", "/status", lambda _, __: _answer(self._status.look(PATIENCE))),
+            ("GET", "/rooms", lambda _, __: _answer(self._rooms.all())),
+            ("DELETE", "/rooms/*", lambda request, room: _answer(self._untie(request, room))),
+            ("POST", "/reload", lambda _, __: _answer(self._settings(lambda one: one.reload()))),
+            ("GET", "/drift", lambda _, __: _answer(self._settings(lambda one: one.drift()))),
+        )  # fmt: skip
 
-    async def _retry(self, request: Request, one: str) -> Answer:
-        return await _answer(self._one(self._aside.retry(one), summary))
+    async def _standing(self) -> Sequence[dict[str, Any]]:
+        return self._aside.standing()
 
-    async def _drop(self, request: Request, one: str) -> Answer:
-        return await _answer(self._one(self._aside.drop(one), summary))
-
-    async def _retry_all(self, request: Request, one: str) -> Answer:
-        return _tell_of(request, self._aside.retry_all)
-
-    async def _drop_all(self, request: Request, one: str) -> Answer:
-        return _tell_of(request, self._aside.drop_all)
-
-    async def _waiting(self, request: Request, one: str) -> Answer:
-        return Answer(body=encode(self._aside.standing()))
-
-    async def _park(self, request: Request, one: str) -> Answer:
-        return await _answer(self._aside.set_aside(RoomId(one)))
-
-    async def _look(self, request: Request, one: str) -> Answer:
-        return await _answer(self._status.look(PATIENCE))
-
-    async def _list_rooms(self, request: Request, one: str) -> Answer:
-        return await _answer(self._rooms.all())
-
-    async def _unbridge(self, request: Request, one: str) -> Answer:
+    async def _untie(self, request: Request, room: str) -> dict[str, Any]:
         asked = dict(request.query)
-        return await _answer(
-            self._rooms.untie(one, asked.get("network", ""), asked.get("channel", ""))
-        )
-
-    async def _trace(self, request: Request, one: str) -> Answer:
-        return await _answer(steps_of(self._tracer, one))
-
-    async def _rotate(self, request: Request, one: str) -> Answer:
-        return _tell(rotate(self._rotation, self._audit))
-
-    async def _check(self, request: Request, one: str) -> Answer:
-        return _tell(self._rotation.check())
-
-    async def _forget(self, request: Request, one: str) -> Answer:
-        return await _answer(self._forget_person(UserId(one)))
-
-    async def _copy(self, request: Request, one: str) -> Answer:
-        return await _answer(
-            copy_of(UserId(one), self._personal, self._audit), kind="application/zip"
-        )
-
-    async def _erase(self, request: Request, one: str) -> Answer:
-        return await _answer(self._erase_person(UserId(one)))
-
-    async def _reload(self, request: Request, one: str) -> Answer:
-        return await _answer(self._settings(lambda reloader: reloader.reload()))
-
-    async def _drift(self, request: Request, one: str) -> Answer:
-        return await _answer(self._settings(lambda reloader: reloader.drift()))
+        return await self._rooms.untie(room, asked.get("network", ""), asked.get("channel", ""))
 
     async def _forget_person(self, person: UserId) -> int:
         count = await forget(person, self._rotation, self._audit)
@@ -237,16 +200,16 @@ def _choice(request: Request) -> Choice:
     )
 
 
-def _tell_of(request: Request, do: Callable[[Choice], AsyncGenerator[Any, None]]) -> Answer:
+async def _tell_of(request: Request, do: Callable[[Choice], AsyncGenerator[Any, None]]) -> Answer:
     """Do it with what was chosen, and answer with its steps."""
     try:
         choice = _choice(request)
     except ValueError:  # Of a command line of another version.
         return Answer(404, encode({"error": "the running Trestle knows no such choice"}))
-    return _tell(do(choice))
+    return await _tell(do(choice))
 
 
-def _tell(steps: AsyncGenerator[Any, None]) -> Answer:
+async def _tell(steps: AsyncGenerator[Any, None]) -> Answer:
     """Answer with a line for each step, as it comes."""
     return Answer(kind="application/x-ndjson", more=_lines_of(steps))
 

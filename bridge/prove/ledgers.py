@@ -106,14 +106,21 @@ def compare(ledgers: Ledgers) -> list[Finding]:
     ]
 
 
-def lacks(ledgers: Ledgers) -> list[str]:
-    """What has not arrived yet, of all that must."""
+def lacks_nearby(ledgers: Ledgers) -> list[str]:
+    """Of what was said in Matrix, that which the module or IRC has not got yet."""
     found: list[str] = []
     for room, lines in _by_room(ledgers.lines).items():
         shown, seen = set(ledgers.shown.get(room, ())), set(ledgers.seen.get(room, ()))
         found += [line.text for line in lines if line.text not in shown]
         if room in ledgers.bridged:
             found += [line.text for line in lines if line.text not in seen]
+    return found
+
+
+def lacks(ledgers: Ledgers) -> list[str]:
+    """What has not arrived yet, of all that must."""
+    found = lacks_nearby(ledgers)
+    for room, lines in _by_room(ledgers.lines).items():
         answered = set(ledgers.answers.get(room, ()))
         found += [line.text for line in lines if line.asks and line.text not in answered]
     for word in ledgers.words:

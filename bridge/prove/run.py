@@ -13,7 +13,7 @@ from bridge.demo.matrix_user import MatrixUser
 from bridge.prove import witness
 from bridge.prove.arrivals import read_records
 from bridge.prove.faults import Fault, FaultKind, Faults, Gate
-from bridge.prove.ledgers import Finding, Ledgers, Line, Word, compare, lacks
+from bridge.prove.ledgers import Finding, Ledgers, Line, Word, compare, lacks, lacks_nearby
 from bridge.prove.people import IrcPerson, Speaker
 from bridge.prove.scratch import INSTANCE, SERVER, Scratch
 from bridge.prove.script import ASKS, Utterance, turns
@@ -228,7 +228,7 @@ class Proof:
             self._progress(self._ledgers.said, None)
             self._read_shown()
             began = monotonic()
-            if not self._lacks_nearby():
+            if not lacks_nearby(self._ledgers):  # Else the homeserver need not be asked.
                 await self._read_rooms()
                 if not lacks(self._ledgers):
                     return []
@@ -238,16 +238,6 @@ class Proof:
             # A homeserver that is read from all the time gets nothing else done.
             await asyncio.sleep(max(_LOOK_SECONDS, 2 * (monotonic() - began)))
 
-    def _lacks_nearby(self) -> bool:
-        """Whether something is missing that we know of without asking the homeserver."""
-        ledgers = self._ledgers
-        for line in ledgers.lines:
-            if line.text not in self._shown_sets[line.room]:
-                return True
-            if line.room in ledgers.bridged and line.text not in self._seen_sets[line.room]:
-                return True
-        return False
-
     def _read_shown(self) -> None:
         ledgers = self._ledgers
         ledgers.shown = witness.read_ledger(self._scratch.witnessed)
@@ -255,8 +245,6 @@ class Proof:
             room: list(self._watcher.heard.get(channel, ()))
             for room, channel in zip(self._rooms, self._channels, strict=False)
         }
-        self._shown_sets = {room: set(ledgers.shown.get(room, ())) for room in self._rooms}
-        self._seen_sets = {room: set(ledgers.seen.get(room, ())) for room in self._rooms}
         ledgers.outages = tuple(self._faults.outages)
         ledgers.ends = self._faults.ends
 

@@ -20,36 +20,27 @@ class Crew:
 
     def __init__(self, group: asyncio.TaskGroup) -> None:
         self._group = group
-        self._networks: dict[InstanceId, asyncio.Task[None]] = {}
-        self._keepers: dict[InstanceId, asyncio.Task[None]] = {}
+        self._tasks: dict[InstanceId, asyncio.Task[None]] = {}
 
     def start_networks(self, networks: Mapping[InstanceId, Instance]) -> None:
         """Have each connect, and stay so."""
         for name, instance in networks.items():
-            self._networks[name] = self._group.create_task(_keep(instance), name=f"network {name}")
+            self._tasks[name] = self._group.create_task(_keep(instance), name=f"network {name}")
 
     def start_keepers(self, keepers: Mapping[InstanceId, TimerKeeper]) -> None:
         """Have each bot's timers rung."""
         for name, keeper in keepers.items():
-            self._keepers[name] = self._group.create_task(
-                keeper.run(), name=f"timers of {keeper.name}"
-            )
+            task = self._group.create_task(keeper.run(), name=f"timers of {keeper.name}")
+            self._tasks[name] = task
 
-    async def end_network(self, name: InstanceId) -> None:
-        """Have one network's connections closed."""
-        await end([self._networks.pop(name)] if name in self._networks else [], _soon())
+    async def end(self, name: InstanceId) -> None:
+        """Have one network's connections closed, or one bot's timers rest."""
+        if name in self._tasks:
+            await end([self._tasks.pop(name)], asyncio.get_running_loop().time() + _END_SECONDS)
 
-    async def end_keeper(self, name: InstanceId) -> None:
-        """Have one bot's timers rest."""
-        await end([self._keepers.pop(name)] if name in self._keepers else [], _soon())
-
-    async def end_networks(self, until: float) -> None:
-        """Have all connections closed, until then (loop time)."""
-        await end(list(self._networks.values()), until)
-
-    async def end_keepers(self, until: float) -> None:
-        """Have all timers rest, until then (loop time)."""
-        await end(list(self._keepers.values()), until)
+    async def end_all(self, until: float) -> None:
+        """Have all connections closed and all timers rest, until then (loop time)."""
+        await end(list(self._tasks.values()), until)
 
 
 async def end(tasks: "list[asyncio.Task[None]]", until: float) -> None:
@@ -59,10 +50,6 @@ async def end(tasks: "list[asyncio.Task[None]]", until: float) -> None:
     if tasks:
         left = until - asyncio.get_running_loop().time()
         await asyncio.wait(tasks, timeout=max(0.2, left))
-
-
-def _soon() -> float:
-    return asyncio.get_running_loop().time() + _END_SECONDS
 
 
 async def _keep(instance: Instance) -> None:

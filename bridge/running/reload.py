@@ -262,14 +262,14 @@ class Reloader:
         self._parts.logins.serve(network)
         if old is not None:
             await self._wait_until_quiet(self._lanes_of_network(instance))
-            await self._crew.end_network(instance)
+            await self._crew.end(instance)
         self._crew.start_networks({instance: network})
 
     async def _remove_network(self, instance: InstanceId) -> None:
         if self._parts.instances.pop(instance, None) is None:
             return
         await self._wait_until_quiet(self._lanes_of_network(instance))
-        await self._crew.end_network(instance)
+        await self._crew.end(instance)
         self._parts.telemetry.forget(instance)
 
     async def _put_bot(self, instance: InstanceId, new: _Bot) -> None:
@@ -318,7 +318,7 @@ class Reloader:
                     await asyncio.sleep(0.01)
         except TimeoutError:
             log.warning("%s is cut off in a timer", keeper.name, extra={"event": "timer_cut_off"})
-        await self._crew.end_keeper(instance)
+        await self._crew.end(instance)
 
     def _lanes_of_network(self, instance: InstanceId) -> list[Lane]:
         lanes = self._parts.router.lanes

@@ -11,6 +11,7 @@ from bridge.sdk.errors import ConfigError, NotNow
 from bridge.storage.door import AWAY, BUSY
 from bridge.storage.roles import Access, be_missed
 from bridge.storage.schema import APPLICATION, BACKUP, CORE, OWNER, Connection
+from bridge.waits import is_set_within
 
 log = logging.getLogger(__name__)
 
@@ -85,10 +86,7 @@ class InstanceLock:
         ``on_beat`` is called every few seconds.
         """
         while not self._dropped.is_set():
-            try:
-                async with asyncio.timeout(_BEAT):
-                    await self._dropped.wait()
-            except TimeoutError:
+            if not await is_set_within(_BEAT, self._dropped):
                 if on_beat is not None:
                     on_beat()
                 await self._beat()

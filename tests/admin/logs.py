@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal
 
-from bridge.logs import configure_logging
+from bridge.logs import Log
 
 
 @contextmanager
@@ -20,7 +20,7 @@ def logged(
     handlers, before = list(root.handlers), root.level
     libraries = {name: logging.getLogger(name).level for name in ("aiohttp", "asyncio", "asyncpg")}
     root.handlers.clear()  # Those of pytest would fail at a line that cannot be made.
-    configure_logging(format, level, levels=levels, stream=output)
+    Log(format, level, levels=levels, stream=output).use()
     try:
         yield logging.getLogger("bridge.somewhere"), output
     finally:

@@ -14,7 +14,7 @@ import click
 import pytest
 
 from bridge.cli.run import telling_why
-from bridge.logs import configure_logging, levels_by_logger, tidy_log_files
+from bridge.logs import Log, levels_by_logger, tidy_log_files
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.ids import InstanceId
 from bridge.sdk.log import ModuleLog
@@ -30,7 +30,7 @@ def quiet() -> Iterator[None]:
     """The logging is as before when the test ends."""
     with logged("json"):
         yield
-        configure_logging()  # Which closes the file.
+        Log().use()  # Which closes the file.
 
 
 def say(text: str, day: date, second: int = 0) -> None:
@@ -56,7 +56,7 @@ def names(folder: Path) -> list[str]:
 @pytest.mark.usefixtures("quiet")
 def test_each_day_has_its_file_and_today_and_13_days_are_kept(folder: Path) -> None:
     place = folder / "logs"
-    configure_logging("json", file=place / "trestle.log")
+    Log("json", file=place / "trestle.log").use()
     for number in range(20):
         day = DAY + timedelta(days=number)
         say(f"morning {number}", day)
@@ -75,7 +75,7 @@ def test_each_day_has_its_file_and_today_and_13_days_are_kept(folder: Path) -> N
 
 @pytest.mark.usefixtures("quiet")
 def test_without_a_line_the_hourly_look_turns_and_forgets(folder: Path) -> None:
-    configure_logging("json", file=folder / "trestle.log")
+    Log("json", file=folder / "trestle.log").use()
     (folder / "trestle.log.2026-01-01").write_text("old")
     (folder / "trestle.log.keep").write_text("somebody's")
     (folder / "other.log.2026-01-01").write_text("another's")
@@ -91,14 +91,14 @@ def test_without_a_line_the_hourly_look_turns_and_forgets(folder: Path) -> None:
 @pytest.mark.usefixtures("quiet")
 def test_a_file_of_before_the_start_is_of_the_day_of_its_last_line(folder: Path) -> None:
     file = folder / "trestle.log"
-    configure_logging("json", file=file)
+    Log("json", file=file).use()
     say("the first run", DAY)
     written_last_on(DAY, file)
-    configure_logging("json", file=file)
+    Log("json", file=file).use()
     say("the second run", DAY)
     assert len(file.read_text().splitlines()) == 2
     written_last_on(DAY, file)
-    configure_logging("json", file=file)
+    Log("json", file=file).use()
     say("the third run", DAY + timedelta(days=1))
     assert names(folder) == ["trestle.log", f"trestle.log.{DAY}"]
     say("by a clock that was set back", DAY)
@@ -109,7 +109,7 @@ def test_a_file_of_before_the_start_is_of_the_day_of_its_last_line(folder: Path)
 def test_a_folder_that_refuses_is_named_with_the_way_out(folder: Path) -> None:
     (folder / "file").write_text("")
     with pytest.raises(ConfigError, match=r"^logging\.file: .* cannot be written: File exists"):
-        configure_logging("json", file=folder / "file" / "trestle.log")
+        Log("json", file=folder / "file" / "trestle.log").use()
 
 
 def test_the_program_writes_into_the_file_of_its_settings(folder: Path) -> None:
@@ -131,8 +131,8 @@ def test_a_log_on_a_full_disk_stops_nobody(folder: Path, kind: str) -> None:
     code = f"""
 import logging, sys
 from pathlib import Path
-from bridge.logs import configure_logging
-configure_logging(file=Path({str(log)!r}) if {kind == "file"} else None)
+from bridge.logs import Log
+Log(file=Path({str(log)!r}) if {kind == "file"} else None).use()
 for _ in range(1000):
     logging.error("a line")
 sys.stdout.write("went on")
@@ -147,9 +147,9 @@ sys.stdout.write("went on")
 @pytest.mark.usefixtures("quiet")
 def test_whoever_leaves_a_full_disk_has_a_log_again(folder: Path) -> None:
     (folder / "full.log").symlink_to("/dev/full")
-    configure_logging(file=folder / "full.log")
+    Log(file=folder / "full.log").use()
     say("lost", DAY)
-    configure_logging(file=folder / "free.log")
+    Log(file=folder / "free.log").use()
     say("kept", DAY)
     assert "kept" in (folder / "free.log").read_text()
 
@@ -157,7 +157,7 @@ def test_whoever_leaves_a_full_disk_has_a_log_again(folder: Path) -> None:
 @pytest.mark.usefixtures("quiet")
 def test_a_full_disk_at_midnight_keeps_no_day_in_the_file_of_the_day_before(folder: Path) -> None:
     (file := folder / "trestle.log").symlink_to("/dev/full")
-    configure_logging(file=file)
+    Log(file=file).use()
     say("first", DAY)
     say("kept", DAY + timedelta(days=1))
     assert "kept" in file.read_text()

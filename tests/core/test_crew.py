@@ -69,9 +69,9 @@ async def test_a_network_that_cannot_be_started_leaves_the_others_alone(
             async with asyncio.timeout(PATIENCE):
                 while fine.relay is None or "broken cannot be started" not in caplog.text:
                     await asyncio.sleep(0.01)
-        await crew.end_network(broken.name)
+        await crew.end(broken.name)
         assert await fine.wait_until_connected(PATIENCE)
-        await crew.end_networks(asyncio.get_running_loop().time() + 10)
+        await crew.end_all(asyncio.get_running_loop().time() + 10)
         assert fine.relay is not None
         assert fine.relay.supervisor.state is LoginState.OFF
 
@@ -85,7 +85,7 @@ async def test_a_database_that_is_away_when_a_network_is_started_is_waited_for()
             while late.relay is None:
                 await asyncio.sleep(0.01)
         assert await late.wait_until_connected(PATIENCE)
-        await crew.end_networks(asyncio.get_running_loop().time() + 10)
+        await crew.end_all(asyncio.get_running_loop().time() + 10)
 
 
 async def test_a_module_that_cancels_itself_when_it_joins_or_signs_in_has_failed() -> None:
@@ -108,7 +108,7 @@ async def test_a_module_that_cancels_itself_when_it_joins_or_signs_in_has_failed
         await sign_in.begin()
         assert sign_in.is_over
         assert sign_in.trouble == "It failed with CancelledError; the log says more."
-        await crew.end_networks(asyncio.get_running_loop().time() + 10)
+        await crew.end_all(asyncio.get_running_loop().time() + 10)
 
 
 async def test_that_the_relay_is_in_again_is_told_until_it_is_and_not_of_what_was_left() -> None:

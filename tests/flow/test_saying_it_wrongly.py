@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bridge.model import InstanceRules, Permission
 from bridge.sdk.ids import InstanceId
-from bridge.settings.records import DatabaseSettings
+from bridge.settings.records import DatabaseSettings, Settings
 from tests.flow.chats import Chat, answer
 from tests.flow.networks import irc_module
 from tests.flow.rooms import enter
@@ -41,9 +41,8 @@ async def test_help_finds_a_word_wherever_it_is_known_and_says_what_may_be_meant
 
 
 async def test_who_leaves_out_what_a_command_needs_reads_how_it_is_said(
-    town: Town, irc: IrcServer, folder: Path, database_settings: DatabaseSettings
+    town: Town, irc: IrcServer, settings: Settings
 ) -> None:
-    settings = town.settings_for(folder, database_settings, modules=make_modules(irc_module(irc)))
     async with running(settings), irc_user(irc.port, "carl") as carl:
         await carl.join("#halves")
         alice = await town.person("alice")
@@ -69,9 +68,8 @@ async def test_who_leaves_out_what_a_command_needs_reads_how_it_is_said(
 
 
 async def test_what_is_chosen_is_read_in_any_case_and_its_refusal_names_all_values(
-    town: Town, irc: IrcServer, folder: Path, database_settings: DatabaseSettings
+    town: Town, settings: Settings
 ) -> None:
-    settings = town.settings_for(folder, database_settings, modules=make_modules(irc_module(irc)))
     async with running(settings):
         alice = await town.person("alice")
         room = await enter(alice, room_version="11")
@@ -93,9 +91,8 @@ async def test_what_is_chosen_is_read_in_any_case_and_its_refusal_names_all_valu
 
 
 async def test_fixed_words_are_read_in_any_case_and_help_names_all_that_is_taken(
-    town: Town, irc: IrcServer, folder: Path, database_settings: DatabaseSettings
+    town: Town, settings: Settings
 ) -> None:
-    settings = town.settings_for(folder, database_settings, modules=make_modules(irc_module(irc)))
     async with running(settings):
         alice = await town.person("alice")
         room = await enter(alice, room_version="11")
@@ -124,10 +121,7 @@ async def test_fixed_words_are_read_in_any_case_and_help_names_all_that_is_taken
         assert await answer(alice, chat, "sessions End ALL") == "Ended: 0."
 
 
-async def test_a_word_that_forgets_a_key_is_none(
-    town: Town, irc: IrcServer, folder: Path, database_settings: DatabaseSettings
-) -> None:
-    settings = town.settings_for(folder, database_settings, modules=make_modules(irc_module(irc)))
+async def test_a_word_that_forgets_a_key_is_none(town: Town, settings: Settings) -> None:
     async with running(settings):
         alice = await town.person("alice")
         room = await enter(alice, room_version="11")
@@ -136,9 +130,8 @@ async def test_a_word_that_forgets_a_key_is_none(
 
 
 async def test_who_has_no_power_sees_the_topic_and_whether_there_is_a_key_and_sets_neither(
-    town: Town, irc: IrcServer, folder: Path, database_settings: DatabaseSettings
+    town: Town, irc: IrcServer, settings: Settings
 ) -> None:
-    settings = town.settings_for(folder, database_settings, modules=make_modules(irc_module(irc)))
     async with running(settings), irc_user(irc.port, "carl") as carl:
         await carl.join("#seen")
         carl.say("TOPIC #seen :tea and cake")

@@ -28,6 +28,7 @@ from bridge.sdk.ids import InstanceId, RemoteChatId, RoomId, UserId
 from bridge.sdk.secret import Secret
 from bridge.sdk.wishes import TakesWishes
 from bridge.storage.consents import ConsentStore
+from bridge.waits import is_set_within
 
 log = logging.getLogger(__name__)
 
@@ -201,11 +202,7 @@ class Consents:
             except TrestleError as error:
                 log.info("requests wait: %s", error, extra={"event": "consents_wait"})
             await self._unforeseen.rest()
-            try:
-                async with asyncio.timeout(_LOOK_SECONDS if waits else None):
-                    await self._changed.wait()
-            except TimeoutError:
-                continue
+            await is_set_within(_LOOK_SECONDS if waits else None, self._changed)
 
     async def look(self) -> bool:
         """Settle the requests whose time is over, and untie what was ended; whether there are

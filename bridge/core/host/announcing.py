@@ -13,6 +13,7 @@ from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.ids import InstanceId, RoomId, UserId
 from bridge.storage.portals import BotRooms
+from bridge.waits import is_set_within
 
 log = logging.getLogger(__name__)
 
@@ -146,12 +147,8 @@ class Announcer:
         told = self._find(person, instance)
         if told is None:
             await asyncio.sleep(limit)
-            return
-        try:
-            async with asyncio.timeout(limit):
-                await told.read.wait()
-        except TimeoutError:
-            return
+        else:
+            await is_set_within(limit, told.read)
 
     async def _tell(
         self, person: UserId, place: Place, rules: InstanceRules, text: str,

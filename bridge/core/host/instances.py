@@ -32,6 +32,7 @@ from bridge.sdk.module import (
 )
 from bridge.sdk.secret import Secret
 from bridge.telemetry import Telemetry
+from bridge.waits import is_set_within
 
 log = logging.getLogger(__name__)
 
@@ -370,14 +371,8 @@ class Instance:
 
     async def wait_until_connected(self, limit: float) -> bool:
         """Whether the network is reached, now or within ``limit`` seconds."""
-        if self.relay is None:
-            return False
-        try:
-            async with asyncio.timeout(limit):
-                await self.relay.supervisor.connected.wait()
-        except TimeoutError:
-            return False
-        return True
+        relay = self.relay
+        return relay is not None and await is_set_within(limit, relay.supervisor.connected)
 
     async def join(self, chat: RemoteChat, limit: float = 20, key: Secret | None = None) -> None:
         """Have the relay in the chat, with the key if one was said.

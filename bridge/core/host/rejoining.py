@@ -10,6 +10,7 @@ from bridge.sdk.errors import DeliveryError, PermanentFailure
 from bridge.sdk.events import RemoteChat
 from bridge.sdk.ids import InstanceId, RemoteChatId
 from bridge.sdk.secret import Secret
+from bridge.waits import is_set_within
 
 log = logging.getLogger(__name__)
 
@@ -88,21 +89,13 @@ class Rejoining:
                 self._left.clear()
                 await self._try(self._chats())
             pause = self._first_pause
-            while self._left and not await self._is_connected_anew(pause):
+            while self._left and not await is_set_within(pause, self._connected):
                 chats, pause = list(self._left.values()), min(pause * 2, _LONGEST_PAUSE)
                 self._left.clear()  # Meanwhile others may be wanted.
                 await self._try(chats)
 
     async def _try(self, chats: Sequence[RemoteChat]) -> None:
         self._left |= {chat.id: chat for chat in await self._join(chats)}
-
-    async def _is_connected_anew(self, limit: float) -> bool:
-        try:
-            async with asyncio.timeout(limit):
-                await self._connected.wait()
-        except TimeoutError:
-            return False
-        return True
 
     async def _join(self, chats: Sequence[RemoteChat]) -> Sequence[RemoteChat]:
         """Have the relay in the chats; give those that are to be tried again later.

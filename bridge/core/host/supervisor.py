@@ -12,6 +12,7 @@ from bridge.core.lanes.cancellation import is_meant_for_us
 from bridge.sdk.errors import LoginRequired, ModuleError, ModuleNotReady
 from bridge.sdk.login import LoginState
 from bridge.sdk.module import Client
+from bridge.waits import is_set_within
 
 log = logging.getLogger(__name__)
 
@@ -166,7 +167,7 @@ class Supervisor:
             if is_refused:
                 await self._again.wait()
                 self._rest = min(self._rest * 2, _LONGEST_REST)
-            elif not await self._is_wanted_within(pause):
+            elif not await is_set_within(pause, self._again):
                 # Else whoever says much while a network is away would be the last to be back.
                 delay = min(delay * 2, _LONGEST_DELAY)
 
@@ -186,13 +187,6 @@ class Supervisor:
             name = type(error).__name__
             return LoginState.RECONNECTING, f"it failed with {name}", name
         return LoginState.RECONNECTING, "the connection ended", ""
-
-    async def _is_wanted_within(self, seconds: float) -> bool:
-        try:
-            async with asyncio.timeout(seconds):
-                return await self._again.wait()
-        except TimeoutError:
-            return False
 
 
 def _kind(error: ModuleError) -> str:

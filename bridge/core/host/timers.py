@@ -23,6 +23,7 @@ from bridge.sdk.rich import Rich
 from bridge.sdk.timers import HearsTimers, Timer
 from bridge.storage.timers import InstanceTimers, Ringing
 from bridge.telemetry import Telemetry
+from bridge.waits import is_set_within
 
 log = logging.getLogger(__name__)
 
@@ -124,13 +125,9 @@ class TimerKeeper:
         # One that is due and was not taken is a successor's: do not ask in a circle.
         left = self._left_until(due) or 0.05
         while left > 0:
-            try:
-                async with asyncio.timeout(min(left, self._longest_sleep)):
-                    await self._timers.changed.wait()
-            except TimeoutError:
-                left = self._left_until(due)
-                continue
-            return
+            if await is_set_within(min(left, self._longest_sleep), self._timers.changed):
+                return
+            left = self._left_until(due)
 
     def _left_until(self, due: datetime | None) -> float:
         if due is None:

@@ -22,6 +22,7 @@ from bridge.model import Source, Transaction
 from bridge.sdk.errors import TemporaryFailure, TrestleError
 from bridge.sdk.ids import RoomId, UserId
 from bridge.storage.portals import BotRooms
+from bridge.waits import is_set_within
 
 log = logging.getLogger(__name__)
 
@@ -143,10 +144,8 @@ class Reconciler:
         """Look when wanted, and now and then. Runs until cancelled."""
         pace, retry = self._pace, self._pace.retry
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pace.every):
-                    await self._wanted.wait()
-            looks = (pace.grace, pace.again) if self._wanted.is_set() else (0.0,)
+            is_wanted = await is_set_within(pace.every, self._wanted)
+            looks = (pace.grace, pace.again) if is_wanted else (0.0,)
             self._wanted.clear()
             for wait in looks:
                 await asyncio.sleep(wait)
@@ -160,9 +159,7 @@ class Reconciler:
                 except TrestleError as error:
                     log.info("rooms are looked at later: %s", error, extra={"event": "look_later"})
                     asked = asked_for(error)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(max(retry, asked)):
-                        await self._wanted.wait()
+                await is_set_within(max(retry, asked), self._wanted)
                 retry = min(2 * retry, pace.most)
                 self._wanted.set()
                 break

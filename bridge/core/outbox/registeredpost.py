@@ -7,6 +7,7 @@ from bridge.core.outbox.sender import Sender
 from bridge.model import Outgoing
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure
 from bridge.storage.outbox import Outbox
+from bridge.waits import is_set_within
 
 _LOOK_SECONDS = 1.0
 
@@ -71,11 +72,7 @@ class RegisteredPost:
                 queued = await self._outbox.take_back(stored.day, stored.seq)
                 if queued is not None:
                     self._sender.push(queued)
-            try:
-                async with asyncio.timeout(_LOOK_SECONDS):
-                    await awaited.over.wait()
-            except TimeoutError:
-                continue
+            await is_set_within(_LOOK_SECONDS, awaited.over)
 
     def _note_end(self, outgoing: Outgoing, refusal: str) -> None:
         awaited = self._awaited.get(outgoing.transaction_id)

@@ -20,6 +20,7 @@ from bridge.model import Portal
 from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import PermanentFailure, TemporaryFailure, TrestleError
 from bridge.sdk.ids import RoomId, UserId
+from bridge.waits import is_set_within
 
 log = logging.getLogger(__name__)
 
@@ -70,13 +71,10 @@ class EncryptedRooms:
             while True:
                 self._changed.clear()
                 await self._look(group)
-                try:
-                    async with asyncio.timeout(pause):
-                        await self._changed.wait()
-                except TimeoutError:
-                    pause = min(2 * pause, longest)
-                else:
+                if await is_set_within(pause, self._changed):
                     pause, longest = self.pauses
+                else:
+                    pause = min(2 * pause, longest)
 
     async def _look(self, group: asyncio.TaskGroup) -> None:
         """Begin to end the bridges of the rooms that are encrypted."""
