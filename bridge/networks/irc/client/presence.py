@@ -36,7 +36,8 @@ from bridge.networks.irc.private.partners import Partners
 from bridge.networks.irc.private.whispers import Whispers
 from bridge.networks.irc.protocol.endings import BannedError, Cause
 from bridge.networks.irc.protocol.latesignin import LateSignIn
-from bridge.networks.irc.settings import IrcSettings, read_listen
+from bridge.networks.irc.settings import IrcSettings
+from bridge.networks.irc.settingvalues import read_listen
 from bridge.networks.irc.wire import Line, Source, line
 from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import DeliveryError, ModuleError, PermanentFailure, TemporaryFailure
