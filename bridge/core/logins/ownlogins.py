@@ -9,10 +9,19 @@ from bridge.sdk.events import Sender
 from bridge.sdk.ids import RemoteChatId, RoomId
 
 
+def whose(instance: Instance, puppets: Puppets, chat: RemoteChatId) -> Puppets:
+    """Whose connection speaks in a chat: the relay's also where nobody can have their own."""
+    connector = instance.connector
+    can_have = connector.capabilities(chat).puppets and (
+        puppets is not Puppets.LOGIN or bool(connector.login_flows())
+    )
+    return puppets if can_have else Puppets.RELAY
+
+
 def refuse_none(instance: Instance, person: Sender, rules: InstanceRules) -> None:
     """Raise ``PermanentFailure`` with why the person can have no login that does something."""
-    puppets = rules.puppets
-    if not instance.connector.capabilities(RemoteChatId("")).puppets or puppets is Puppets.RELAY:
+    puppets = whose(instance, rules.puppets, RemoteChatId(""))
+    if puppets is Puppets.RELAY:
         raise PermanentFailure(
             f"nobody has a connection of their own to {instance.name} here: one speaks for all"
         )

@@ -331,6 +331,11 @@ class IrcSettings(_Strict):
         return ANY_COLOUR if self.colours == "hex" else self.colours
 
     @property
+    def takes_logins(self) -> bool:
+        """Whether a person may link an account: a password goes nowhere in the clear."""
+        return self.mode == "puppets" and all(server.is_private for server in self.servers)
+
+    @property
     def who_answers(self) -> str:
         """Whom to turn to, in a sentence; empty if nobody is named."""
         return f"Contact: {self.contact}." if self.contact else ""

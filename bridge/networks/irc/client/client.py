@@ -314,7 +314,7 @@ class IrcClient(Presence):
         channels = Channels(
             connection, self._settings.join_seconds,
             former_bans(connection, inquiries, self.naming.former_usernames, self._network),
-            partial(self._network.keys.find_named, self._network.chat),
+            partial(self._network.keys.find_named, self._network.chat), self.way_to_account,
         )  # fmt: skip
         if not self._is_puppet:
             self._network.relay = inquiries

@@ -34,6 +34,7 @@ from bridge.networks.irc.network.services import may_be_service, refuse_secret
 from bridge.networks.irc.private.missed import KEEP, NEEDS, STORE_PREFIX, Missed
 from bridge.networks.irc.private.partners import Partners
 from bridge.networks.irc.private.whispers import Whispers
+from bridge.networks.irc.protocol import replies
 from bridge.networks.irc.protocol.endings import BannedError, Cause
 from bridge.networks.irc.protocol.latesignin import LateSignIn
 from bridge.networks.irc.settings import IrcSettings
@@ -111,6 +112,18 @@ class Presence:
     def is_linked(self) -> bool:
         """Whether the owner signed in by hand: refused, it is not tried again by itself."""
         return self._login.kind is LoginKind.PERSON
+
+    @property
+    def may_link(self) -> bool:
+        """Whether the owner may sign in by hand."""
+        return self._settings.takes_logins
+
+    @property
+    def way_to_account(self) -> str:
+        """What can be done where the network wants an account, in a sentence without its end."""
+        if not self._is_puppet:
+            return replies.RELAYS_ACCOUNT
+        return replies.OWN_ACCOUNT if self.may_link else replies.NO_ACCOUNTS
 
     @property
     def _urgency(self) -> Urgency:

@@ -72,8 +72,9 @@ def _way_back(client: IrcClient) -> str:
         "The network refused you, so what you say does not reach it: a minute after that, and "
         "later each time, one message tries it again."
     )
-    if isinstance(refusal, BannedError):
-        return waits  # Another name would get round the ban.
+    # Another name would get round a ban.
+    if isinstance(refusal, BannedError) or not client.may_link:
+        return waits
     return (
         f"{waits} If the account, its password or the nick is no good, sign in anew: "
         f"{as_typed('login')}."
