@@ -282,6 +282,12 @@ class IrcSettings(_Strict):
         description="Let people write some lines of the protocol as they are (`raw`), and have "
         "them written on each connect: questions, and what people do to channels.",
     )
+    allow_uncloak: bool = Field(
+        default=False,
+        description="Let people take the mode `x` from their own connections (`umode -x`), by "
+        "which most networks hide addresses: then everybody there sees this machine's, or with "
+        "ipv6_prefix the person's.",
+    )
     most_lines: int = Field(
         default=40,
         ge=1,

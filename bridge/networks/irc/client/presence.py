@@ -254,7 +254,7 @@ class Presence:
         refuse = refuse or _raise
         lines: list[Line] = []
         try:
-            wanted = read_autocommands(typed, allow_raw=self._settings.allow_raw)
+            wanted = read_autocommands(typed, self._settings)
         except PermanentFailure as error:
             refuse(error)
             return []

@@ -237,7 +237,7 @@ async def away(call: NetworkCall) -> str:
 async def raw(call: NetworkCall) -> str:
     """Write a line as it is, where the settings allow it."""
     client = own_client(call)
-    one = typed.read_raw(call.text, allowed=client.settings.allow_raw)
+    one = typed.read_raw(call.text, client.settings)
     async with client.at_hand() as (_, _, inquiries):
         answer = await inquiries.change(one, everything=True)
     shown = [
