@@ -25,6 +25,7 @@ from bridge.sdk.errors import (
 from bridge.sdk.ids import InstanceId, LoginId, UserId
 from bridge.sdk.login import Finished, LoginFlow, LoginKind, LoginState, LogsOut
 from bridge.sdk.secret import Secret
+from bridge.storage.vault import to_bytes
 
 log = logging.getLogger(__name__)
 
@@ -313,7 +314,7 @@ class Logins:
         await means.ended.remove(owner, instance.name, name)
         row = await means.accounts.link_login(instance.name, owner, name)
         given = end.secrets or {_NOTHING: Secret("")}
-        values = {record_of(row.id, name): _bytes_of(secret) for name, secret in given.items()}
+        values = {record_of(row.id, name): to_bytes(secret) for name, secret in given.items()}
         stale = await self._records(owner, row, all_of_it=False)
         gone = [record for record in stale if record not in values]
         await means.vault.exchange(owner, instance.name, values, gone=gone, login=row.id)
@@ -328,7 +329,7 @@ class Logins:
             await self._means.vault.delete(row.owner, row.instance, record)
             return
         await self._means.vault.put(
-            row.owner, row.instance, record, _bytes_of(secret), login=row.id
+            row.owner, row.instance, record, to_bytes(secret), login=row.id
         )
 
     async def _record(
@@ -481,10 +482,6 @@ def describe_ways(instance: Instance) -> str:
     """The ways to sign in to a network, a line each, after the word that chooses it."""
     flows = instance.connector.login_flows()
     return "\n".join(f"{flow.id}: {flow.title}" for flow in flows)
-
-
-def _bytes_of(secret: Secret) -> bytes:
-    return secret.reveal().encode("utf-8", "surrogatepass")
 
 
 def _is_kept(name: str) -> bool:
