@@ -33,8 +33,11 @@ CONFIG = click.option(
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
-CTRL_C = 130
-"""The exit code that shells give a program which Ctrl-C has ended."""
+_SIGNALLED = 128
+"""With a signal's number, the exit code that shells give a program which that signal has ended."""
+CTRL_C = _SIGNALLED + signal.SIGINT
+_TOLD = "bridge.told"
+"""Where a command's context has the number of the signal that told it to stop."""
 
 _WRONG_SETTINGS = 2
 
@@ -183,7 +186,8 @@ def finished(result: T | None, *, cut: str = "") -> T:
     if result is None:
         if cut:
             click.echo(f"trestle: cut off. {cut}", err=True)
-        raise click.exceptions.Exit(CTRL_C)
+        told = click.get_current_context().meta.get(_TOLD, signal.SIGINT)
+        raise click.exceptions.Exit(_SIGNALLED + told)
     return result
 
 
@@ -198,19 +202,21 @@ def run_until_told(work: Callable[[], Coroutine[Any, Any, T]]) -> T | None:
         task = asyncio.current_task()
         told = False
 
-        def cancel() -> None:
+        def cancel(number: signal.Signals) -> None:
             nonlocal told
             # A second signal must not cut the orderly stop short: nothing would be lost, but what
             # runs would be a suspect at the next start.
             if task is not None and not told:
                 told = True
+                if (context := click.get_current_context(silent=True)) is not None:
+                    context.meta[_TOLD] = number
                 task.cancel()
 
         numbers = [signal.SIGINT, signal.SIGTERM]
         if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
             numbers.append(signal.SIGHUP)
         for number in numbers:
-            loop.add_signal_handler(number, cancel)
+            loop.add_signal_handler(number, cancel, number)
         with contextlib.suppress(asyncio.CancelledError):
             return await work()
         return None

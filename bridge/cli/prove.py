@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from bridge.cli.group import CTRL_C, main, run_until_told
+from bridge.cli.group import finished, main, run_until_told
 from bridge.prove import play
 
 
@@ -28,4 +28,4 @@ def prove(minutes: float, seed: int | None, file: Path) -> None:
     1.
     """
     code = run_until_told(lambda: play.play(minutes=minutes, seed=seed, file=file))
-    raise click.exceptions.Exit(CTRL_C if code is None else code)
+    raise click.exceptions.Exit(finished(code))

@@ -18,8 +18,9 @@ default `config.yaml` in this folder, and `--json` prints JSON, for programs. Wh
 for people may change; a program can rely on the JSON. Exit codes: 0 all is well, 1 it is not
 (`doctor` found something, the homeserver refuses, ...), 2 the settings or the words of the
 command are wrong, 75 what the settings name is away, full or in use at this moment (try again,
-as a service manager does), 130 it was told to stop. A secret of the settings may also stand in
-the environment: `TRESTLE_APPSERVICE_AS_TOKEN` for `appservice.as_token`.
+as a service manager does), 130 it was told to stop by Ctrl-C, 143 by SIGTERM (other signals: 128
+and their number). A secret of the settings may also stand in the environment:
+`TRESTLE_APPSERVICE_AS_TOKEN` for `appservice.as_token`.
 
 """
 
@@ -31,7 +32,8 @@ _EXIT = (
     ("1", "It is not: the sentence says what."),
     ("2", "The settings or the words of the command are wrong."),
     ("75", "What the settings name is away, full or in use at this moment: try again."),
-    ("130", "It was told to stop."),
+    ("130", "It was told to stop by Ctrl-C."),
+    ("143", "It was told to stop by SIGTERM. Other signals: 128 and their number."),
 )
 
 

@@ -24,14 +24,18 @@ def verdict(outcome: Outcome) -> str:
     return f"It does not hold: {len(broken)} of {len(outcome.findings)} claims are broken."
 
 
-def report(outcome: Outcome) -> str:
-    """Write it as markdown."""
+OWN_IRC = "miniircd"
+"""The IRC server that a proof starts where none is given."""
+
+
+def report(outcome: Outcome, irc: str = OWN_IRC) -> str:
+    """Write it as markdown; ``irc`` names the IRC server through which it went."""
     ledgers = outcome.ledgers
     parts = [
         "# What `trestle prove` found",
         f"**{verdict(outcome)}**",
         f"Seed {outcome.size.seed}; {outcome.seconds:.0f} s, of which {outcome.settled:.0f} s "
-        f"from the last fault until everything had arrived. {_versions()}.",
+        f"from the last fault until everything had arrived. {_versions(irc)}.",
         "## What was done",
         _done(outcome),
         "## The ledgers",
@@ -80,9 +84,10 @@ def _fetched(outcome: Outcome) -> int:
     return sum(one.fetched for some in arrivals for one in some)
 
 
-def _versions() -> str:
-    names = ("matrix-synapse", "miniircd", "aiohttp", "asyncpg")
-    found = [f"{name} {_version(name)}" for name in names]
+def _versions(irc: str) -> str:
+    own = f"{irc} {_version(irc)}" if irc == OWN_IRC else irc  # Another is no package of Python.
+    packages = [f"{name} {_version(name)}" for name in ("matrix-synapse", "aiohttp", "asyncpg")]
+    found = [packages[0], own, *packages[1:]]
     return ", ".join([f"Trestle {__version__}", f"Python {platform.python_version()}", *found])
 
 

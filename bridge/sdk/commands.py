@@ -92,6 +92,8 @@ class NetworkCommand:
     """``Where.ROOM``: the sender must have the power to change the room's settings."""
     looks_alone: bool = False
     """With nothing after its name it only looks, and needs no power."""
+    wakes: bool = True
+    """The sender's own login, if it is away and waits for its next try, is tried now."""
     secret_after: int | None = None
     """All words after so many that follow the name are a secret: a message with such words is
     taken back, wherever and by whomever it is said, and is obeyed all the same."""

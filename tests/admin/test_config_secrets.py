@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, SecretBytes, SecretStr
 
 from bridge.cli import main
 from bridge.config import load, read, read_document, read_essentials
-from bridge.networks.irc.settings import IrcSettings, SecretText
+from bridge.networks.irc.settings import IrcSettings
+from bridge.networks.irc.settingvalues import SecretText
 from bridge.running.roster import check_modules
 from bridge.sdk.errors import ConfigError
 from bridge.sdk.ids import InstanceId
@@ -79,8 +80,8 @@ def test_a_secret_inside_a_list_may_stand_in_a_file_too(folder: Path) -> None:
 
 
 def test_a_text_of_the_wrong_form_is_told_in_our_words() -> None:
-    options = {"servers": [{"host": "x"}], "nickserv": "Nick Serv"}
-    with pytest.raises(ConfigError, match="nickserv: does not have the form that it must"):
+    options = {"servers": [{"host": "x"}], "webirc": {"password": "x", "gateway": "a b"}}
+    with pytest.raises(ConfigError, match=r"webirc\.gateway: does not have the form that it must"):
         check_options(IrcSettings, options, "modules.libera")
 
 
@@ -115,9 +116,9 @@ def test_a_secret_that_is_no_text_is_told_in_our_words(folder: Path) -> None:
 
 
 def test_paths_of_secrets_inside_lists_begin_at_the_settings_folder(folder: Path) -> None:
-    options = {"module": "irc", "servers": [{"host": "x", "ca_file": "ca.pem"}]}
+    options = {"servers": [{"host": "x"}], "certificate_file": "relay.pem", "module": "irc"}
     settings = read_document(changed("modules/libera", options), folder=folder).get()
-    assert irc_of(settings).servers[0].ca_file == folder / "ca.pem"
+    assert irc_of(settings).certificate_file == folder / "relay.pem"
 
 
 def test_a_variable_beats_the_file_for_a_modules_secret(folder: Path) -> None:

@@ -201,9 +201,12 @@ async def test_who_presses_ctrl_c_amid_a_change_is_told_what_is_so(
     assert bool(said) == bool(errors), errors
 
 
-async def test_a_terminal_that_is_closed_ends_a_command_in_order(folder: Path) -> None:
-    code, errors = await end_amid(folder, ("erase", "@a:b.example", "--yes"), signal.SIGHUP)
-    assert (code, "may still be done" in errors) == (130, True)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGHUP, 129), (signal.SIGTERM, 143)])
+async def test_whoever_ends_a_command_in_order_has_the_exit_code_of_that_signal(
+    folder: Path, number: signal.Signals, code: int
+) -> None:
+    found, errors = await end_amid(folder, ("erase", "@a:b.example", "--yes"), number)
+    assert (found, "may still be done" in errors) == (code, True)
 
 
 async def end_amid(

@@ -91,6 +91,19 @@ async def chat(database_settings: DatabaseSettings, folder: Path) -> AsyncIterat
         yield await Chat(stage).open()
 
 
+async def test_who_asks_how_the_connection_is_causes_no_try_of_it(chat: Chat) -> None:
+    parts = chat.stage.app.parts
+    session = await parts.instances[NEAR].session_of(ALICE, "Alice")
+    session.supervisor._first_delay = 600  # No try comes by itself.
+    for word, is_tried in (("reconnect", True), ("status", False), ("disconnect", False)):
+        before = session.supervisor._next_try
+        said = f"near {word}"
+        await parts.main_bot.obey(chat.call(f"${word}", text=said), said)
+        await wait_until(lambda: session.supervisor._next_try is not None)
+        assert (session.supervisor._next_try != before) is is_tried
+        assert not session.supervisor._again.is_set()
+
+
 async def test_what_is_asked_is_answered_once_and_no_secret_where_somebody_comes(
     chat: Chat,
 ) -> None:

@@ -51,7 +51,7 @@ async def prove(
         )
         words = town.trestle.log_text()[-5000:]
     assert not processes_of(town.folder)
-    log.info("%s", report(outcome))
+    log.info("%s", report(outcome, kind))
     broken = {one.claim: one.faults[:5] for one in outcome.findings if not one.holds}
     assert outcome.holds, f"{broken}; late: {outcome.late[:5]}; the log: {words}"
     return outcome

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from bridge.prove.ledgers import Arrival, Ledgers, Line, Outage, Word, compare, lacks
+from bridge.prove.report import report
+from bridge.prove.run import Outcome, Size
 from bridge.prove.script import turns
 from tests.admin.commands import run_program
 from tests.demo.program import demo
@@ -30,6 +32,17 @@ async def test_it_proves_writes_a_report_and_leaves_nothing(folder: Path) -> Non
     assert "| the module was shown every line |" in text
     assert any("database stopped" in one or "killed" in one for one in running.said)
     assert list(scratch.iterdir()) == []
+
+
+@pytest.mark.parametrize("irc", ["miniircd", "ngircd"])
+def test_a_report_names_the_irc_server_that_there_was(irc: str) -> None:
+    nothing = Outcome(
+        size=Size(seed=1), ledgers=Ledgers(), faults=[], places=set(), findings=[], seconds=1,
+        settled=0,
+    )  # fmt: skip
+    said = report(nothing, irc)
+    assert f", {irc}" in said
+    assert ("miniircd" in said) is (irc == "miniircd")
 
 
 async def test_ctrl_c_ends_all_of_it_and_proves_nothing(folder: Path) -> None:

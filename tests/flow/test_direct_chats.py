@@ -209,6 +209,9 @@ async def test_a_matrix_user_begins_a_direct_chat_by_a_word_or_by_inviting_the_g
             await alice.say(room, "!trestle near query carol")
             await alice.wait_for_text(room, "nobody on near is called carol now")
             assert not alice.invitations
+            # Nor has she got a connection for that, or been told of one.
+            assert app.parts.instances[NEAR].find_session(UserId(alice.id)) is None
+            assert not any("a connection of your own" in str(one) for one in alice.events)
             await alice.say(room, "!trestle near query carl")
             await alice.wait_for_text(room, "You are invited to a direct chat with carl")
             await alice.wait_for_text(room, "from a connection of your own")

@@ -10,6 +10,7 @@ from bridge.networks.irc.client import certfp, typed
 from bridge.networks.irc.commands.commands import COMMANDS
 from bridge.networks.irc.connector import IrcConnector
 from bridge.networks.irc.network.keepsakes import AUTOCOMMAND, AWAY, CERTIFICATE, NICK
+from bridge.networks.irc.settings import IrcSettings, ServerSettings
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import RemoteJoin, RemoteMembers
 from bridge.sdk.login import Login, LoginKind
@@ -18,6 +19,9 @@ from tests.irc.commands import Person
 from tests.irc.stage import Host, Network, chat, message, running, user_id
 from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ircd import IrcServer
+
+TAKES_NONE = IrcSettings(servers=(ServerSettings(host="irc.test"),))
+TAKES_RAW = TAKES_NONE.model_copy(update={"allow_raw": True})
 
 
 async def test_a_person_sees_and_changes_the_own_connection(
@@ -96,7 +100,7 @@ async def comes_back_the_same(network: Network, ann: Person, other: Person, nick
 
 
 def test_what_is_sent_raw_is_what_is_known_to_do_no_harm() -> None:
-    assert typed.read_raw("topic #a :b c", allowed=True).params == ("#a", "b c")
+    assert typed.read_raw("topic #a :b c", TAKES_RAW).params == ("#a", "b c")
     refused = {
         "NICK x": "say nick instead. What is: ACCEPT, ADMIN,", "OPER a b": "OPER",
         "NICKSERV IDENTIFY x": "say msg NickServ instead", "QUIT": "say disconnect",
@@ -107,12 +111,12 @@ def test_what_is_sent_raw_is_what_is_known_to_do_no_harm() -> None:
     }  # fmt: skip
     for said, why in refused.items():
         with pytest.raises(PermanentFailure, match=why or said.split()[0]):
-            typed.read_raw(said, allowed=True)
+            typed.read_raw(said, TAKES_RAW)
 
 
 def test_what_is_done_on_each_connect_is_little_and_raw_only_where_it_is_allowed() -> None:
     said = "msg carl  here I am\n\nAWAY at lunch\nraw MODE me +i"
-    made = typed.read_autocommands(said, allow_raw=True)
+    made = typed.read_autocommands(said, TAKES_RAW)
     assert [(one.command, *one.params) for one in made] == [
         ("PRIVMSG", "carl", "here I am"), ("AWAY", "at lunch"), ("MODE", "me", "+i"),
     ]  # fmt: skip
@@ -123,9 +127,9 @@ def test_what_is_done_on_each_connect_is_little_and_raw_only_where_it_is_allowed
         (f"away {'x' * 400}", "over 400 bytes"),
     ):  # fmt: skip
         with pytest.raises(PermanentFailure, match=why):
-            typed.read_autocommands(refused, allow_raw=False)
+            typed.read_autocommands(refused, TAKES_NONE)
     with pytest.raises(PermanentFailure, match="do not let raw lines through"):
-        typed.read_raw("INFO", allowed=False)
+        typed.read_raw("INFO", TAKES_NONE)
 
 
 async def test_services_are_told_no_password_from_a_room() -> None:

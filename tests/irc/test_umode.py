@@ -51,6 +51,33 @@ async def test_what_the_server_says_to_modes_that_it_does_not_take_is_told_and_t
             assert "say which modes are set or taken" in await una.refused(f"umode {typed}")
 
 
+async def test_nobody_shows_where_the_bridge_is_unless_the_settings_let_them() -> None:
+    async with scripted_server() as server, asyncio.TaskGroup() as tasks:
+        for allowed in (False, True):
+            network = Network(server.port, allow_raw=True, allow_uncloak=allowed)
+            relay, _ = network.relay()
+            una = Person(network, "Una", relay)
+            await una.client.keepsakes.keep("modes", "+R-xw")
+            async with running(una.client):
+                sent = tasks.create_task(una.client.send(message("#room", "first")))
+                peer = await server.accept()
+                await peer.welcome()
+                kept = await peer.expect("MODE")
+                assert kept == ("MODE Una +R-xw" if allowed else "MODE Una +R-w")
+                await peer.admit()
+                await sent
+                typed = ("umode -x", "umode +i-wx", "umode -x+x", "raw MODE Una +i -x",
+                         "autocommand raw MODE Una -x")  # fmt: skip
+                if not allowed:
+                    for one in typed:
+                        assert "would show everybody the address" in await una.refused(one)
+                    continue
+                peer.pong = None
+                asked = tasks.create_task(una.say("umode -x"))
+                assert await peer.expect("MODE Una -x")
+                asked.cancel()
+
+
 async def test_modes_go_to_whatever_nick_the_connection_has_and_a_silent_server_sets_none() -> (
     None
 ):

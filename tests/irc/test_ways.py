@@ -369,19 +369,6 @@ async def test_a_full_server_is_left_for_the_next() -> None:
         assert len(server.peers) == 1
 
 
-async def test_a_name_that_no_host_can_have_is_a_sentence_and_the_next_server_is_tried() -> None:
-    async with scripted_server() as server:
-        ours = {"host": "127.0.0.1", "port": server.port, "tls": False}
-        servers = [{"host": "irc..example.org"}, ours]
-        relay, host = Network(0, servers=servers).relay()
-        async with running(relay):
-            await (await server.accept()).welcome()
-            await host.wait_until_connected()
-        relay, _ = Network(0, servers=servers[:1]).relay()
-        async with running(relay) as run:
-            assert "no name that a host can have" in str(await run.wait_for_error())
-
-
 def test_an_address_that_is_silent_keeps_nobody_from_the_next() -> None:
     with ExitStack() as stack:
         full, good = (

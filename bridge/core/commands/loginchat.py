@@ -133,7 +133,8 @@ class LoginChat:
             + "; it speaks" * (session.row.preferred and there[session.row.instance] > 1)
             for session in own
         ]
-        text = "\n".join(lines) or "You have linked no account. Say login to link one."
+        ways = "Say login to link one." * bool(self._logins.networks(call.sender.user_id))
+        text = "\n".join(lines) or f"You have linked no account. {ways}".rstrip()
         return await show_privately(self._stage, self._bot, call, text)
 
     async def logout(self, call: BotCall, words: Sequence[str]) -> str:

@@ -293,7 +293,7 @@ class NetworkCommands:
             session = await self._session(instance, order)
             doors = self._doors(instance, order)
             chat = doors[0].chat if len(doors) == 1 else None
-        if session is not None:
+        if session is not None and command.wakes:
             await session.wake()
         call = _Call(
             sender=order.call.sender, text=order.text, chat=chat, relay=instance.relay.client,

@@ -248,8 +248,8 @@ class DoublePuppets:
             return said
         return (
             f"{said} But no login of yours has told me yet of an account on a network, by which I "
-            f"would know you there: till one does (say {as_typed('login')}), it comes from your "
-            "ghost."
+            "would know you there (logins are what you link by hand, where a network takes that): "
+            "till one does, it comes from your ghost."
         )
 
     # --- whom they ignore ---

@@ -9,6 +9,28 @@ from bridge.sdk.events import Sender
 from bridge.sdk.ids import RemoteChatId, RoomId
 
 
+def whose(instance: Instance, puppets: Puppets, chat: RemoteChatId) -> Puppets:
+    """Whose connection speaks in a chat: the relay's also where nobody can have their own."""
+    connector = instance.connector
+    can_have = connector.capabilities(chat).puppets and (
+        puppets is not Puppets.LOGIN or bool(connector.login_flows())
+    )
+    return puppets if can_have else Puppets.RELAY
+
+
+def refuse_none(instance: Instance, person: Sender, rules: InstanceRules) -> None:
+    """Raise ``PermanentFailure`` with why the person can have no login that does something."""
+    puppets = whose(instance, rules.puppets, RemoteChatId(""))
+    if puppets is Puppets.RELAY:
+        raise PermanentFailure(
+            f"nobody has a connection of their own to {instance.name} here: one speaks for all"
+        )
+    if puppets is not Puppets.AUTOMATIC and not instance.logins_of(person.user_id):
+        raise PermanentFailure(
+            f"that needs an account of your own: say {as_typed(f'login {instance.name}')}"
+        )
+
+
 async def own_login(
     instance: Instance, person: Sender, room: RoomId, rules: InstanceRules, announcer: Announcer
 ) -> Session:
@@ -17,18 +39,10 @@ async def own_login(
     Nobody is given a connection who was not told what that means. Raises ``PermanentFailure``
     with why there is none, ``TemporaryFailure`` when database or homeserver are away.
     """
-    puppets = rules.puppets
-    if not instance.connector.capabilities(RemoteChatId("")).puppets or puppets is Puppets.RELAY:
-        raise PermanentFailure(
-            f"nobody has a connection of their own to {instance.name} here: one speaks for all"
-        )
+    refuse_none(instance, person, rules)
     linked = instance.logins_of(person.user_id)
     if linked:
         return linked[0]
-    if puppets is not Puppets.AUTOMATIC:
-        raise PermanentFailure(
-            f"that needs an account of your own: say {as_typed(f'login {instance.name}')}"
-        )
     left = await announcer.hold(
         person.user_id, Place(instance.name, room), rules,
         instance.foretell(person.user_id, person.name),

@@ -4,6 +4,7 @@ import asyncio
 
 from bridge.core.host.instances import Instance, Session
 from bridge.core.lanes.cancellation import outliving_module
+from bridge.core.logins.ownlogins import whose
 from bridge.core.rooms.attendance import is_left_out
 from bridge.core.rooms.house import House
 from bridge.core.traffic.doorway import Doorway
@@ -76,9 +77,8 @@ def _why_nobody(
         return PermanentFailure("this network is not switched on")
     if by_relay:
         return TemporaryFailure(f"the bridge is not connected to {name} just now")
-    has_own = instance.connector.capabilities(door.portal.chat).puppets
-    is_user = house.permissions.allows(inviter, Permission.USER, name)
-    if puppets is Puppets.RELAY or not has_own or not is_user:
+    puppets = whose(instance, puppets, door.portal.chat)
+    if puppets is Puppets.RELAY or not house.permissions.allows(inviter, Permission.USER, name):
         return PermanentFailure(
             "you have no connection of your own here; the one that speaks for all invites for "
             "those alone who run this room"

@@ -165,9 +165,10 @@ def _set_relay(wish: Wish, value: str) -> Portal:
         return replace(wish.portal, relay=None)
     own = wish.instance.logins_of(wish.person) if wish.instance else ()
     if not own:
-        raise PermanentFailure(
-            f"you have no login on {wish.portal.instance}; say {as_typed('login')}"
-        )
+        name = wish.portal.instance
+        can = wish.instance is not None and bool(wish.instance.connector.login_flows())
+        way = f"say {as_typed(f'login {name}')}" if can else "nobody can link an account there"
+        raise PermanentFailure(f"you have no login on {name}; {way}")
     return replace(wish.portal, relay=own[0].row.id)
 
 

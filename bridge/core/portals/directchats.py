@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 
 from bridge.core.host.finding import find_user, is_there
 from bridge.core.host.instances import Instance, Session
-from bridge.core.logins.ownlogins import own_login
+from bridge.core.logins.ownlogins import own_login, refuse_none
 from bridge.core.outbox.outgoing import once
 from bridge.core.permissions.frequency import Frequency
 from bridge.core.permissions.optouts import EVERYWHERE
@@ -123,12 +123,10 @@ class DirectChats:
 
     async def query(self, instance: Instance, person: Sender, text: str, room: RoomId) -> str:
         """Have a chat with whoever is named; give the answer. Raises a ``DeliveryError``."""
-        row, user = await self._prepare(instance, person, text, room)
+        row, user = await self._prepare(instance, person, text, room, looks=True)
         owner = person.user_id
         door = self._portals.find_direct(instance.name, RemoteChatId(user.id), row.id)
         if door is None:
-            if not await is_there(instance, user):
-                raise PermanentFailure(f"nobody on {instance.name} is called {user.name} now")
             door = await self._have(row, user, owner)
             return f"You are invited to a direct chat with {user.name}: {door.portal.room}"
         if owner in await self._house.intents.joined_members(door.portal.room):
@@ -205,7 +203,7 @@ class DirectChats:
         if not house.permissions.allows(inviter, Permission.USER, instance.name):
             raise PermanentFailure("the settings of this bridge do not let you do that")
         person = Sender(user_id=inviter, name=inviter[1:].partition(":")[0])
-        row, user = await self._prepare(instance, person, found[1], room, is_there=False)
+        row, user = await self._prepare(instance, person, found[1], room, is_in=False)
         if house.namespaces.ghost(instance.name, user.id) != ghost:
             raise PermanentFailure("nobody can have that name there")
         key = (row.id, RemoteChatId(user.id))
@@ -302,12 +300,14 @@ class DirectChats:
             raise PermanentFailure("that is no chat of us two, or it is encrypted")
 
     async def _prepare(
-        self, instance: Instance, person: Sender, text: str, room: RoomId, *, is_there: bool = True
-    ) -> tuple[LoginRow, RemoteUser]:
+        self, instance: Instance, person: Sender, text: str, room: RoomId, *,
+        is_in: bool = True, looks: bool = False,
+    ) -> tuple[LoginRow, RemoteUser]:  # fmt: skip
         """Whose chat it will be, and with whom; people are told before they get a connection.
 
-        ``is_there``: our bot is in the room; else the person is told in a direct chat of the
-        bot's.
+        ``is_in``: our bot is in the room; else the person is told in a direct chat of the bot's.
+        ``looks``: for a new chat there must be such a person now; nobody gets a connection to
+        hear that there is not.
         """
         connector, house = instance.connector, self._house
         if not isinstance(connector, FindsChats) or not isinstance(connector, HasDirectChats):
@@ -318,8 +318,14 @@ class DirectChats:
         user = await find_user(instance, text)
         connector.direct_chat(user)
         rules = house.rules(instance.name)
-        if not is_there:
+        if not is_in:
             rules = replace(rules, announce_direct=True)
+        refuse_none(instance, person, rules)
+        own = instance.find_session(person.user_id)
+        chat = RemoteChatId(user.id)
+        is_new = own is None or not self._portals.find_direct(instance.name, chat, own.row.id)
+        if looks and is_new and not await is_there(instance, user):
+            raise PermanentFailure(f"nobody on {instance.name} is called {user.name} now")
         session: Session = await own_login(instance, person, room, rules, house.announcer)
         return session.row, user
 

@@ -12,6 +12,7 @@ from bridge.core.host.instances import Instance
 from bridge.core.lanes.lane import Item
 from bridge.core.lanes.late import find_cut
 from bridge.core.lanes.progress import Row
+from bridge.core.logins.ownlogins import whose
 from bridge.core.rooms.audience import audience_of
 from bridge.core.rooms.chatfacts import ChatFacts
 from bridge.core.rooms.house import House
@@ -308,11 +309,8 @@ class Doorway:
     @property
     def terms(self) -> str:
         """What goes where, and how to say no: for those in the room."""
-        puppets = self._instance.connector.capabilities(self.portal.chat).puppets
-        return terms(
-            self.portal, self.voices.puppets if puppets else Puppets.RELAY,
-            self._house.announcer.read_more,
-        )  # fmt: skip
+        puppets = whose(self._instance, self.voices.puppets, self.portal.chat)
+        return terms(self.portal, puppets, self._house.announcer.read_more)
 
     def _note_sent(
         self, item: Item, receipt: Receipt, began: datetime, crossed: Sequence[Crossing]

@@ -127,10 +127,7 @@ class IrcConnector:
 
     def login_flows(self) -> Sequence[LoginFlow]:
         """A person may link an account; a password goes nowhere in the clear."""
-        if self._settings.mode == "relay":
-            return ()
-        private = all(server.is_private for server in self._settings.servers)
-        return (SASL, SERVER_PASSWORD) if private else ()
+        return (SASL, SERVER_PASSWORD) if self._settings.takes_logins else ()
 
     def begin_login(self, flow: str, owner: UserId) -> IrcLogin:
         """Make what asks a person for account and password."""

@@ -1,26 +1,25 @@
 """What an admin sets for one IRC network."""
 
 from ipaddress import IPv6Network
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    JsonValue,
-    WithJsonSchema,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from bridge.networks.irc.format import ANY_COLOUR
 from bridge.networks.irc.names.addresses import LONGEST_PREFIX
-from bridge.networks.irc.names.nicks import MOST_AROUND, NAME, NICK_RULE, is_form, is_nick
+from bridge.networks.irc.names.nicks import MOST_AROUND, NAME, is_form
 from bridge.networks.irc.protocol.socks import LONGEST
-from bridge.networks.irc.wire import clean
+from bridge.networks.irc.settingvalues import (
+    CertificateFile,
+    Host,
+    IssuersFile,
+    Nick,
+    OwnNick,
+    SecretText,
+    Service,
+    one_line,
+    read_listen,
+)
 from bridge.sdk.secret import Secret
 
 ASK: dict[str, JsonValue] = {"ask": True}
@@ -32,47 +31,6 @@ _THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
-
-
-def _hide(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    return Secret(_one_line(value))
-
-
-SecretText = Annotated[
-    Secret,
-    BeforeValidator(_hide),
-    WithJsonSchema({"type": "string", "format": "password"}),
-]
-"""A text that is shown nowhere once it is read."""
-
-
-def _one_line(text: str) -> str:
-    if clean(text) != text:
-        raise ValueError("it holds a line break or a NUL, which no IRC line can carry")
-    return text
-
-
-def read_listen(text: str) -> tuple[str, int]:
-    """Read ``address:port``. Raises ``ValueError`` for anything else."""
-    host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdecimal() or not int(port) < 65536:
-        raise ValueError("give it as address:port, 0.0.0.0:113 say")
-    return host.strip("[]"), int(port)
-
-
-def _one_host(text: str) -> str:
-    # One colon stands before a port; an IPv6 address has more.
-    if text.count(":") == 1 or any(one in "/[]" or one.isspace() for one in text):
-        raise ValueError(
-            f"{text!r} is no host: give its name or address alone, irc.example.org say; "
-            "a port has a key of its own, and so has tls"
-        )
-    return text
-
-
-Host = Annotated[str, Field(min_length=1), AfterValidator(_one_host)]
 
 
 class ProxySettings(_Strict):
@@ -113,7 +71,7 @@ class ServerSettings(_Strict):
         description="Check the server's certificate. Without it anybody in between can read "
         "and change everything: only for tests.",
     )
-    ca_file: Path | None = Field(
+    ca_file: IssuersFile | None = Field(
         default=None, description="Certificates to trust instead of the system's (PEM)."
     )
 
@@ -199,7 +157,7 @@ class IrcSettings(_Strict):
         description="puppets: one connection per Matrix user, named after the user. "
         "relay: one connection speaks for all, as `<name> text`.",
     )
-    nick: str = Field(default="trestle", description="Nick of the relay, which also listens.")
+    nick: OwnNick = Field(default="trestle", description="Nick of the relay, which also listens.")
     puppet_nick: str = Field(
         default=NAME,
         description="What the nicks of Matrix users are like: {name} is the name that they have "
@@ -207,8 +165,9 @@ class IrcSettings(_Strict):
         "nick keeps it.",
     )
     username: str = Field(
-        default="trestle", min_length=1, description="User name (ident) of the relay."
-    )
+        default="trestle", min_length=1, max_length=50,
+        description="User name (ident) of the relay.",
+    )  # fmt: skip
     realname: str = Field(
         default="Trestle, a bridge to Matrix", min_length=1, description="Real name of the relay."
     )
@@ -219,15 +178,14 @@ class IrcSettings(_Strict):
         default=None, min_length=1, description="Account that the relay signs in to (SASL)."
     )
     sasl_password: SecretText | None = Field(default=None, description="That account's password.")
-    certificate_file: Path | None = Field(
+    certificate_file: CertificateFile | None = Field(
         default=None,
         description="Certificate and key (PEM, no password) that the relay shows, for SASL "
         "EXTERNAL and for networks that know an account by it (CertFP). Made when the "
         "file is not there.",
     )
-    nickserv: str | None = Field(
+    nickserv: Service | None = Field(
         default=None,
-        pattern=r"^[^\s,:!]+$",
         description="Who is told account and password, the relay's and those of people who link "
         "one, where a server has no SASL: NickServ, or "
         "NickServ@services.example.org, which nobody can pretend to be. Not set: nobody.",
@@ -270,7 +228,7 @@ class IrcSettings(_Strict):
         description="How long people who were cut off by a netsplit stay in the room, at least; "
         "most are back before. 0: they go at once.",
     )
-    relays: tuple[str, ...] = Field(
+    relays: tuple[Nick, ...] = Field(
         default=(),
         description="Nicks of other relays in the channels, which say `<name> text` for others: "
         "in Matrix it is shown as said by that name.",
@@ -324,6 +282,12 @@ class IrcSettings(_Strict):
         description="Let people write some lines of the protocol as they are (`raw`), and have "
         "them written on each connect: questions, and what people do to channels.",
     )
+    allow_uncloak: bool = Field(
+        default=False,
+        description="Let people take the mode `x` from their own connections (`umode -x`), by "
+        "which most networks hide addresses: then everybody there sees this machine's, or with "
+        "ipv6_prefix the person's.",
+    )
     most_lines: int = Field(
         default=40,
         ge=1,
@@ -373,6 +337,11 @@ class IrcSettings(_Strict):
         return ANY_COLOUR if self.colours == "hex" else self.colours
 
     @property
+    def takes_logins(self) -> bool:
+        """Whether a person may link an account: a password goes nowhere in the clear."""
+        return self.mode == "puppets" and all(server.is_private for server in self.servers)
+
+    @property
     def who_answers(self) -> str:
         """Whom to turn to, in a sentence; empty if nobody is named."""
         return f"Contact: {self.contact}." if self.contact else ""
@@ -386,14 +355,7 @@ class IrcSettings(_Strict):
     @field_validator("realname", "sasl_account", "contact")
     @classmethod
     def _check_one_line(cls, value: str | None) -> str | None:
-        return None if value is None else _one_line(value)
-
-    @field_validator("nick")
-    @classmethod
-    def _check_nick(cls, value: str) -> str:
-        if not is_nick(value):
-            raise ValueError(f"{value!r} is no IRC nick: {NICK_RULE}")
-        return value
+        return None if value is None else one_line(value)
 
     @field_validator("puppet_nick")
     @classmethod

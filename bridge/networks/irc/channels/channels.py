@@ -26,15 +26,18 @@ class Channels:
         join_seconds: float,
         before: Callable[[str], Awaitable[None]] | None = None,
         find_key: FindKey = lambda name, fold: None,
+        account: str = replies.RELAYS_ACCOUNT,
     ) -> None:
         """``before``: asked for each channel that is to be joined; raises why it must not be.
 
         ``find_key``: gives a channel's key, by its name and by how names are folded.
+        ``account``: what can be done where a channel wants an account.
         """
         self._connection = connection
         self._join_seconds = join_seconds
         self._before = before
         self._find_key = find_key
+        self._account = account
         self._joined: set[str] = set()
         self._asked: dict[str, _Answer] = {}
         self._unsaid: list[str] = []
@@ -200,7 +203,7 @@ class Channels:
         if message.command in replies.JOIN_UNNAMED and name.upper() == "JOIN":
             # It names the command instead of the channel.
             name = next(iter(self._asked)) if len(self._asked) == 1 else ""
-        refusal = replies.join_refusal(message, name, for_all=self._connection.listens)
+        refusal = replies.join_refusal(message, name, account=self._account)
         key = self._fold(name)
         answer = self._asked.pop(key, None) if refusal is not None else None
         if answer is None:

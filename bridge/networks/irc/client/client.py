@@ -12,6 +12,7 @@ from bridge.networks.irc.channels.governing import invite, rank_lines, remove, s
 from bridge.networks.irc.channels.memberships import Memberships, Way
 from bridge.networks.irc.client.listener import Listener
 from bridge.networks.irc.client.nickkeeper import NickKeeper
+from bridge.networks.irc.client.ownmodes import modes_of_connect
 from bridge.networks.irc.client.presence import REST, Presence
 from bridge.networks.irc.client.renames import Renames
 from bridge.networks.irc.connections.connection import GOODBYE_SECONDS, Connection
@@ -22,7 +23,6 @@ from bridge.networks.irc.messages.inbox import Deed, Inbox
 from bridge.networks.irc.messages.typist import Typist
 from bridge.networks.irc.messages.voice import Voice
 from bridge.networks.irc.network.history import Heard, Marks, lane_of
-from bridge.networks.irc.network.keepsakes import MODES
 from bridge.networks.irc.network.network import Network
 from bridge.networks.irc.private.desk import Desk
 from bridge.networks.irc.private.private import Doorman
@@ -314,7 +314,7 @@ class IrcClient(Presence):
         channels = Channels(
             connection, self._settings.join_seconds,
             former_bans(connection, inquiries, self.naming.former_usernames, self._network),
-            partial(self._network.keys.find_named, self._network.chat),
+            partial(self._network.keys.find_named, self._network.chat), self.way_to_account,
         )  # fmt: skip
         if not self._is_puppet:
             self._network.relay = inquiries
@@ -415,7 +415,7 @@ class IrcClient(Presence):
         self._network.hold(self._login.id, connection.own)
         self._network.note_server(self._login.id, connection.means, connection.capabilities)
         await self._network.renamed.load(self._host.store)
-        if self._is_puppet and (modes := self.keepsakes.read(MODES)):
+        if self._is_puppet and (modes := modes_of_connect(self.keepsakes, self._settings)):
             # Before anything may change the nick, by which they are set.
             connection.write(line("MODE", connection.own.nick, modes))
         if self._marks is not None:

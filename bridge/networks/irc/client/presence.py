@@ -34,9 +34,11 @@ from bridge.networks.irc.network.services import may_be_service, refuse_secret
 from bridge.networks.irc.private.missed import KEEP, NEEDS, STORE_PREFIX, Missed
 from bridge.networks.irc.private.partners import Partners
 from bridge.networks.irc.private.whispers import Whispers
+from bridge.networks.irc.protocol import replies
 from bridge.networks.irc.protocol.endings import BannedError, Cause
 from bridge.networks.irc.protocol.latesignin import LateSignIn
-from bridge.networks.irc.settings import IrcSettings, read_listen
+from bridge.networks.irc.settings import IrcSettings
+from bridge.networks.irc.settingvalues import read_listen
 from bridge.networks.irc.wire import Line, Source, line
 from bridge.sdk.commands import as_typed
 from bridge.sdk.errors import DeliveryError, ModuleError, PermanentFailure, TemporaryFailure
@@ -110,6 +112,18 @@ class Presence:
     def is_linked(self) -> bool:
         """Whether the owner signed in by hand: refused, it is not tried again by itself."""
         return self._login.kind is LoginKind.PERSON
+
+    @property
+    def may_link(self) -> bool:
+        """Whether the owner may sign in by hand."""
+        return self._settings.takes_logins
+
+    @property
+    def way_to_account(self) -> str:
+        """What can be done where the network wants an account, in a sentence without its end."""
+        if not self._is_puppet:
+            return replies.RELAYS_ACCOUNT
+        return replies.OWN_ACCOUNT if self.may_link else replies.NO_ACCOUNTS
 
     @property
     def _urgency(self) -> Urgency:
@@ -240,7 +254,7 @@ class Presence:
         refuse = refuse or _raise
         lines: list[Line] = []
         try:
-            wanted = read_autocommands(typed, allow_raw=self._settings.allow_raw)
+            wanted = read_autocommands(typed, self._settings)
         except PermanentFailure as error:
             refuse(error)
             return []

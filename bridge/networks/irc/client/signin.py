@@ -11,7 +11,7 @@ from bridge.networks.irc.names.nicks import NICK_RULE, base_of, is_nick
 from bridge.networks.irc.network.network import Network
 from bridge.networks.irc.protocol.endings import BannedError
 from bridge.networks.irc.protocol.handshake import Identity
-from bridge.networks.irc.settings import read_listen
+from bridge.networks.irc.settingvalues import read_listen
 from bridge.networks.irc.wire import clean
 from bridge.sdk.errors import ModuleError, PermanentFailure
 from bridge.sdk.ids import UserId

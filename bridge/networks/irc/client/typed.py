@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
+from bridge.networks.irc.client.ownmodes import refuse_uncloaking
 from bridge.networks.irc.names.targets import read_person
+from bridge.networks.irc.settings import IrcSettings
 from bridge.networks.irc.wire import Line, clean, line, parse
 from bridge.sdk.errors import PermanentFailure
 
@@ -16,6 +18,7 @@ _INSTEAD = {
 }  # fmt: skip
 """The command that does it instead of a raw line."""
 
+_CHANNELS = tuple("#&+!")
 RAW = (
     "ACCEPT", "ADMIN", "HELP", "HELPOP", "INFO", "INVITE", "ISON", "KICK", "KNOCK", "LINKS",
     "LIST", "LUSERS", "MAP", "MODE", "MOTD", "NAMES", "RULES", "SILENCE", "STATS", "TIME", "TOPIC",
@@ -25,9 +28,9 @@ RAW = (
 says something, what the bridge does itself and what nobody here knows are not among them."""
 
 
-def read_raw(text: str, *, allowed: bool) -> Line:
+def read_raw(text: str, settings: IrcSettings) -> Line:
     """Read one line of the protocol. Raises ``PermanentFailure`` for what is not taken."""
-    if not allowed:
+    if not settings.allow_raw:
         raise PermanentFailure("the settings of this network do not let raw lines through")
     _check(text)
     read = parse(text.encode())
@@ -39,10 +42,16 @@ def read_raw(text: str, *, allowed: bool) -> Line:
         raise PermanentFailure(
             f"{read.command[:20]} is not sent raw{hint}. What is: {', '.join(RAW)}"
         )
+    if (
+        read.command == "MODE"
+        and not settings.allow_uncloak
+        and read.param(0)[:1] not in _CHANNELS
+    ):
+        refuse_uncloaking("".join(read.params[1:]))
     return Line(read.command, read.params)
 
 
-def read_autocommands(text: str, *, allow_raw: bool) -> Sequence[Line]:
+def read_autocommands(text: str, settings: IrcSettings) -> Sequence[Line]:
     """Read what is done on each connect, one command a line: msg, away or raw.
 
     Raises ``PermanentFailure`` for the first that is not one.
@@ -50,10 +59,10 @@ def read_autocommands(text: str, *, allow_raw: bool) -> Sequence[Line]:
     typed = [one.strip() for one in text.split("\n") if one.strip()]
     if len(typed) > MOST_AUTOCOMMANDS:
         raise PermanentFailure(f"at most {MOST_AUTOCOMMANDS} commands are kept")
-    return [_read_autocommand(one, allow_raw=allow_raw) for one in typed]
+    return [_read_autocommand(one, settings) for one in typed]
 
 
-def _read_autocommand(text: str, *, allow_raw: bool) -> Line:
+def _read_autocommand(text: str, settings: IrcSettings) -> Line:
     _check(text)
     word, _, rest = text.partition(" ")
     match word.casefold():
@@ -67,7 +76,7 @@ def _read_autocommand(text: str, *, allow_raw: bool) -> Line:
                 raise PermanentFailure("say away and a reason")
             return line("AWAY", rest.strip())
         case "raw":
-            return read_raw(rest.strip(), allowed=allow_raw)
+            return read_raw(rest.strip(), settings)
     raise PermanentFailure("each line begins with msg, away or raw")
 
 

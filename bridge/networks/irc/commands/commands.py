@@ -5,9 +5,6 @@ from bridge.networks.irc.network.keys import FORGETTING
 from bridge.sdk.commands import NetworkCommand, Where
 
 _ABOUT_PERSONS = (
-    ("status", "status", "say how your connection is", personal.status),
-    ("disconnect", "disconnect", "end your connection until you say something there again",
-     personal.disconnect),
     ("reconnect", "reconnect", "have your connection made anew", personal.reconnect),
     ("nick", "nick [nick]", "see your nick, or have another from now on", personal.nick),
     ("whois", "whois <nick>", "say who somebody is", personal.whois),
@@ -40,6 +37,14 @@ _ABOUT_ROOMS = (
 )  # fmt: skip
 
 COMMANDS = (
+    NetworkCommand(
+        name="status", usage="status", where=Where.PERSON, wakes=False,
+        help="say how your connection is", run=personal.status,
+    ),
+    NetworkCommand(
+        name="disconnect", usage="disconnect", where=Where.PERSON, wakes=False,
+        help="end your connection until you say something there again", run=personal.disconnect,
+    ),
     *(
         NetworkCommand(name=name, usage=usage, help=text, run=run, where=Where.PERSON)
         for name, usage, text, run in _ABOUT_PERSONS

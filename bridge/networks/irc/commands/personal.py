@@ -72,8 +72,9 @@ def _way_back(client: IrcClient) -> str:
         "The network refused you, so what you say does not reach it: a minute after that, and "
         "later each time, one message tries it again."
     )
-    if isinstance(refusal, BannedError):
-        return waits  # Another name would get round the ban.
+    # Another name would get round a ban.
+    if isinstance(refusal, BannedError) or not client.may_link:
+        return waits
     return (
         f"{waits} If the account, its password or the nick is no good, sign in anew: "
         f"{as_typed('login')}."
@@ -236,7 +237,7 @@ async def away(call: NetworkCall) -> str:
 async def raw(call: NetworkCall) -> str:
     """Write a line as it is, where the settings allow it."""
     client = own_client(call)
-    one = typed.read_raw(call.text, allowed=client.settings.allow_raw)
+    one = typed.read_raw(call.text, client.settings)
     async with client.at_hand() as (_, _, inquiries):
         answer = await inquiries.change(one, everything=True)
     shown = [

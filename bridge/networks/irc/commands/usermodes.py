@@ -1,17 +1,15 @@
 """The modes of a person's own connection: what it shows of itself, and what it takes."""
 
 import re
-from collections.abc import Mapping
 
+from bridge.networks.irc.client import ownmodes
+from bridge.networks.irc.client.ownmodes import Signs
 from bridge.networks.irc.commands.personal import own_client
 from bridge.networks.irc.network.keepsakes import MODES
 from bridge.networks.irc.protocol import replies
 from bridge.networks.irc.wire import cut, line
 from bridge.sdk.commands import NetworkCall, as_typed
 from bridge.sdk.errors import PermanentFailure
-
-Signs = Mapping[str, str]
-"""By mode whether it is set (``+``) or taken (``-``)."""
 
 _TYPED = re.compile(r"(?:[+-][A-Za-z]+){1,20}")
 _MOST_SHOWN = 100
@@ -28,10 +26,12 @@ async def umode(call: NetworkCall) -> str:
         await client.keepsakes.keep(MODES, "")
         return "None are set when you connect any more. Those that you have stay until then."
     wanted = _read_typed(call.text) if call.text else {}
+    if not client.settings.allow_uncloak:
+        ownmodes.refuse_uncloaking(call.text)
     async with client.at_hand() as (connection, _, inquiries):
         nick = connection.own.nick
         look = line("MODE", nick)
-        asked = [look, line("MODE", nick, _write(wanted))] if wanted else []
+        asked = [look, line("MODE", nick, ownmodes.write(wanted))] if wanted else []
         answer = await inquiries.change(
             *asked, look, wanted={replies.OWN_MODES, *replies.OWN_MODES_REFUSED}
         )
@@ -49,12 +49,12 @@ async def umode(call: NetworkCall) -> str:
         and (sign == "+" or one in shown[0] or not refused)
     }  # fmt: skip
     if left := {one: sign for one, sign in wanted.items() if one not in taken}:
-        refused.insert(0, f"{_write(left)} was not taken.")
+        refused.insert(0, f"{ownmodes.write(left)} was not taken.")
     if wanted and not taken:
         raise PermanentFailure("\n".join(refused))
     kept = client.keepsakes.read(MODES)
     if taken:
-        kept = _write(_read(kept) | taken)
+        kept = ownmodes.write(ownmodes.read(kept) | taken)
         await client.keepsakes.keep(MODES, kept)
     return "\n".join([*refused, _say(shown[-1], kept)])
 
@@ -70,19 +70,4 @@ def _read_typed(text: str) -> Signs:
         raise PermanentFailure(
             f"say which modes are set or taken, {as_typed('umode +i-w')} say; they take no values"
         )
-    return _read(text)
-
-
-def _read(text: str) -> dict[str, str]:
-    sign, signs = "+", {}
-    for one in text:
-        if one in "+-":
-            sign = one
-        else:
-            signs[one] = sign
-    return signs
-
-
-def _write(signs: Signs) -> str:
-    parts = ((sign, "".join(one for one, has in signs.items() if has == sign)) for sign in "+-")
-    return "".join(sign + letters for sign, letters in parts if letters)
+    return ownmodes.read(text)

@@ -174,10 +174,6 @@ async def _reach(
         raise ModuleNotReady(
             f"{server.label} did not answer within {settings.connect_seconds:g} seconds.{asked}"
         ) from error
-    except UnicodeError as error:
-        raise ModuleNotReady(
-            f"{server.label} cannot be reached: that is no name that a host can have."
-        ) from error
     except OSError as error:
         raise ModuleNotReady(f"{server.label} cannot be reached: {reason_of(error)}.") from error
 

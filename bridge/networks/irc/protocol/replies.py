@@ -42,11 +42,14 @@ _WAYS_IN = {
 }
 """What people can do about it."""
 _NO_ACCOUNT = "477"
-_ACCOUNTS = {
-    True: "Whoever runs this bridge can give it an account: sasl_account, in its settings",
-    False: f"Sign in with an account that the network knows: {as_typed('login')}",
-}
-"""The same for the connection that speaks for all, and for a person's own."""
+RELAYS_ACCOUNT = "Whoever runs this bridge can give it an account: sasl_account, in its settings"
+OWN_ACCOUNT = f"Sign in with an account that the network knows: {as_typed('login')}"
+NO_ACCOUNTS = (
+    "Nobody can sign in with an account from here, since it would cross in the clear: whoever "
+    "runs this bridge can set tls: true"
+)
+"""The same where an account is needed: for the relay, a person's own connection, and one that
+cannot have any."""
 JOIN_LATER = {
     "407": "too many names at once",
     "437": "the channel cannot be joined for the moment",
@@ -158,17 +161,17 @@ class ChannelFullError(PermanentFailure):
     """A channel has no place: that passes by itself."""
 
 
-def join_refusal(reply: Incoming, channel: str, *, for_all: bool) -> DeliveryError | None:
+def join_refusal(reply: Incoming, channel: str, *, account: str) -> DeliveryError | None:
     """Read a numeric as the answer to a join; None if it is not one.
 
-    ``for_all``: to that of the relay.
+    ``account``: what can be done where it wants one.
     """
     said = strip_codes(reply.param(-1))
     if reply.command in JOIN_REFUSED:
         kind = ChannelFullError if reply.command == CHANNEL_FULL else PermanentFailure
         reason = JOIN_REFUSED[reply.command]
         refused = f"{channel} cannot be joined: {reason} (the server: {said})"
-        way = _ACCOUNTS[for_all] if reply.command == _NO_ACCOUNT else _WAYS_IN.get(reply.command)
+        way = account if reply.command == _NO_ACCOUNT else _WAYS_IN.get(reply.command)
         if way is not None:
             refused += f". {way.format(nick=strip_codes(reply.param(0)), channel=channel)}"
         return kind(refused)
