@@ -37,23 +37,28 @@ class Downloads:
             await self._session.close()
 
     @asynccontextmanager
-    async def reading(self, media: Media) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def reading(
+        self, media: Media, part: str | None = None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Have the media open for the length of the block.
 
-        Raises :class:`MatrixError` if the homeserver does not give it, ``TemporaryFailure`` if
-        it is away.
+        ``part`` is asked for (a ``Range``, RFC 9110, 14.2): the answer is 206 or 416 where the
+        homeserver heeds it, else all there is. Raises :class:`MatrixError` if the homeserver does
+        not give it, ``TemporaryFailure`` if it is away.
         """
         if self._session is None:
             raise TemporaryFailure("the connection to the homeserver is closed")
         place = path("v1", "media", "download", media.server, media.id)
         url = URL(f"{self._url}{place}?{urlencode({'user_id': self._bot})}", encoded=True)
         headers = {"Authorization": f"Bearer {self._token.reveal()}"}
+        if part is not None:
+            headers["Range"] = part
         try:
             async with self._session.get(
                 url, headers=headers, allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=30),
             ) as response:  # fmt: skip
-                if response.status >= 300:
+                if response.status >= 300 and not (part and response.status == 416):
                     content = read_content(response.status, await response.read())
                     content = content if isinstance(content, dict) else {}
                     raise refusal_of(Reply(response.status, content, None))

@@ -18,6 +18,7 @@ from bridge.matrix.downloads import Downloads
 from bridge.matrix.medialinks import Media, MediaLinks, read_mxc
 from bridge.sdk.errors import TemporaryFailure
 from bridge.web.errors import ApiError
+from bridge.web.ranges import Part, asked_in, part_of
 
 log = logging.getLogger(__name__)
 
@@ -76,17 +77,21 @@ class MediaProxy:
             raise ApiError(503, "M_LIMIT_EXCEEDED", "Too many at once; try again.")
         self._under_way += 1
         try:
-            async with asyncio.timeout(self._within), self._opened(media) as found:
-                return await self._pass_on(request, found, parts["name"])
+            asked = asked_in(request)
+            text = request.headers["Range"] if asked else None
+            async with asyncio.timeout(self._within), self._opened(media, text) as found:
+                return await self._pass_on(request, found, part_of(found, asked), parts["name"])
         except TimeoutError as error:
             raise ApiError(504, "M_UNKNOWN", "This takes too long; try again.") from error
         finally:
             self._under_way -= 1
 
     @asynccontextmanager
-    async def _opened(self, media: Media) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def _opened(
+        self, media: Media, part: str | None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
         try:
-            async with self._downloads.reading(media) as found:
+            async with self._downloads.reading(media, part) as found:
                 yield found
         except MatrixError as error:
             log.info("media is not given: %s", error.errcode, extra={"event": "media_refused"})
@@ -95,30 +100,36 @@ class MediaProxy:
             raise ApiError(502, "M_UNKNOWN", "The homeserver is away; try again.") from error
 
     async def _pass_on(
-        self, request: web.Request, found: aiohttp.ClientResponse, name: str
+        self, request: web.Request, found: aiohttp.ClientResponse, part: Part, name: str
     ) -> web.StreamResponse:
         if (found.content_length or 0) > _MOST_BYTES:
             raise ApiError(404, "M_TOO_LARGE", _TOO_LARGE)
         shown = found.content_type in _INLINE
         kind = found.content_type if shown else "application/octet-stream"
-        response = web.StreamResponse(headers={
+        response = web.StreamResponse(status=part.status, headers={
             "Content-Type": "text/plain; charset=utf-8" if kind == "text/plain" else kind,
             "Content-Disposition": f"{'inline' if shown else 'attachment'}; "
             f"filename*=utf-8''{quote(name, safe='')}",
             "Content-Security-Policy": _POLICY,
             "Cross-Origin-Resource-Policy": "cross-origin",
+            # In its sandbox the browser's own player is of no origin, and asks as any other.
+            "Access-Control-Allow-Origin": "*",
+            **part.headers,
         })  # fmt: skip
-        if found.content_length is not None and "Content-Encoding" not in found.headers:
-            response.content_length = found.content_length
+        if part.end is not None:
+            response.content_length = part.end - part.first
         await response.prepare(request)
-        if request.method == "HEAD":
+        if request.method == "HEAD" or part.status == 416:
             return response  # What followed would be taken for the next answer.
-        passed = 0
+        read = 0
         async for piece in found.content.iter_chunked(_PIECE):
-            passed += len(piece)
-            if passed > _MOST_BYTES:
+            end = None if part.end is None else part.end - read
+            await response.write(piece[max(part.first - read, 0) : end])
+            read += len(piece)
+            if read > _MOST_BYTES:
                 # Its length was not told. The answer has begun, and so breaks off.
                 raise ApiError(404, "M_TOO_LARGE", _TOO_LARGE)
-            await response.write(piece)
+            if part.end is not None and read >= part.end:
+                break
         await response.write_eof()
         return response

@@ -301,7 +301,7 @@ async def test_who_is_asked_about_one_channel_may_answer_by_the_word_alone() -> 
         await peer.expect("NOTICE olga :agree is done")
         await ask("#nook")
         peer.say(":olga!o@h PRIVMSG {nick} :yes hello, who are you? we do not want that")
-        await peer.expect("NOTICE olga :That cannot be done: I see you as an operator of no")
+        await peer.expect("NOTICE olga :You were asked whether #nook may be bridged.")
         await ask("#attic")
         peer.say(":olga!o@h PRIVMSG {nick} :no")
         await peer.expect("NOTICE olga :That cannot be done: that is about several channels; name")
@@ -316,6 +316,30 @@ async def test_who_is_asked_about_one_channel_may_answer_by_the_word_alone() -> 
     assert [(one.wish, one.chat.name) for one in host.wishes] == [
         (Wish.AGREE, "#Den"), (Wish.REFUSE, "#nook"), (Wish.AGREE, "#attic"),
     ]  # fmt: skip
+
+
+async def test_who_answers_in_words_of_their_own_reads_which_words_count() -> None:
+    async with a_listener() as (client, host, peer, _), asyncio.TaskGroup() as tasks:
+        request = ConsentRequest(chat=chat("#den"), room="R", minutes=5, asked_by=user_id("Alice"))
+        asking = tasks.create_task(client.ask(request))
+        await peer.expect("NAMES #den")
+        list_names(peer, "@olga", "#den")
+        await asking
+        for said in ("ok", "y", "sure, go ahead", "#den yes", "yes please", "yes den"):
+            peer.say(f":olga!o@h PRIVMSG {{nick}} :{said}")
+            told = await peer.expect("NOTICE olga :You were asked whether #den may be bridged.")
+            assert told.endswith("yes #den   or   /msg trestle no #den")
+        peer.say(":bob!b@h PRIVMSG {nick} :ok")
+        await peer.expect("NOTICE bob :I am a connection to Matrix.")
+        peer.say(":olga!o@h PRIVMSG {nick} :help")
+        await peer.expect("NOTICE olga :I carry channels of this network")
+        peer.say(":olga!o@h PRIVMSG {nick} :Yes.")
+        await peer.expect("NAMES #den")
+        list_names(peer, "@olga", "#den", olga="o@h")
+        await peer.expect("NOTICE olga :agree is done")
+        peer.say(":olga!o@h PRIVMSG {nick} :thank you!")
+        await peer.expect("NOTICE olga :I am a connection to Matrix.")
+    assert [(one.wish, one.chat.name) for one in host.wishes] == [(Wish.AGREE, "#den")]
 
 
 async def test_who_runs_several_channels_sees_all_and_ends_the_one_that_is_named() -> None:

@@ -6,18 +6,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import pytest
-from aiohttp import web
 
 from bridge.demo.matrix_user import PATIENCE
-from bridge.matrix.downloads import Downloads
-from bridge.matrix.medialinks import Media, MediaLinks
-from bridge.model import SystemClock
+from bridge.matrix.medialinks import Media
 from bridge.sdk.ids import UserId
 from bridge.sdk.secret import Secret
-from bridge.web.media import MediaProxy
-from bridge.web.server import _app
+from tests.web.origins import open_origin
 
-PUBLIC = "http://public.example"
 FILE = Media("good.example", "abc")
 
 
@@ -46,28 +41,17 @@ async def passing_on(
 ) -> AsyncIterator[tuple[Homeserver, str, tuple[str, int]]]:
     """The public origin before such a homeserver: with a link's path, and where it listens."""
     homeserver = Homeserver()
-    links = MediaLinks(
-        PUBLIC, lambda text: text.encode()[:16], SystemClock(), days=1, generation=1
-    )
-    path = links.make(FILE, "file.png").removeprefix(PUBLIC)
-
-    async def never(mark: str) -> bool:
-        return False
-
     server = await asyncio.start_server(homeserver.serve, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    async with Downloads(url, Secret("token"), UserId("@bot:good.example")) as downloads:
-        app = _app(PUBLIC)
-        app.router.add_routes(MediaProxy(links, downloads, never, within=within).routes())
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            async with asyncio.timeout(PATIENCE):
-                yield homeserver, path, runner.addresses[0][:2]
-        finally:
-            await runner.cleanup()
-            server.close()
+    bot = UserId("@bot:good.example")
+    try:
+        async with (
+            open_origin(url, FILE, token=Secret("token"), bot=bot, within=within) as origin,
+            asyncio.timeout(PATIENCE),
+        ):
+            yield homeserver, origin.path, origin.address
+    finally:
+        server.close()
 
 
 async def begin(

@@ -139,15 +139,21 @@ class Desk:
         """By channel."""
 
     def take(self, source: Source, text: str) -> bool:
-        """Take a private message, if it begins with the word of a wish, or asks for the words."""
+        """Take a private message, if it begins with the word of a wish, or asks for the words, or
+        comes from whom we have asked something."""
         words, limits = text.split(), self._connection.isupport
-        word = words[0].casefold() if words else ""
+        word = words[0].casefold().rstrip(".!") if words else ""
         wish = WISHES.get(word)
+        named = [word for word in words[1:] if limits.names_channel(word)]
+        if wish is None or (wish in ANSWERS and not named):
+            asked = self._asked_about(source)
+            if wish is not None and len(words) == 1:
+                named = asked
+            elif asked and word != HELP:  # What stands behind a yes may take it back.
+                self._remind(source.nick, asked)
+                return True
         if wish is None and word != HELP:
             return False
-        named = [word for word in words[1:] if limits.names_channel(word)]
-        if len(words) == 1 and wish in ANSWERS:  # What stands behind it may take it back.
-            named = self._asked_about(source)
         about = " ".join(word for word in words[1:] if not limits.names_channel(word))
         said = _Said(
             source=source, nick=source.nick, wish=wish, named=named, about=about,
@@ -372,6 +378,15 @@ class Desk:
         key, now = self._connection.isupport.key(who), _now()
         questions = self._asked.values()
         return [one.channel for one in questions if key in one.whom and now < one.until]
+
+    def _remind(self, nick: str, channels: Sequence[str]) -> None:
+        own = self._connection.own.nick
+        for one in channels[:MOST_NAMED]:
+            self._answer(
+                nick,
+                f"You were asked whether {_short(one)} may be bridged. I take no other words as "
+                f"an answer than these: /msg {own} yes {one}   or   /msg {own} no {one}",
+            )
 
     def seems_to_run(self, who: Source, chat: RemoteChat) -> bool:
         """Whether somebody is one of the chat's operators, by what is known."""
