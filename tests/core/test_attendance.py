@@ -2,6 +2,7 @@
 
 from collections import deque
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -9,6 +10,7 @@ from bridge.core.outbox.roomlane import RoomLane
 from bridge.core.portals.portals import Portals
 from bridge.core.rooms.attendance import Attendance
 from bridge.core.rooms.chatfacts import ChatFacts
+from bridge.core.rooms.haste import AT_ONCE
 from bridge.matrix.client import HomeserverAway
 from bridge.model import SendKind
 from bridge.sdk.errors import TemporaryFailure
@@ -266,3 +268,67 @@ async def test_no_ghost_comes_into_a_room_that_is_paused_or_has_put_our_bot_out(
     await attendance.catch_up()
     ground.arrive()
     assert (attendance.waiting, ground.members) == (1, set())
+
+
+@pytest.mark.parametrize("is_away", [False, True])
+async def test_however_often_somebody_changes_their_name_the_homeserver_is_not_to_follow(
+    is_away: bool,
+) -> None:
+    ground = Ground()
+    ground.members, ground.is_away = ghosts(ground, "carl"), is_away
+    attendance = Attendance(ChatFacts(ground.portal, ground.house), ground.house)
+    await attendance.receive(RemoteMembers(chat=CHAT, users=(user("carl"),)))
+    attendance.note_spoke(user("carl"))
+    names = ["carl", *(f"carl{number}" for number in range(3000))]
+    for old, new in pairwise(names):
+        await attendance.receive(RemoteRename(chat=CHAT, old=user(old), new=user(new)))
+    assert len(ground.waiting) <= AT_ONCE
+    ground.arrive()
+    if is_away:
+        ground.is_away = False
+        await attendance.catch_up()
+        ground.arrive()
+    # And then the room shows whom the chat has.
+    while attendance.waiting:
+        await attendance.admit(2)
+        ground.arrive()
+    assert ground.members == await attendance.present() == ghosts(ground, names[-1])
+
+
+async def test_who_comes_and_goes_without_end_is_in_the_room_if_they_were_there_last() -> None:
+    ground = Ground()
+    ground.members = ghosts(ground, "carl", "dora")
+    attendance = Attendance(ChatFacts(ground.portal, ground.house), ground.house)
+    await attendance.receive(RemoteMembers(chat=CHAT, users=(user("carl"), user("dora"))))
+    for nick in ("carl", "dora"):
+        for _ in range(1000):
+            await attendance.receive(RemoteLeave(chat=CHAT, user=user(nick), reason=""))
+            await attendance.receive(RemoteJoin(chat=CHAT, user=user(nick)))
+            attendance.note_spoke(user(nick))
+    await attendance.receive(RemoteLeave(chat=CHAT, user=user("dora"), reason=""))
+    # What was said brought the ghosts in each time.
+    assert len(ground.waiting) <= AT_ONCE
+    ground.arrive()
+    while attendance.waiting:
+        await attendance.admit(2)
+        ground.arrive()
+    assert await attendance.present() == ghosts(ground, "carl")
+    assert ghosts(ground, "dora").isdisjoint(ground.members)
+
+
+async def test_a_list_of_nobody_empties_a_large_room_in_turn() -> None:
+    ground = Ground()
+    people = tuple(user(f"p{number}") for number in range(1000))
+    ground.members = ghosts(ground, *(one.id for one in people))
+    attendance = Attendance(ChatFacts(ground.portal, ground.house), ground.house)
+    await attendance.receive(RemoteMembers(chat=CHAT, users=people))
+    await attendance.receive(RemoteMembers(chat=CHAT, users=()))
+    assert not ground.waiting
+    # Those who are listed again before their turn stay.
+    await attendance.receive(RemoteMembers(chat=CHAT, users=people[:990]))
+    while attendance.waiting:
+        await attendance.admit(2)
+        ground.arrive()
+    assert ground.members == await attendance.present() == ghosts(
+        ground, *(one.id for one in people[:990])
+    )  # fmt: skip

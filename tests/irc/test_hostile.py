@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+from itertools import pairwise
 
 import pytest
 
@@ -15,7 +16,7 @@ from bridge.networks.irc.protocol.isupport import MOST_TOKENS, Isupport
 from bridge.networks.irc.protocol.offers import Offers
 from bridge.networks.irc.wire import Incoming, line
 from bridge.sdk.errors import ModuleNotReady
-from bridge.sdk.events import RemoteMessage
+from bridge.sdk.events import RemoteMembers, RemoteMessage
 from tests.irc.stage import (
     NOW,
     Network,
@@ -256,3 +257,36 @@ def test_what_a_server_offers_and_nobody_wants_is_not_kept() -> None:
         offers.take(f"example.org/{number} batch")
     assert offers.values == {"batch": "", "sasl": "PLAIN"}
     assert offers.held == {"batch"}
+
+
+async def test_however_much_a_server_says_at_once_others_have_their_turn() -> None:
+    async with a_listener() as (_, host, peer, _), asyncio.TaskGroup() as tasks:
+        told: list[int] = []
+
+        async def take_turns() -> None:
+            while True:
+                told.append(len(host.events))
+                await asyncio.sleep(0)
+
+        turns = tasks.create_task(take_turns())
+        peer.say_bytes(b"".join(b":p%d!u@h JOIN #room\r\n" % one for one in range(20_000)))
+        await host.wait_until(lambda one: len(one.events) >= 20_000)
+        turns.cancel()
+    assert max(later - sooner for sooner, later in pairwise(told)) < 1500
+
+
+async def test_names_that_no_line_could_hold_are_nobodys() -> None:
+    long = "x" * 600
+    async with a_listener("bob") as (relay, host, peer, _):
+        relay.list_again(chat("#room"))
+        peer.say(
+            f":irc.test 353 {{nick}} = #room :{{nick}} @bob @{long} eve!e@{long}",
+            ":irc.test 366 {nick} #room :End",
+            f":bob!b@h NICK {long}",
+            f":bob!b@h MODE #room +o {long}",
+            f":bob!b@h KICK #room {long}",
+            ":bob!b@h PRIVMSG #room :still here",
+        )
+        await host.wait_for(RemoteMessage)
+    assert [one.name for one in host.of(RemoteMembers)[-1].users] == ["bob"]
+    assert not [one for one in host.events if long in str(one)]

@@ -5,8 +5,8 @@ import asyncio
 from bridge.core.host.instances import Instance, Session
 from bridge.core.lanes.cancellation import outliving_module
 from bridge.core.logins.ownlogins import whose
-from bridge.core.rooms.attendance import is_left_out
 from bridge.core.rooms.house import House
+from bridge.core.rooms.standing import is_left_out
 from bridge.core.traffic.doorway import Doorway
 from bridge.model import Follow, Permission, Puppets
 from bridge.sdk.commands import as_typed

@@ -17,8 +17,8 @@ from bridge.core.portals.callings import call_in
 from bridge.core.portals.directrooms import DirectRooms, Key
 from bridge.core.portals.ignored import is_ignored
 from bridge.core.portals.invitations import Invitations
-from bridge.core.rooms.attendance import is_left_out
 from bridge.core.rooms.house import House
+from bridge.core.rooms.standing import is_left_out
 from bridge.core.traffic.bothsides import say_here
 from bridge.core.traffic.doorway import Doorway
 from bridge.core.traffic.roomacts import refuse_late

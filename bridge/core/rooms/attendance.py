@@ -1,15 +1,17 @@
 """Which people of a chat have their ghosts in its room."""
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence, Set
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 
 from bridge.core.lanes.patience import promptly
 from bridge.core.outbox.outgoing import once
 from bridge.core.rooms.chatfacts import ChatFacts
+from bridge.core.rooms.haste import Haste
 from bridge.core.rooms.house import House
+from bridge.core.rooms.standing import is_left_out, speaker_of
 from bridge.matrix.client import HomeserverAway, MatrixError
-from bridge.model import Members, Outgoing, Permission, Portal, SendKind
+from bridge.model import Members, Outgoing, SendKind
 from bridge.sdk.events import (
     RemoteJoin,
     RemoteLeave,
@@ -20,6 +22,7 @@ from bridge.sdk.events import (
 from bridge.sdk.ids import InstanceId, RemoteUserId, UserId
 
 Movement = RemoteJoin | RemoteLeave | RemoteRename | RemoteMembers
+_MOST_MISSED = 20_000
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +59,7 @@ class Attendance:
         """What became of others in the meantime."""
         self._leaving: dict[UserId, Outgoing] = {}
         """What has ghosts leave that was put in the meantime, and may be on its way."""
+        self._haste = Haste()
 
     @property
     def instance(self) -> InstanceId:
@@ -210,12 +214,13 @@ class Attendance:
         match event:
             case RemoteJoin():
                 self._there[event.user.id] = event.user
+                self._keep(event.user)
                 await self._want([event.user])
             case RemoteLeave():
                 self._forget(event.user)
                 await self.known()
                 if self._present is None:
-                    self._missed[self._ghost(event.user)] = event
+                    self._miss(self._ghost(event.user), event)
                 await self._move(leave=[event.user], reason=event.reason)
             case RemoteRename():
                 await self._rename(event)
@@ -233,9 +238,10 @@ class Attendance:
         self._coming.pop(self._ghost(gone), None)
         if self._present is None:
             # Not asked here: it may be about many rooms, and somebody waits for an answer.
-            self._missed[self._ghost(gone)] = RemoteLeave(chat=self._facts.portal.chat, user=gone)
+            told = RemoteLeave(chat=self._facts.portal.chat, user=gone)
+            self._miss(self._ghost(gone), told)
             self._match_later()
-        await self._move(leave=[gone])
+        await self._move(leave=[gone], is_urgent=True)
 
     def let_go_soon(self, user: RemoteUserId) -> None:
         """Have it out as soon as the homeserver is there. After a restart it goes by what the
@@ -248,8 +254,10 @@ class Attendance:
 
     def gone(self, ghosts: Set[UserId]) -> set[UserId]:
         """Those of the ghosts who have left the chat, as far as the network has told."""
-        stay = set() if self.mode is Members.NONE else self._wanted()
-        return {*(ghosts if self._is_told else ghosts & self._missed.keys())} - stay
+        return self._gone(ghosts, {} if self.mode is Members.NONE else self._wanted())
+
+    def _gone(self, ghosts: Set[UserId], stay: Mapping[UserId, RemoteUser]) -> set[UserId]:
+        return {*(ghosts if self._is_told else ghosts & self._missed.keys())} - stay.keys()
 
     async def empty(self) -> None:
         """Have all ghosts out of the room, for good.
@@ -322,9 +330,24 @@ class Attendance:
             house, portal.instance, user, portal.id
         )
 
-    def _wanted(self) -> set[UserId]:
+    def _wanted(self) -> dict[UserId, RemoteUser]:
         """The ghosts of those who are in the chat."""
-        return {self._ghost(user) for user in self._there.values() if self._may_come(user)}
+        return self._ghosts(self._there.values())
+
+    def _ghosts(self, users: Iterable[RemoteUser]) -> dict[UserId, RemoteUser]:
+        return {self._ghost(user): user for user in users if self._may_come(user)}
+
+    def _miss(self, ghost: UserId, event: RemoteLeave | RemoteRename) -> None:
+        # Of more it is known only from the list of who is there.
+        if ghost in self._missed or len(self._missed) < _MOST_MISSED:
+            self._missed[ghost] = event
+
+    def _keep(self, *users: RemoteUser) -> None:
+        """Have ghosts that wait to leave stay: their people are back."""
+        is_full = self.mode is Members.FULL
+        for user in users if self._going else ():
+            if (is_full or user.id in self._spoke) and self._may_come(user):
+                self._going.pop(self._ghost(user), None)
 
     def _forget(self, user: RemoteUser) -> None:
         self._there.pop(user.id, None)
@@ -338,12 +361,14 @@ class Attendance:
         present = await self.known()
         if self._present is None:
             return  # Who is wanted is looked at when it is known who is there.
-        recent = {one: number for number, one in enumerate(reversed(self._spoke))}
-        wanted = sorted(users, key=lambda user: recent.get(user.id, len(recent)))
-        self._coming |= {
-            ghost: user for user in wanted
-            if (ghost := self._ghost(user)) not in present and self._may_come(user)
-        }  # fmt: skip
+        self._expect(self._ghosts(users), present)
+
+    def _expect(self, ghosts: Mapping[UserId, RemoteUser], present: Set[UserId]) -> None:
+        new = [one for one in ghosts.items() if one[0] not in present]
+        if len(new) > 1:
+            recent = {one: number for number, one in enumerate(reversed(self._spoke))}
+            new.sort(key=lambda one: recent.get(one[1].id, len(recent)))
+        self._coming |= new
         if self._coming:
             self._house.gathering.want(self)
 
@@ -355,13 +380,14 @@ class Attendance:
         if event.old.id != event.new.id:
             self._forget(event.old)
         self._there[event.new.id] = event.new
+        self._keep(event.new)
         arrive = [event.new] if old in present else []
         if was_coming and not arrive:
             self._coming.pop(old, None)
             await self._want([event.new])
         if event.old.id != event.new.id:
             if self._present is None:
-                self._missed[old] = event
+                self._miss(old, event)
             reason = _now_known_as(event.new)
             await self._move(leave=[event.old], arrive=arrive, reason=reason)
 
@@ -369,24 +395,36 @@ class Attendance:
         """Have those out of the room who are not in the chat, and soon the others in."""
         present = await self.present()
         wanted = self._wanted()
+        self._keep(*wanted.values())
+        stay = {} if self.mode is Members.NONE else wanted
         self._coming = {one: user for one, user in self._coming.items() if one in wanted}
-        gone = self.gone(present)
-        come = set() if self.mode is Members.NONE else wanted - present
+        gone = self._gone(present, stay)
+        come = stay.keys() - present
         renamed = {
             self._ghost(user): user for ghost in gone
             if (user := self._successor(ghost)) and self._ghost(user) in come
         }  # fmt: skip
-        await self._house.sender.put([
-            *(self._membership(ghost, "", SendKind.LEAVE, self._why(ghost))
-              for ghost in sorted(gone)),
-            *(self._membership(ghost, user.name, SendKind.JOIN)
-              for ghost, user in renamed.items()),
-        ])  # fmt: skip
-        # Only now: what could not be stored comes again, and must not find itself done.
-        present -= gone
-        present.update(renamed)
+        if self._haste.take(len(gone) + len(renamed)):
+            await self._house.sender.put([
+                *(self._membership(ghost, "", SendKind.LEAVE, self._why(ghost))
+                  for ghost in sorted(gone)),
+                *(self._membership(ghost, user.name, SendKind.JOIN)
+                  for ghost, user in renamed.items()),
+            ])  # fmt: skip
+            # Only now: what could not be stored comes again, and must not find itself done.
+            present -= gone
+            present.update(renamed)
+        else:
+            self._move_in_turn(dict.fromkeys(sorted(gone), ""), renamed)
         self._missed.clear()
-        await self._want(list(self._there.values()))
+        if self.mode is Members.FULL:
+            self._expect(wanted, present)
+
+    def _move_in_turn(self, gone: Mapping[UserId, str], come: Mapping[UserId, RemoteUser]) -> None:
+        self._going |= gone
+        if self.mode is Members.FULL:  # Others come when they say something.
+            self._coming |= come
+        self._house.gathering.want(self)
 
     def _successor(self, ghost: UserId) -> RemoteUser | None:
         """What a ghost's person is called now, if it was missed that they changed the name."""
@@ -412,16 +450,23 @@ class Attendance:
         leave: Sequence[RemoteUser] = (),
         arrive: Sequence[RemoteUser] = (),
         reason: str = "",
+        is_urgent: bool = False,
     ) -> None:
-        """Have ghosts leave or come at once; those already so are left alone."""
+        """Have ghosts leave or come at once, or in turn where so many do; those already so are
+        left alone. ``is_urgent``: at once however many do."""
         present = await self.known()
         gone = {g: user for user in leave if (g := self._ghost(user)) in present}
-        stay = present - gone.keys()
         come = {
             g: user
             for user in arrive
-            if (g := self._ghost(user)) not in stay and self._may_come(user)
+            if ((g := self._ghost(user)) not in present or g in gone) and self._may_come(user)
         }
+        if not (is_urgent or self._haste.take(len(gone) + len(come))):
+            if self._present is None:
+                self._match_later()
+            else:
+                self._move_in_turn({g: user.name for g, user in gone.items()}, come)
+            return
         leaving = {
             g: self._membership(g, user.name, SendKind.LEAVE, reason) for g, user in gone.items()
         }
@@ -435,6 +480,8 @@ class Attendance:
             self._leaving |= leaving
         present.difference_update(gone)
         present.update(come)
+        for ghost in (*gone, *come):
+            self._going.pop(ghost, None)
 
     def _membership(self, ghost: UserId, name: str, kind: SendKind, reason: str = "") -> Outgoing:
         return Outgoing(
@@ -446,24 +493,3 @@ class Attendance:
 
 def _now_known_as(user: RemoteUser) -> str:
     return f"is now known as {user.name}"
-
-
-def is_left_out(house: House, instance: InstanceId, user: RemoteUser, portal: int) -> bool:
-    """Whether somebody of the network does not want to be bridged in a portal: by the id or by the
-    account that they are signed in to, or as the person in Matrix whose account it is."""
-    owner = house.double_puppets.find_owner(instance, user)
-    people = [house.namespaces.ghost(instance, one) for one in (user.id, user.account) if one]
-    if owner:
-        people.append(owner)
-    for one in people:  # noqa: SIM110 - asked of every message, and any() costs as much again
-        if house.optouts.cover(one, portal):
-            return True
-    return False
-
-
-def speaker_of(house: House, portal: Portal, user: RemoteUser) -> str:
-    """Whose own Matrix account speaks for somebody of the network; empty if none does."""
-    found = house.double_puppets.find_speaker(portal.instance, user)
-    if found is None or not house.permissions.allows(found, Permission.USER, portal.instance):
-        return ""
-    return found

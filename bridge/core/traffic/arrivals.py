@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 from bridge.core.outbox.outgoing import notice, once, transaction_id
 from bridge.core.outbox.targets import NEW
-from bridge.core.rooms.attendance import Attendance, is_left_out, speaker_of
+from bridge.core.rooms.attendance import Attendance
 from bridge.core.rooms.chatfacts import ChatFacts
 from bridge.core.rooms.house import House
+from bridge.core.rooms.standing import is_left_out, speaker_of
 from bridge.matrix.dates import SAID_AT
 from bridge.matrix.html import content_for
 from bridge.matrix.htmltree import clean

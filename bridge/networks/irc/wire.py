@@ -110,20 +110,24 @@ class Incoming:
         return self.params[index] if -len(self.params) <= index < len(self.params) else ""
 
     def named(self, index: int) -> Source:
-        """Return whom a parameter names; nobody where the server left it out."""
+        """Return whom a parameter names; nobody where the server left it out, or named somebody
+        by more than a line holds."""
         if not self.as_sent:
-            return Source.parse(self.param(index))
+            text = self.param(index)
+            return _checked(Source.parse(text), len(text)) or Source("")
         is_there = -len(self.as_sent) <= index < len(self.as_sent)
-        return _read_source(_by_byte(self.as_sent[index])) if is_there else Source("")
+        text = _by_byte(self.as_sent[index]) if is_there else ""
+        return _checked(_read_source(text), len(text)) or Source("")
 
     def listed(self, signs: str) -> Iterator[tuple[str, Source]]:
-        """Return whom the last parameter lists, each with those of the signs that stand before."""
+        """Return whom the last parameter lists, each with those of the signs that stand before;
+        nobody whose name is longer than a line."""
         read = _read_source if self.as_sent else Source.parse
         text = _by_byte(self.as_sent[-1]) if self.as_sent else self.param(-1)
         for word in text.split(" "):
             bare = word.lstrip(signs)
-            source = read(bare)
-            if source.nick:
+            source = _checked(read(bare), len(bare))
+            if source is not None:
                 yield word[: len(word) - len(bare)], source
 
 
@@ -214,7 +218,12 @@ _NAMING = frozenset({"NICK", "JOIN", "PART", "KICK"})
 
 def lacks_name(message: Incoming) -> bool:
     """Whether a line is about a name, and has none or one that no line could hold."""
-    return message.command in _NAMING and not is_word(message.param(0))
+    if message.command not in _NAMING:
+        return False
+    name = message.param(0)
+    if message.command == "NICK":
+        return not (is_word(name) and message.named(0).nick)
+    return not (is_word(name) and len(name) < LINE_BYTES)
 
 
 def is_word(text: str) -> bool:

@@ -155,7 +155,7 @@ class Facts:
     def _on_told_modes(self, message: Incoming, chat: RemoteChat) -> list[RemoteEvent]:
         channel = self._channel(chat)
         changes = read_changes(message.params[2:], self._connection.isupport)
-        channel.flags = {one.mode for one in changes if one.adding}
+        channel.flags = {one.mode for one in changes if one.adding} & _ACCESS
         key, channel.key = channel.key, None  # Later, others may have come in as it is.
         keys = [one.value for one in changes if one.adding and one.mode == _KEY]
         if keys:
@@ -193,9 +193,9 @@ class Facts:
                 mask = self._mask(one.value, who)
                 self._network.ban_lists.hear(chat.id, mask, is_set=one.adding)
                 events += self._on_ban(message, chat, mask, us, is_set=one.adding)
-            elif one.mode not in limits.channel_modes[0]:
+            elif one.mode in _ACCESS and one.mode not in limits.channel_modes[0]:
                 (channel.flags.add if one.adding else channel.flags.discard)(one.mode)
-                is_access = is_access or one.mode in _ACCESS
+                is_access = True
                 if one.mode == _KEY and one.adding:
                     self._network.keys.hear(chat.id, one.value)
                 elif one.mode == _KEY:

@@ -59,6 +59,8 @@ class Roster:
         self.people = People(self._key)
         self._gone: Source | None = None
         """Who was last seen to go."""
+        self._number = 0
+        """Members of all channels."""
 
     def _fold(self, name: str) -> str:
         return self._connection.isupport.fold(name)
@@ -210,7 +212,7 @@ class Roster:
             return []
         ours = self._is_ours(source)
         known = self._key(source) in channel.members
-        channel.members[self._key(source)] = _Member(source, ours)
+        self._put_in(channel, source, ours)
         self._check_number()
         if ours or known or not channel.listed:
             return []
@@ -225,7 +227,10 @@ class Roster:
         if self._connection.is_own(who):
             self._begin_anew(channel)
             return []
-        return self._take_out(channel, who, reason)
+        self._gone = self.seen(who)
+        events = self._take_out(channel, who, reason)
+        self._forget_if_gone(self._key(who))
+        return events
 
     def _begin_anew(self, channel: _Channel) -> None:
         """Know nobody of a channel until its names are listed; we came in, or are out.
@@ -235,33 +240,45 @@ class Roster:
         self._clear(channel)
         self._forget_former(channel)
 
-    @staticmethod
-    def _clear(channel: _Channel) -> None:
+    def _put_in(self, channel: _Channel, who: Source, ours: bool) -> None:
+        before = len(channel.members)
+        channel.members[self._key(who)] = _Member(who, ours)
+        self._number += len(channel.members) - before
+
+    def _clear(self, channel: _Channel) -> None:
         channel.former.update(channel.members)
+        self._number -= len(channel.members)
         channel.members.clear()
         channel.listed = False
 
     def _forget_former(self, channel: _Channel) -> None:
         """Forget those who are in none of the channels any more."""
         former, channel.former = channel.former, set()
+        for one in self._channels.values():
+            former.difference_update(one.members, one.former)
         for key in former:
-            self._forget_if_gone(key)
+            self.people.forget(key)
 
     def _on_quit(self, who: Source, reason: tuple[str, ...]) -> list[RemoteEvent]:
-        return [
+        self._gone = self.seen(who)
+        events = [
             event
             for channel in self._channels.values()
             for event in self._take_out(channel, who, reason)
         ]
+        self._forget_if_gone(self._key(who))
+        return events
 
     def _take_out(
         self, channel: _Channel, who: Source, reason: tuple[str, ...]
     ) -> list[RemoteEvent]:
-        self._gone, key = self.seen(who), self._key(who)
+        key = self._key(who)
         member = channel.members.pop(key, None)
         channel.former.discard(key)
-        self._forget_if_gone(key)
-        if member is None or member.ours or not channel.listed:
+        if member is None:
+            return []
+        self._number -= 1
+        if member.ours or not channel.listed:
             return []
         said = strip_codes("".join(reason))
         return [RemoteLeave(chat=channel.chat.id, user=self.user(member.who), reason=said)]
@@ -276,7 +293,8 @@ class Roster:
             member = channel.members.pop(before, None)
             if member is None:
                 continue
-            channel.members[after] = _Member(new, member.ours)
+            self._number -= 1
+            self._put_in(channel, new, member.ours)
             if channel.listed and not member.ours:
                 events.append(
                     RemoteRename(
@@ -297,14 +315,13 @@ class Roster:
             return
         for _, source in message.listed("".join(self._connection.isupport.prefixes)):
             if not self._connection.is_own(source):
-                ours = self._is_ours(source)
-                channel.members[self._key(source)] = _Member(source, ours)
+                self._put_in(channel, source, self._is_ours(source))
                 self.people.see(source)
         self._check_number()
 
     def _check_number(self) -> None:
         """Raise ``ModuleNotReady`` when there are more than can be: they would fill the memory."""
-        if sum(len(one.members) for one in self._channels.values()) > MOST_MEMBERS:
+        if self._number > MOST_MEMBERS:
             raise ModuleNotReady(
                 f"{self._connection.server} tells of over {MOST_MEMBERS} people in the channels."
             )

@@ -35,7 +35,7 @@ from bridge.networks.irc.wire import (
 )
 from bridge.sdk.errors import DeliveryError, ModuleError, ModuleNotReady, TemporaryFailure
 
-READ_BYTES = 64 * 1024
+READ_BYTES = 16 * 1024
 MOST_UNWRITTEN_BYTES = 1024 * 1024
 """What waits to be written to a server that does not read; flood control lets out far less."""
 MOST_HELD, MOST_HELD_BYTES = 20_000, 4 * 1024 * 1024

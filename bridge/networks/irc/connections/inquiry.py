@@ -34,6 +34,9 @@ should end with the news that the server was not asked, not that it may have bee
 BETWEEN_SECONDS = 5.0
 """A background question waits this long at most between its lines, for room that nobody wants."""
 
+MOST_JOINED = 10_000
+"""Channels that we come into before a PONG; a server that names more sends us nowhere."""
+
 Hear = Callable[[Incoming], None]
 
 
@@ -368,7 +371,8 @@ class Inquiries:
     def _is_of_own_join(self, message: Incoming) -> bool:
         """Whether a line is of the list of names that a server gives us with a channel."""
         fold = self._connection.isupport.fold
-        if message.command == "JOIN" and self._connection.is_own(message.source):
+        is_kept = len(self._joined) < MOST_JOINED
+        if message.command == "JOIN" and is_kept and self._connection.is_own(message.source):
             self._joined.add(fold(message.param(0)))
         if not self._joined or message.command not in {replies.NAMES, replies.END_OF_NAMES}:
             return False

@@ -23,6 +23,8 @@ class Reader(asyncio.StreamReader):
         self._plug = plug
         self._failure: Exception | None = None
         self._is_empty = True
+        self._was_full = False
+        """There was more than what was read last."""
         self.at_once: Callable[[bytes], bool] | None = None
         """Does what can be done about what arrives without waking anybody; gives whether that is
         all. Asked only of what nothing unread stands before."""
@@ -48,9 +50,14 @@ class Reader(asyncio.StreamReader):
         self.feed_eof()
 
     async def read(self, n: int = -1) -> bytes:
-        """Return what is there, as soon as anything is. Raises ``OSError`` when it is broken."""
+        """Return what is there, as soon as anything is. Raises ``OSError`` when it is broken.
+
+        Others have their turn before each ``n`` bytes, however much there is."""
+        if self._was_full:
+            await asyncio.sleep(0)  # What is there already would be waited for by nothing.
         data = await super().read(n)
-        self._is_empty = len(data) < n
+        self._was_full = len(data) == n
+        self._is_empty = not self._was_full
         if not data and self._failure is not None:
             raise self._failure
         return data

@@ -1,0 +1,27 @@
+"""Whether somebody of a network is shown in a portal's room, and who speaks for them there."""
+
+from bridge.core.rooms.house import House
+from bridge.model import Permission, Portal
+from bridge.sdk.events import RemoteUser
+from bridge.sdk.ids import InstanceId
+
+
+def is_left_out(house: House, instance: InstanceId, user: RemoteUser, portal: int) -> bool:
+    """Whether somebody of the network does not want to be bridged in a portal: by the id or by the
+    account that they are signed in to, or as the person in Matrix whose account it is."""
+    owner = house.double_puppets.find_owner(instance, user)
+    people = [house.namespaces.ghost(instance, one) for one in (user.id, user.account) if one]
+    if owner:
+        people.append(owner)
+    for one in people:  # noqa: SIM110 - asked of every message, and any() costs as much again
+        if house.optouts.cover(one, portal):
+            return True
+    return False
+
+
+def speaker_of(house: House, portal: Portal, user: RemoteUser) -> str:
+    """Whose own Matrix account speaks for somebody of the network; empty if none does."""
+    found = house.double_puppets.find_speaker(portal.instance, user)
+    if found is None or not house.permissions.allows(found, Permission.USER, portal.instance):
+        return ""
+    return found
