@@ -75,6 +75,23 @@ async def test_a_name_calls_nobody_who_has_it_as_a_nick_and_can_be_called_as_it_
         await dan.expect(f"PRIVMSG {channel} :<Carl> three")
 
 
+async def test_a_name_of_several_words_is_called_at_the_start_as_it_is_spelled() -> None:
+    async with a_listener("bob carl") as (relay, host, peer, _):
+        await relay.send(message("#room", "one", sender="Carl B. Smith", relayed=True))
+        name, smith = f"C{SIGN}arl B. Smith", "(@carl b. smith:example.org)"
+        assert await peer.expect("PRIVMSG") == f"PRIVMSG #room :<{name}> one"
+        told = {
+            "Carl B. Smith: ask bob": f"{smith}: ask (bob)",
+            f"{name}, hi": f"{smith}, hi",
+            "carl b. smith: hi": "(carl) b. smith: hi",
+            "Carl B. Smithson: hi": "Carl B. Smithson: hi",
+            "so Carl B. Smith: hi": "so Carl B. Smith: hi",
+            "Carl B. Smith said: hi": "Carl B. Smith said: hi",
+        }
+        peer.say(*(f":bob!b@h PRIVMSG #room :{said}" for said in told))
+        assert await heard(host, len(told)) == list(told.values())
+
+
 async def test_names_stay_as_they_are_where_that_is_set() -> None:
     async with a_listener("carl", quiet_names=False) as (relay, _, peer, _):
         await relay.send(message("#room", "one", sender="carl", relayed=True))

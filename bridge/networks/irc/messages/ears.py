@@ -36,7 +36,7 @@ from bridge.sdk.events import (
     RemoteUser,
 )
 from bridge.sdk.ids import RemoteChatId, RemoteMessageId, UserId
-from bridge.sdk.rich import Mention
+from bridge.sdk.rich import Mention, Rich, Text
 
 
 class Ears:
@@ -203,17 +203,23 @@ class Ears:
             id=self._network.id_of(message),
             sender=sender,
             kind=content[0],
-            body=with_mentions(
-                content[1],
-                partial(self._find_person, chat),
-                self._network.settings.mentions,
-                partial(self._has_any, chat),
-            ),
+            body=self._with_mentions(chat, content[1]),
             at=at,
             reply_to=RemoteMessageId(answered) if answered else None,
             profile=profile,
             late=is_told_late(message),
         )
+
+    def _with_mentions(self, chat: RemoteChat, body: Rich) -> Rich:
+        find, is_among = partial(self._find_person, chat), partial(self._has_any, chat)
+        where, first = self._network.settings.mentions, body.nodes[0]
+        if isinstance(first, Text) and where != "nowhere":
+            called = self._network.relayed.called(chat.id, first.text)
+            if called is not None:
+                who, end = called
+                rest = Rich((Text(first.text[end:]), *body.nodes[1:]))
+                return Rich((who, *with_mentions(rest, find, where, is_among).nodes))
+        return with_mentions(body, find, where, is_among)
 
     def _has_any(self, chat: RemoteChat, words: Sequence[str]) -> bool:
         return self.roster.has_any(chat, words) or self._network.relayed.has_any(chat.id, words)

@@ -106,8 +106,7 @@ class Voice:
     def _called(self, message: Message) -> str:
         """How the name is written by which we speak for somebody, who may be called by it."""
         name, network = relayed_name(message.sender), self._network
-        if " " not in name:  # People are called by one word.
-            network.relayed.spoke(message.chat, message.sender.user_id, name.replace(SIGN, ""))
+        network.relayed.spoke(message.chat, message.sender.user_id, name.replace(SIGN, ""))
         if not self._settings.quiet_names:
             return name
         return without_nicks(name, lambda word: network.find_person(word) is not None)

@@ -11,6 +11,9 @@ bridges use the same."""
 _MOST = 200
 """People of one channel who are known by such a name: those who spoke last."""
 
+_LONGEST = 200
+"""Characters of a line's start that are looked at for one; more than any such name has."""
+
 
 class RelayedNames:
     """Who spoke in a channel by which name, so that they can be called by it there."""
@@ -32,6 +35,18 @@ class RelayedNames:
         """Who is meant by a name, with the sign in it or without."""
         known = self._known.get(chat)
         return known.get(self._key(word)) if known else None
+
+    def called(self, chat: RemoteChatId, said: str) -> tuple[Mention, int] | None:
+        """Who is called at the start of what is said by a name of several words, spelled exactly
+        and before ``:`` or ``,``; and where the name ends. No word alone would find it."""
+        if not (known := self._known.get(chat)):
+            return None
+        for sign in ":,":
+            name = said[: max(said.find(sign, 0, _LONGEST), 0)]
+            found = known.get(self._key(name)) if " " in name else None
+            if found is not None and found.name == name.replace(SIGN, ""):
+                return found, len(name)
+        return None
 
     def has_any(self, chat: RemoteChatId, words: Sequence[str]) -> bool:
         """Whether any of the words, none with a space, is such a name."""
