@@ -8,7 +8,7 @@ import pytest
 
 from bridge.app import App
 from bridge.demo.matrix_user import MatrixUser
-from bridge.settings.records import DatabaseSettings
+from bridge.settings.records import DatabaseSettings, Settings
 from tests.flow.chats import direct_chat, order_among
 from tests.flow.networks import Run, irc_module, on_each_server
 from tests.flow.rooms import BOT
@@ -110,71 +110,64 @@ async def test_a_channel_is_bridged_by_its_key_which_is_kept_learnt_and_forgotte
 
 
 async def test_a_key_is_taken_back_by_who_has_the_power_alone(
-    town: Town, folder: Path, database_settings: DatabaseSettings
+    town: Town,
+    settings: Settings,
+    carl: IrcUser,
 ) -> None:
-    async with run_ngircd() as irc, irc_user(irc.port, "carl") as carl:
-        alice, bob = await town.person("alice"), await town.person("bob")
-        settings = town.settings_for(
-            folder, database_settings, modules=make_modules(irc_module(irc))
-        )
-        await locked(carl, "#den")
-        async with running(settings) as app:
-            room = await room_with_bot(alice)
-            await say_secret(alice, room, f"!trestle bridge near #den {KEYS[0]}", "is bridged to")
-            await bob.join(room)
-            await say_secret(bob, room, "!trestle key mine", "you need the power")
-            await say_secret(alice, room, "!trestle near kye other", "takes no such command")
-            await alice.say(room, "!trestle key none")
-            await alice.wait_for_text(room, "No key of #den is kept any more.")
-            assert await vault_rows(app) == 0
+    alice, bob = await town.person("alice"), await town.person("bob")
+    await locked(carl, "#den")
+    async with running(settings) as app:
+        room = await room_with_bot(alice)
+        await say_secret(alice, room, f"!trestle bridge near #den {KEYS[0]}", "is bridged to")
+        await bob.join(room)
+        await say_secret(bob, room, "!trestle key mine", "you need the power")
+        await say_secret(alice, room, "!trestle near kye other", "takes no such command")
+        await alice.say(room, "!trestle key none")
+        await alice.wait_for_text(room, "No key of #den is kept any more.")
+        assert await vault_rows(app) == 0
 
 
 async def test_a_key_that_is_said_without_the_bots_name_where_the_bot_asked_for_it_stays_nowhere(
-    town: Town, folder: Path, database_settings: DatabaseSettings
+    settings: Settings,
+    carl: IrcUser,
+    alice: MatrixUser,
 ) -> None:
-    async with run_ngircd() as irc, irc_user(irc.port, "carl") as carl:
-        alice = await town.person("alice")
-        settings = town.settings_for(
-            folder, database_settings, modules=make_modules(irc_module(irc))
-        )
-        await carl.join("#nook")
-        async with running(settings):
-            room = await room_with_bot(alice)
-            await alice.say(room, "!trestle bridge near #nook")
-            await alice.wait_for_text(room, "This room is bridged to #nook")
-            await alice.say(room, "key lime")
-            await carl.expect("PRIVMSG #nook :key lime")
-            await alice.say(room, "!trestle mode +k x")
-            await alice.wait_for_text(room, "say !trestle key <key> to have it kept here")
-            for words in (f"key {KEYS[0]}", f"Near KEY {KEYS[0]}", f"`key {KEYS[0]}`"):
-                await say_secret(alice, room, words, BARE)
-            await alice.say(room, "the key is")
-            await carl.expect("PRIVMSG #nook :the key is")
-            assert not [one for one in carl.heard if KEYS[0] in one]
+    await carl.join("#nook")
+    async with running(settings):
+        room = await room_with_bot(alice)
+        await alice.say(room, "!trestle bridge near #nook")
+        await alice.wait_for_text(room, "This room is bridged to #nook")
+        await alice.say(room, "key lime")
+        await carl.expect("PRIVMSG #nook :key lime")
+        await alice.say(room, "!trestle mode +k x")
+        await alice.wait_for_text(room, "say !trestle key <key> to have it kept here")
+        for words in (f"key {KEYS[0]}", f"Near KEY {KEYS[0]}", f"`key {KEYS[0]}`"):
+            await say_secret(alice, room, words, BARE)
+        await alice.say(room, "the key is")
+        await carl.expect("PRIVMSG #nook :the key is")
+        assert not [one for one in carl.heard if KEYS[0] in one]
 
 
 async def test_who_knows_the_key_has_a_room_for_the_channel_and_is_invited(
-    town: Town, folder: Path, database_settings: DatabaseSettings
+    town: Town,
+    settings: Settings,
+    carl: IrcUser,
 ) -> None:
-    async with run_ngircd() as irc, irc_user(irc.port, "carl") as carl:
-        alice, bob = await town.person("alice"), await town.person("bob")
-        settings = town.settings_for(
-            folder, database_settings, modules=make_modules(irc_module(irc))
-        )
-        await locked(carl, "#cellar")
-        async with running(settings) as app:
-            chat = await direct_chat(alice)
-            await say_secret(alice, chat, "!trestle near join #cellar wrong", WAY)
-            await say_secret(
-                alice, chat, f"!trestle join #cellar {KEYS[0]}",
-                "You are invited to the room of #cellar",
-            )  # fmt: skip
-            door = app.parts.portals.all[0]
-            await alice.join(door.portal.room)
-            other = await direct_chat(bob)
-            await say_secret(bob, other, "!trestle join #cellar guess", "not open to everybody")
-            await alice.say(door.portal.room, "down here")
-            await carl.expect("PRIVMSG #cellar :down here")
+    alice, bob = await town.person("alice"), await town.person("bob")
+    await locked(carl, "#cellar")
+    async with running(settings) as app:
+        chat = await direct_chat(alice)
+        await say_secret(alice, chat, "!trestle near join #cellar wrong", WAY)
+        await say_secret(
+            alice, chat, f"!trestle join #cellar {KEYS[0]}",
+            "You are invited to the room of #cellar",
+        )  # fmt: skip
+        door = app.parts.portals.all[0]
+        await alice.join(door.portal.room)
+        other = await direct_chat(bob)
+        await say_secret(bob, other, "!trestle join #cellar guess", "not open to everybody")
+        await alice.say(door.portal.room, "down here")
+        await carl.expect("PRIVMSG #cellar :down here")
 
 
 async def test_a_key_said_with_the_wish_is_used_when_an_operator_agrees(

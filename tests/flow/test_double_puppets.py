@@ -17,7 +17,7 @@ from bridge.sdk.events import MessageKind, RemoteMessage, RemoteUser
 from bridge.sdk.ids import InstanceId, RemoteChatId, RemoteMessageId, RemoteUserId, RoomId, UserId
 from bridge.sdk.login import LoginKind
 from bridge.sdk.rich import Rich
-from bridge.settings.records import DatabaseSettings
+from bridge.settings.records import DatabaseSettings, Settings
 from bridge.storage.doublepuppets import DoublePuppetStore
 from bridge.storage.portals import PortalStore
 from tests.flow.channels import wait_for_relay
@@ -26,7 +26,7 @@ from tests.flow.logins import new_session
 from tests.flow.networks import irc_module
 from tests.flow.records import acts
 from tests.flow.rooms import BOT, bridge, joined
-from tests.rigs.irc_user import irc_user
+from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.services import register, run_services
 from tests.rigs.trestle import Town, make_modules, run_town, running, wait_until
@@ -163,60 +163,58 @@ async def _misspell(bob: MatrixUser, chat: str) -> None:
 
 
 async def test_a_token_is_taken_in_a_direct_chat_kept_sealed_and_forgotten(
-    town: Town, folder: Path, database_settings: DatabaseSettings
+    town: Town,
+    settings: Settings,
+    carl: IrcUser,
 ) -> None:
-    async with run_ngircd() as irc, irc_user(irc.port, "carl") as carl:
-        await carl.join("#token")
-        settings = town.settings_for(
-            folder, database_settings, modules=make_modules(irc_module(irc))
-        )
-        bob, eve = await town.person("bob"), await town.person("eve")
-        async with running(settings) as app:
-            room, chat = await bridge(bob, "#token"), await direct_chat(bob)
-            await own(app, bob)
-            # The registration does not name him, and its way out is a token.
-            await order(bob, chat, "double-puppet on", "does not let me act for")
-            token = await new_session(town, bob)
-            shown = await new_session(town, bob)
-            for bad, answer in (
-                (WRONG, "does not know this token"),
-                (await new_session(town, eve), "belongs to somebody else"),
-                (await new_session(town, bob, keys=True), "can read encrypted messages"),
-            ):
-                await order(bob, chat, f"double-puppet token {bad}", answer)
-            await _misspell(bob, chat)
-            for words in (f"token {shown}", shown, f"token <{shown}> please"):
-                await order(bob, room, f"!trestle double-puppet {words}", "others could read that")
-            assert await app.parts.vault.records_of(UserId(bob.id)) == []
-            await order(bob, chat, f"double-puppet token {token}", "by the token that you gave")
-            await wait_until(lambda: app.parts.sender.waiting == 0)
-            left = [str(e["content"]) for e in await bob.messages(chat) + await bob.messages(room)]
-            assert not any(word in text for text in left for word in (token, shown, WRONG[:5]))
-            assert await app.parts.vault.records_of(UserId(bob.id)) == [("", "double puppet")]
-        async with running(settings) as app:
-            await wait_for_relay(carl, "#token")
-            carl.say("PRIVMSG #token :by a token")
-            assert (await bob.wait_for_text(room, "by a token"))["sender"] == bob.id
-            await end_session(town, token)
-            carl.say("PRIVMSG #token :without one")
-            assert (await bob.wait_for_text(room, "without one"))["sender"] == GHOST
-            await order(bob, chat, "double-puppet", "does not take the token any more")
-            await order(bob, chat, "double-puppet off", "is forgotten")
-            await order(bob, chat, "double-puppet off", "is forgotten")  # It was off: no act.
-            noted = [(row.actor, row.action, row.target) for row in await acts(app)]
-            assert noted[-2:] == [
-                (bob.id, AuditAction.DOUBLE_ON, "token"), (bob.id, AuditAction.DOUBLE_OFF, ""),
-            ]  # fmt: skip
-            assert await app.parts.vault.records_of(UserId(bob.id)) == []
-            store = DoublePuppetStore(app.parts.database, settings.state_dir)
-            await store.set_puppet(UserId(bob.id), "appservice")
-        # What the registration allowed once is seen to be over at the start.
-        async with running(settings) as app:
-            await wait_until(lambda: app.parts.introduced)
-            await order(bob, chat, "double-puppet", "does not let me act for people any more")
-            await wait_for_relay(carl, "#token")
-            carl.say("PRIVMSG #token :by the ghost")
-            assert (await bob.wait_for_text(room, "by the ghost"))["sender"] == GHOST
+    await carl.join("#token")
+    bob, eve = await town.person("bob"), await town.person("eve")
+    async with running(settings) as app:
+        room, chat = await bridge(bob, "#token"), await direct_chat(bob)
+        await own(app, bob)
+        # The registration does not name him, and its way out is a token.
+        await order(bob, chat, "double-puppet on", "does not let me act for")
+        token = await new_session(town, bob)
+        shown = await new_session(town, bob)
+        for bad, answer in (
+            (WRONG, "does not know this token"),
+            (await new_session(town, eve), "belongs to somebody else"),
+            (await new_session(town, bob, keys=True), "can read encrypted messages"),
+        ):
+            await order(bob, chat, f"double-puppet token {bad}", answer)
+        await _misspell(bob, chat)
+        for words in (f"token {shown}", shown, f"token <{shown}> please"):
+            await order(bob, room, f"!trestle double-puppet {words}", "others could read that")
+        assert await app.parts.vault.records_of(UserId(bob.id)) == []
+        await order(bob, chat, f"double-puppet token {token}", "by the token that you gave")
+        await wait_until(lambda: app.parts.sender.waiting == 0)
+        left = [str(e["content"]) for e in await bob.messages(chat) + await bob.messages(room)]
+        assert not any(word in text for text in left for word in (token, shown, WRONG[:5]))
+        assert await app.parts.vault.records_of(UserId(bob.id)) == [("", "double puppet")]
+    async with running(settings) as app:
+        await wait_for_relay(carl, "#token")
+        carl.say("PRIVMSG #token :by a token")
+        assert (await bob.wait_for_text(room, "by a token"))["sender"] == bob.id
+        await end_session(town, token)
+        carl.say("PRIVMSG #token :without one")
+        assert (await bob.wait_for_text(room, "without one"))["sender"] == GHOST
+        await order(bob, chat, "double-puppet", "does not take the token any more")
+        await order(bob, chat, "double-puppet off", "is forgotten")
+        await order(bob, chat, "double-puppet off", "is forgotten")  # It was off: no act.
+        noted = [(row.actor, row.action, row.target) for row in await acts(app)]
+        assert noted[-2:] == [
+            (bob.id, AuditAction.DOUBLE_ON, "token"), (bob.id, AuditAction.DOUBLE_OFF, ""),
+        ]  # fmt: skip
+        assert await app.parts.vault.records_of(UserId(bob.id)) == []
+        store = DoublePuppetStore(app.parts.database, settings.state_dir)
+        await store.set_puppet(UserId(bob.id), "appservice")
+    # What the registration allowed once is seen to be over at the start.
+    async with running(settings) as app:
+        await wait_until(lambda: app.parts.introduced)
+        await order(bob, chat, "double-puppet", "does not let me act for people any more")
+        await wait_for_relay(carl, "#token")
+        carl.say("PRIVMSG #token :by the ghost")
+        assert (await bob.wait_for_text(room, "by the ghost"))["sender"] == GHOST
 
 
 async def test_who_signed_in_here_speaks_from_other_clients_of_the_account_and_opts_it_out(

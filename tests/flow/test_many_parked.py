@@ -1,27 +1,23 @@
 """Of many messages that are refused, a few notices tell."""
 
-from pathlib import Path
-
-from bridge.settings.records import DatabaseSettings
-from tests.flow.networks import irc_module
+from bridge.settings.records import Settings
 from tests.flow.rooms import bridge
 from tests.rigs.irc_user import irc_user
-from tests.rigs.ngircd import run_ngircd
-from tests.rigs.trestle import Town, make_modules, running, wait_until
+from tests.rigs.ircd import IrcServer
+from tests.rigs.trestle import Town, running, wait_until
 
 MANY = 12
 
 
 async def test_a_few_notices_tell_of_many_and_the_list_has_them_all(
-    town: Town, folder: Path, database_settings: DatabaseSettings
+    town: Town,
+    irc: IrcServer,
+    settings: Settings,
 ) -> None:
-    async with run_ngircd() as irc, irc_user(irc.port, "chief") as chief:
+    async with irc_user(irc.port, "chief") as chief:
         await chief.join("#quiet")
         chief.say("MODE #quiet +m")
         await chief.sync()
-        settings = town.settings_for(
-            folder, database_settings, modules=make_modules(irc_module(irc))
-        )
         async with running(settings) as app:
             alice = await town.person("alice")
             room = await bridge(alice, "#quiet")

@@ -23,7 +23,7 @@ from tests.rigs.irc_user import IrcUser, irc_user
 from tests.rigs.ircd import IrcServer
 from tests.rigs.ngircd import run_ngircd
 from tests.rigs.scripted_homeserver import SERVER, Answer, Asked, refuse
-from tests.rigs.trestle import Town, make_modules, running
+from tests.rigs.trestle import Town, running
 
 
 @asynccontextmanager
@@ -134,36 +134,34 @@ async def test_a_person_on_the_network_opts_out_by_a_word_and_the_ghost_leaves(
 
 
 async def test_the_connection_of_who_left_the_last_room_or_opted_out_everywhere_ends(
-    town: Town, folder: Path, database_settings: DatabaseSettings
+    town: Town,
+    settings: Settings,
+    carl: IrcUser,
 ) -> None:
-    async with run_ngircd() as irc, irc_user(irc.port, "carl") as carl:
-        for channel in ("#one", "#two"):
-            await carl.join(channel)
-        settings = town.settings_for(
-            folder, database_settings, modules=make_modules(irc_module(irc))
-        )
-        alice, bea = await town.person("alice"), await town.person("bea")
-        async with running(settings):
-            rooms = [await bridge(alice, channel) for channel in ("#one", "#two")]
-            for number, room in enumerate(rooms):
-                await bea.join(room)
-                await bea.say(room, f"bea {number}")
-                await carl.expect(f":bea {number}")
-            nick = bea.id[1:].partition(":")[0]
-            await bea.leave(rooms[0])
-            await carl.expect(f":{nick}!", "PART #one")
-            await bea.say(rooms[1], "still here")
-            await carl.expect(":still here")
-            await bea.leave(rooms[1])
-            await carl.expect(f":{nick}!", "PART #two")
-            await gone(carl, nick)
-            # The next message makes it anew.
-            await bea.join(rooms[1])
-            await bea.say(rooms[1], "again")
-            await carl.expect(f":{nick}!", ":again")
-            await bea.say(rooms[1], "!trestle optout everywhere")
-            await bea.wait_for_text(rooms[1], "bridged anywhere")
-            await gone(carl, nick)
+    for channel in ("#one", "#two"):
+        await carl.join(channel)
+    alice, bea = await town.person("alice"), await town.person("bea")
+    async with running(settings):
+        rooms = [await bridge(alice, channel) for channel in ("#one", "#two")]
+        for number, room in enumerate(rooms):
+            await bea.join(room)
+            await bea.say(room, f"bea {number}")
+            await carl.expect(f":bea {number}")
+        nick = bea.id[1:].partition(":")[0]
+        await bea.leave(rooms[0])
+        await carl.expect(f":{nick}!", "PART #one")
+        await bea.say(rooms[1], "still here")
+        await carl.expect(":still here")
+        await bea.leave(rooms[1])
+        await carl.expect(f":{nick}!", "PART #two")
+        await gone(carl, nick)
+        # The next message makes it anew.
+        await bea.join(rooms[1])
+        await bea.say(rooms[1], "again")
+        await carl.expect(f":{nick}!", ":again")
+        await bea.say(rooms[1], "!trestle optout everywhere")
+        await bea.wait_for_text(rooms[1], "bridged anywhere")
+        await gone(carl, nick)
 
 
 async def gone(carl: IrcUser, nick: str) -> None:

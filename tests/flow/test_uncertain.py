@@ -6,23 +6,22 @@ from pathlib import Path
 
 from bridge.demo.matrix_user import PATIENCE, MatrixUser
 from bridge.failpoint import VARIABLE
-from bridge.settings.records import DatabaseSettings
-from tests.flow.networks import irc_module
+from bridge.settings.records import Settings
 from tests.flow.rooms import bridge, reply
-from tests.rigs.irc_user import irc_user
-from tests.rigs.ngircd import run_ngircd
+from tests.rigs.irc_user import IrcUser, irc_user
+from tests.rigs.ircd import IrcServer
 from tests.rigs.program import TrestleProgram, trestle_program
-from tests.rigs.trestle import Town, make_modules
+from tests.rigs.trestle import Town
 
 
 async def test_a_room_that_holds_gets_no_doubles_and_its_people_hear_what_may_be_missing(
-    town: Town, folder: Path, database_settings: DatabaseSettings
+    town: Town,
+    folder: Path,
+    irc: IrcServer,
+    settings: Settings,
 ) -> None:
-    async with run_ngircd() as irc, irc_user(irc.port, "watcher") as watcher:
+    async with irc_user(irc.port, "watcher") as watcher:
         await watcher.join("#held")
-        settings = town.settings_for(
-            folder, database_settings, modules=make_modules(irc_module(irc))
-        )
         async with trestle_program(settings, folder) as trestle:
             alice = await town.person("alice")
             room = await bridge(alice, "#held")
@@ -57,44 +56,43 @@ async def test_a_room_that_holds_gets_no_doubles_and_its_people_hear_what_may_be
 
 
 async def test_who_said_it_can_ask_where_it_is(
-    town: Town, folder: Path, database_settings: DatabaseSettings
+    town: Town,
+    folder: Path,
+    settings: Settings,
+    carl: IrcUser,
 ) -> None:
-    async with run_ngircd() as irc, irc_user(irc.port, "carl") as carl:
-        await carl.join("#where")
-        settings = town.settings_for(
-            folder, database_settings, modules=make_modules(irc_module(irc))
-        )
-        async with trestle_program(settings, folder) as trestle:
-            alice, bea = await town.person("alice"), await town.person("bea")
-            room = await bridge(alice, "#where")
-            await bea.join(room)
-            event = await alice.say(room, "find me")
-            await carl.expect(":find me")
-            carl.say("PRIVMSG #where :from the network")
-            heard = await alice.wait_for_text(room, "from the network")
-            # The server says a moment later than to the others that it has it.
-            async with asyncio.timeout(PATIENCE):
-                while "confirmed" not in await trestle.ask("trace", event, "--json"):
-                    pass
-            await reply(alice, room, event, "!trestle where")
-            answer = (await alice.wait_for_text(room, " confirmed: "))["content"]["body"]
-            assert [line.split()[2].rstrip(":") for line in answer.splitlines()] == [
-                "received", "laned", "sent", "confirmed",
-            ]  # fmt: skip
-            assert "#where on near" in answer
-            # With the quotation that older clients write, and of another's message.
-            await reply(bea, room, event, f"> <{alice.id}> find me\n\n!trestle where")
-            await alice.wait_for_text(room, "you need the power to change this room's settings")
-            await alice.say(room, "!trestle where")
-            await alice.wait_for_text(room, "say it as a reply")
-            steps = json.loads(await trestle.ask("trace", heard["event_id"], "--json"))
-            assert [step["what"] for step in steps] == ["received", "confirmed"]
-            remote_id = steps[0]["detail"].rpartition(" ")[2]
-            assert json.loads(await trestle.ask("trace", remote_id, "--json")) == steps
-            assert "nothing is known of it" in await trestle.ask("trace", "$nothing", code=1)
-        # And without the running program.
-        steps = json.loads(await trestle.ask("trace", event, "--json"))
-        assert [step["what"] for step in steps] == ["received", "laned", "sent", "confirmed"]
+    await carl.join("#where")
+    async with trestle_program(settings, folder) as trestle:
+        alice, bea = await town.person("alice"), await town.person("bea")
+        room = await bridge(alice, "#where")
+        await bea.join(room)
+        event = await alice.say(room, "find me")
+        await carl.expect(":find me")
+        carl.say("PRIVMSG #where :from the network")
+        heard = await alice.wait_for_text(room, "from the network")
+        # The server says a moment later than to the others that it has it.
+        async with asyncio.timeout(PATIENCE):
+            while "confirmed" not in await trestle.ask("trace", event, "--json"):
+                pass
+        await reply(alice, room, event, "!trestle where")
+        answer = (await alice.wait_for_text(room, " confirmed: "))["content"]["body"]
+        assert [line.split()[2].rstrip(":") for line in answer.splitlines()] == [
+            "received", "laned", "sent", "confirmed",
+        ]  # fmt: skip
+        assert "#where on near" in answer
+        # With the quotation that older clients write, and of another's message.
+        await reply(bea, room, event, f"> <{alice.id}> find me\n\n!trestle where")
+        await alice.wait_for_text(room, "you need the power to change this room's settings")
+        await alice.say(room, "!trestle where")
+        await alice.wait_for_text(room, "say it as a reply")
+        steps = json.loads(await trestle.ask("trace", heard["event_id"], "--json"))
+        assert [step["what"] for step in steps] == ["received", "confirmed"]
+        remote_id = steps[0]["detail"].rpartition(" ")[2]
+        assert json.loads(await trestle.ask("trace", remote_id, "--json")) == steps
+        assert "nothing is known of it" in await trestle.ask("trace", "$nothing", code=1)
+    # And without the running program.
+    steps = json.loads(await trestle.ask("trace", event, "--json"))
+    assert [step["what"] for step in steps] == ["received", "laned", "sent", "confirmed"]
 
 
 async def _killed_on(trestle: TrestleProgram, alice: MatrixUser, room: str, text: str) -> str:
