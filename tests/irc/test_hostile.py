@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+import time
 from itertools import pairwise
 
 import pytest
@@ -290,3 +291,14 @@ async def test_names_that_no_line_could_hold_are_nobodys() -> None:
         await host.wait_for(RemoteMessage)
     assert [one.name for one in host.of(RemoteMembers)[-1].users] == ["bob"]
     assert not [one for one in host.events if long in str(one)]
+
+
+async def test_a_server_that_gives_us_other_nicks_without_end_takes_no_time() -> None:
+    async with a_listener() as (_, host, peer, _):
+        began = time.process_time()
+        for number in range(5000):
+            peer.say(f":{{nick}}!u@h NICK me{number}", f":me{number}!u@h NICK {{nick}}")
+        peer.say(":bob!b@h PRIVMSG #room :still here")
+        await host.wait_for(RemoteMessage)
+    # Once it grew with the square of the nicks: eight seconds, of the processor alone.
+    assert (took := time.process_time() - began) < 4.0, took

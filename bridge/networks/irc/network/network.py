@@ -30,6 +30,7 @@ from bridge.networks.irc.network.banned import Banned
 from bridge.networks.irc.network.behind import try_all
 from bridge.networks.irc.network.bynick import ByNick
 from bridge.networks.irc.network.crowd import Crowd
+from bridge.networks.irc.network.givenback import FORMER_SECONDS, GivenBack
 from bridge.networks.irc.network.keys import Keyring, read_key
 from bridge.networks.irc.network.people import Person
 from bridge.networks.irc.network.relayednames import RelayedNames
@@ -56,9 +57,8 @@ REMEMBERED = 2000
 """Ids of our own messages, by which they are known when the server says them again."""
 SLOWEST = 0.125
 """How far we go down with the pace of writing, in parts of the settings."""
-FORMER_SECONDS = 30.0
-"""How long a nick that one of us gave back still marks its user name as ours. The listening
-connection may lag behind the one that changed."""
+MOST_FORMER = 20
+"""Nicks that are remembered as given back, beside three of each connection."""
 
 
 class Network:
@@ -93,7 +93,7 @@ class Network:
         """What the relay knows of somebody."""
         self.relay: Inquiries | None = None
         """Asks the relay's connection; None before there was one."""
-        self._former: dict[str, tuple[float, str]] = {}
+        self._given_back = GivenBack()
         self._means: dict[int, Means] = {}
         self._capabilities: dict[int, frozenset[str]] = {}
         self._offered: frozenset[str] | None = None
@@ -397,11 +397,8 @@ class Network:
         if own is not None and own.host and owner is not None:
             self._last[owner] = own
         if own is not None:
-            now = asyncio.get_running_loop().time()
-            self._former = {
-                nick: one for nick, one in self._former.items() if now - one[0] < FORMER_SECONDS
-            }
-            self._former[self.key(own)] = (now, own.user.lstrip("~"))
+            most = MOST_FORMER + 3 * len(self._owners)
+            self._given_back.note(self.key(own), own.user.lstrip("~"), most)
 
     def sent(self, ids: Iterable[str]) -> None:
         """Take note of the network's ids of what one of us said."""
@@ -474,7 +471,7 @@ class Network:
             self._by_nick = ByNick.of(
                 self._held.values(),
                 self._last.values(),
-                self._former,
+                self._given_back.nicks,
                 self.isupport or Isupport(),
             )
         return self._by_nick
