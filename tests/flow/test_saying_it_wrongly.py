@@ -55,6 +55,8 @@ async def test_who_leaves_out_what_a_command_needs_reads_how_it_is_said(
             ("op -", "op [-]<nick> ..."), ("msg carl", "msg <nick> <text>"),
             ("mode", "mode <flags> [values]"), ("invite", "invite <nick>"),
             ("join", "join <chat> [key]"), ("near query", "query <person>"),
+            ("near names #other", "names alone"), ("near sync now", "sync alone"),
+            ("near disconnect please", "disconnect alone"),
         ):  # fmt: skip
             told = await answer(alice, room, said)
             assert told.rstrip(".") == f"I could not do that: say !trestle {usage.rstrip('.')}"
