@@ -88,6 +88,8 @@ async def test_what_is_chosen_is_read_in_any_case_and_its_refusal_names_all_valu
             ("set Near UNCERTAIN hold", "uncertain is hold for #chosen on near now."),
             ("set relay_name {name} of Trestle", "relay_name is {name} of Trestle for"),
             ("set relay_name Default", "relay_name is default for"),
+            ("pause near #other", "this room is not bridged there, but to: near #chosen."),
+            ("unbridge naer", "this room is not bridged there, but to: near #chosen."),
             ("pause Near", "until you say !trestle resume"),
             ("unbridge Near", "no longer bridged"),
         ):
