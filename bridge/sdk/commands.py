@@ -77,7 +77,7 @@ class NetworkCommand:
     name: str
     usage: str
     """The name and what may follow: ``kick <nick> [reason]``. Anyone who leaves out what is in
-    ``<>`` is told the usage, and ``run`` is not called."""
+    ``<>``, or says more where nothing may follow, is told the usage, and ``run`` is not called."""
     help: str
     """What it does, in a few words."""
     where: Where
@@ -101,7 +101,10 @@ class NetworkCommand:
     """It takes or shows a secret: it is heard only in a direct chat with the bot."""
 
     def is_whole(self, text: str) -> bool:
-        """Whether the text has a word for each thing that the usage asks for."""
+        """Whether the text has a word for each thing that the usage asks for, and none where it
+        has nothing but the name."""
+        if self.usage == self.name and self.secret_after is None:
+            return not text.strip()
         asked = self.usage
         while asked != (shorter := _OPTIONAL.sub("", asked)):
             asked = shorter

@@ -54,6 +54,8 @@ async def test_who_leaves_out_what_a_command_needs_reads_how_it_is_said(
             ("op -", "op [-]<nick> ..."), ("msg carl", "msg <nick> <text>"),
             ("mode", "mode <flags> [values]"), ("invite", "invite <nick>"),
             ("join", "join <chat> [key]"), ("near query", "query <person>"),
+            ("near names #other", "names alone"), ("near sync now", "sync alone"),
+            ("near disconnect please", "disconnect alone"),
         ):  # fmt: skip
             told = await answer(alice, room, said)
             assert told.rstrip(".") == f"I could not do that: say !trestle {usage.rstrip('.')}"
@@ -84,6 +86,8 @@ async def test_what_is_chosen_is_read_in_any_case_and_its_refusal_names_all_valu
             ("set Near UNCERTAIN hold", "uncertain is hold for #chosen on near now."),
             ("set relay_name {name} of Trestle", "relay_name is {name} of Trestle for"),
             ("set relay_name Default", "relay_name is default for"),
+            ("pause near #other", "this room is not bridged there, but to: near #chosen."),
+            ("unbridge naer", "this room is not bridged there, but to: near #chosen."),
             ("pause Near", "until you say !trestle resume"),
             ("unbridge Near", "no longer bridged"),
         ):

@@ -47,7 +47,8 @@ async def test_where_nobody_has_the_nick_that_is_said_at_once(server: IrcServer)
 @pytest.mark.parametrize(
     ("said", "why"),
     [
-        ("ctcp #room VERSION", "is no IRC nick"),
+        ("ctcp #room VERSION", "is no IRC nick but a channel"),
+        ("ctcp @bob:a.org VERSION", "is no IRC nick but a Matrix id: their nick"),
         ("ctcp @#room VERSION", "is no IRC nick"),
         ("ctcp a,b VERSION", "is no IRC nick"),
         ("ctcp bob ACTION waves", "what can be asked is CLIENTINFO, FINGER, PING, "),

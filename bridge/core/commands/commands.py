@@ -478,20 +478,20 @@ class MainBot:
 
     def _only_door(self, order: Order, names: Sequence[str] | None = None) -> Doorway:
         names = (*order.network, *order.words[1:2]) if names is None else names
-        doors = list(self._portals.in_room(order.room))
+        here = doors = list(self._portals.in_room(order.room))
         if names:
             meant = [door for door in doors if door.portal.instance == names[0]]
             doors = [door for door in meant if _is_called(door, *names[1:2])]
-        if not doors:
-            raise PermanentFailure("this room is not bridged" + (" there" if names else ""))
-        if len(doors) > 1:
-            networks = [door.portal.instance for door in doors]
-            ways = ", ".join(
-                name if networks.count(name) == 1 else f"{name} {door.portal.chat_name}"
-                for name, door in zip(networks, doors, strict=True)
-            )
+        if len(doors) == 1:
+            return doors[0]
+        networks = [door.portal.instance for door in doors]
+        ways = ", ".join(
+            name if networks.count(name := door.portal.instance) == 1
+            else f"{name} {door.portal.chat_name}" for door in doors or here
+        )  # fmt: skip
+        if doors:
             raise PermanentFailure(f"this room has several bridges; name one: {ways}")
-        return doors[0]
+        raise PermanentFailure("this room is not bridged" + f" there, but to: {ways}" * bool(here))
 
 
 def _is_called(door: Doorway, name: str = "") -> bool:

@@ -272,7 +272,8 @@ class NetworkCommands:
     ) -> Callable[[], Awaitable[str]]:
         """Do what must come before the network is asked; return what asks it."""
         if not command.is_whole(order.text):
-            raise PermanentFailure(f"say {order.as_typed(command.usage)}")
+            alone = " alone" * (command.usage == command.name)
+            raise PermanentFailure(f"say {order.as_typed(command.usage)}{alone}")
         instance = self._plumbing.find_instance(name)
         if not instance.is_open or instance.relay is None:
             raise TemporaryFailure(f"{name} is starting", retry_after=0.5)

@@ -46,15 +46,24 @@ def read_nick(text: str) -> str:
     name = text.strip()
     ascii_part = "".join(one if one.isascii() else "x" for one in name)
     if len(name) > _MOST_NICK or not (is_nick(ascii_part) and name.isprintable()):
-        raise PermanentFailure(f"{name[:50]!r} is no IRC nick: {NICK_RULE}.")
+        raise PermanentFailure(f"{name[:50]!r} is no IRC nick{_instead_of(name)}.")
     return name
+
+
+def _instead_of(name: str) -> str:
+    """What it is that was taken for a nick, else what a nick is."""
+    if name[:1] == "@" and ":" in name:
+        return " but a Matrix id: their nick on the network goes here"
+    if name[:1] in {"#", "&"}:
+        return " but a channel: a person's nick goes here"
+    return f": {NICK_RULE}"
 
 
 def read_own_nick(text: str) -> str:
     """Read a nick for one of ours: what every network takes. Raises ``PermanentFailure``."""
     name = read_nick(text)
     if not is_nick(name):
-        raise PermanentFailure(f"{name!r} is no IRC nick that this bridge can take.")
+        raise PermanentFailure(f"{name!r} is no IRC nick that this bridge can take: {NICK_RULE}.")
     return name
 
 
