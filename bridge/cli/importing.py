@@ -27,7 +27,6 @@ from bridge.sdk.importing import TakesOver
 from bridge.settings.records import Settings
 from bridge.storage.appserviceirc import read_appservice_irc
 from bridge.storage.audit import Audit
-from bridge.storage.keys import DayKeys
 from bridge.storage.masterkeys import MasterKeys
 from bridge.storage.optouts import OptOutStore
 from bridge.storage.pool import Database, refuse_another_owner
@@ -213,7 +212,6 @@ async def _means(
         open_it(settings.database, settings.state_dir, SystemClock()) as database,
         HomeserverClient(homeserver.url, settings.appservice.as_token) as client,
     ):
-        day_keys = DayKeys(settings.state_dir, database.clock)
         vault = Vault(database, MasterKeys.load(settings.state_dir))
         visit = Visit(client, bot, plan.former)
         if plan.dry_run:
@@ -223,7 +221,7 @@ async def _means(
             await visit.begin()
         yield Means(
             database=database, connectors=connectors, names=names, agreed=plan.agreed,
-            audit=Audit(database, day_keys, settings.state_dir),
+            audit=Audit(database, settings.state_dir),
             optouts=OptOutStore(database, settings.state_dir), vault=vault, visit=visit,
             dry_run=plan.dry_run,
         ), client  # fmt: skip

@@ -29,7 +29,6 @@ from bridge.model import AuditAction, SystemClock
 from bridge.sdk.errors import TrestleError
 from bridge.settings.records import Settings
 from bridge.storage.audit import Audit
-from bridge.storage.keys import DayKeys
 from bridge.storage.masterkeys import MasterKeys, random_master_key
 from bridge.storage.reach import opened
 from bridge.storage.rotation import Rotation
@@ -134,7 +133,7 @@ async def _alone(settings: Settings, work: _Alone) -> Any:
 @asynccontextmanager
 async def _opened(settings: Settings) -> AsyncIterator[tuple[Rotation, Audit]]:
     async with opened(settings.database, settings.state_dir, SystemClock()) as database:
-        audit = Audit(database, DayKeys(settings.state_dir, database.clock), settings.state_dir)
+        audit = Audit(database, settings.state_dir)
         vault = Vault(database, MasterKeys.load(settings.state_dir))
         yield Rotation(database, vault), audit
 

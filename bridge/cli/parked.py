@@ -192,7 +192,7 @@ async def _opened(config: Path) -> AsyncIterator[tuple[Shelf, Audit]]:
     settings = quietly(config)
     async with opened(settings.database, settings.state_dir, SystemClock()) as database:
         day_keys = DayKeys(settings.state_dir, database.clock)
-        yield Shelf(database, day_keys), Audit(database, day_keys, settings.state_dir)
+        yield Shelf(database, day_keys), Audit(database, settings.state_dir)
 
 
 async def _summaries(shelf: Shelf, _: Audit) -> list[dict[str, Any]]:

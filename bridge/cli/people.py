@@ -121,7 +121,7 @@ async def _alone(settings: Settings, person: UserId) -> bytes:
         personal = PersonalData(
             database, day_keys, is_ours=namespaces_of(settings).is_ours, modules=lambda: keeps
         )
-        return await copy_of(person, personal, Audit(database, day_keys, settings.state_dir))
+        return await copy_of(person, personal, Audit(database, settings.state_dir))
 
 
 def _kept_by(settings: Settings, instance: InstanceId) -> Sequence[Kept]:

@@ -5,7 +5,6 @@ import html
 import json
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import quote
 
 import aiohttp
 
@@ -19,25 +18,14 @@ _ACTION = "\x01ACTION "
 _BRIDGE_NICK = "trestle"
 
 
-class Speaker:
-    """Somebody in Matrix who says a thing until the homeserver has taken it, as clients do."""
+class Speaker(MatrixUser):
+    """Somebody in Matrix who asks until the homeserver has answered, as clients do."""
 
-    def __init__(self, user: MatrixUser, name: str) -> None:
-        self._user = user
-        self._name = name
-        self._count = 0
-
-    @property
-    def id(self) -> str:
-        """The Matrix id."""
-        return self._user.id
-
-    async def say(self, room: str, said: Utterance) -> str:
+    async def utter(self, room: str, said: Utterance) -> str:
         """Say it; give the event's id. Each try has the same transaction id, so it is there once.
 
         Raises ``TrestleError`` if the homeserver refuses it.
         """
-        self._count += 1
         content: dict[str, Any] = {
             "msgtype": "m.emote" if said.emote else "m.text",
             "body": said.text,
@@ -47,32 +35,20 @@ class Speaker:
                 "format": "org.matrix.custom.html",
                 "formatted_body": f"<b>{html.escape(said.text)}</b>",
             }
-        path = f"v3/rooms/{quote(room)}/send/m.room.message/{self._name}-{self._count}"
-        return str((await self.call("PUT", path, content))["event_id"])
+        return await self.send(room, content)
 
     async def call(self, method: str, path: str, body: Any = None, **query: str) -> dict[str, Any]:
         """Ask until it is answered. Raises ``TrestleError`` for a refusal."""
         while True:
             try:
-                status, reply = await self._user.try_call(method, path, body, **query)
+                status, reply = await self.try_call(method, path, body, **query)
             except (aiohttp.ClientError, OSError, json.JSONDecodeError):
                 status, reply = 503, {}
             if status < 300:
                 return reply
             if status < 500 and status != 429:
-                raise TrestleError(f"the homeserver refused {self._name}: {status} {reply}")
+                raise TrestleError(f"the homeserver refused {self.id}: {status} {reply}")
             await asyncio.sleep(_AGAIN_SECONDS)
-
-    async def history(self, room: str) -> list[dict[str, Any]]:
-        """All events of a room, the oldest first."""
-        found: list[dict[str, Any]] = []
-        query = {"dir": "b", "limit": "500"}
-        while True:
-            page = await self.call("GET", f"v3/rooms/{quote(room)}/messages", **query)
-            found += page["chunk"]
-            if not page["chunk"] or "end" not in page:
-                return found[::-1]
-            query["from"] = page["end"]
 
 
 class IrcPerson(IrcUser):

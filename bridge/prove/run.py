@@ -1,6 +1,7 @@
 """A proof: people talk on both sides while things break; then the ledgers are compared."""
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -9,7 +10,6 @@ from typing import Any
 
 import aiohttp
 
-from bridge.demo.matrix_user import MatrixUser
 from bridge.prove import witness
 from bridge.prove.arrivals import read_records
 from bridge.prove.faults import Fault, FaultKind, Faults, Gate
@@ -124,11 +124,10 @@ class Proof:
 
     async def _bridge_rooms(self, session: aiohttp.ClientSession) -> None:
         """Rooms bridged the way people do it, and one more that only the witness is in."""
-        users = [MatrixUser(session, self._scratch.synapse.url, name) for name in _MATRIX]
-        for user, name in zip(users, _MATRIX, strict=True):
-            await user.register()
-            self._speakers[name] = Speaker(user, name)
-        first = users[0]
+        for name in _MATRIX:
+            self._speakers[name] = Speaker(session, self._scratch.synapse.url, name)
+            await self._speakers[name].register()
+        first, *others = self._speakers.values()
         for channel in (*self._channels, ""):
             room = await first.create_room(preset="public_chat", name=channel or "The witness")
             await first.invite(room, WITNESS)
@@ -139,7 +138,7 @@ class Proof:
                 await first.say(room, f"!trestle bridge {INSTANCE} {channel}")
                 await first.wait_for_text(room, "This room is bridged to")
                 self._ledgers.bridged.add(room)
-            for user in users[1:]:
+            for user in others:
                 await user.join(room)
             self._rooms.append(room)
 
@@ -200,7 +199,7 @@ class Proof:
 
     async def _say_line(self, speaker: Speaker, one: Utterance) -> None:
         room = self._rooms[one.place]
-        event_id = await speaker.say(room, one)
+        event_id = await speaker.utter(room, one)
         self._ledgers.lines.append(
             Line(text=one.text, room=room, event_id=event_id, asks=one.text.endswith(ASKS))
         )
@@ -251,7 +250,7 @@ class Proof:
     async def _read_rooms(self) -> None:
         """Walk every room back to its beginning."""
         reader = self._speakers[_MATRIX[0]]
-        histories = {room: await reader.history(room) for room in self._rooms}
+        histories = {room: await reader.messages(room, sys.maxsize) for room in self._rooms}
         ledgers = self._ledgers
         ledgers.held = {room: _texts(events) for room, events in histories.items()}
         ledgers.held_ids = {e["event_id"] for events in histories.values() for e in events}

@@ -152,7 +152,7 @@ async def build(  # noqa: PLR0915 - a straight list of every object there is
             as_double=doubles.send,
         )  # fmt: skip
         vault = await Vault.at(database, settings.state_dir)
-        audit = Audit(database, day_keys, settings.state_dir)
+        audit = Audit(database, settings.state_dir)
         double_puppets = DoublePuppets(
             DoublePuppetStore(database, settings.state_dir), vault, doubles, audit,
             settings.homeserver.server_name,

@@ -20,15 +20,14 @@ from bridge.sdk.errors import ConfigError, TemporaryFailure
 from bridge.sdk.ids import UserId
 from bridge.storage.door import at_the_door
 from bridge.storage.files import make_folder, write_private
-from bridge.storage.keys import DayKeys, KeyLost
 from bridge.storage.pool import Database
 from bridge.storage.thread import to_its_end
 
 _START = bytes(32)
 _ADD = (
-    "INSERT INTO audit (seq, at, actor, subject, action, target, detail, previous, hash) "
-    "SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9 "
-    "WHERE (SELECT epoch FROM lease WHERE shard = 0) = $10 RETURNING seq"
+    "INSERT INTO audit (seq, at, actor, subject, action, target, previous, hash) "
+    "SELECT $1, $2, $3, $4, $5, $6, $7, $8 "
+    "WHERE (SELECT epoch FROM lease WHERE shard = 0) = $9 RETURNING seq"
 )
 
 
@@ -42,17 +41,6 @@ class AuditRow:
     subject: UserId | None
     action: AuditAction
     target: str
-    detail: str | None
-    """None when nothing was said with it, or when its day's key is gone."""
-
-
-@dataclass(frozen=True, slots=True)
-class AuditFault:
-    """A row that is not as it was written."""
-
-    seq: int
-    what: str
-    """In a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +54,8 @@ class _Link:
 class Audit:
     """Rows are added, and never changed or removed."""
 
-    def __init__(self, database: Database, day_keys: DayKeys, state_dir: Path) -> None:
+    def __init__(self, database: Database, state_dir: Path) -> None:
         self._database = database
-        self._day_keys = day_keys
         self._head_file = state_dir / "audit.head"
         path = state_dir / "keys" / "audit"
         make_folder(path.parent)
@@ -79,33 +66,23 @@ class Audit:
         self._adding = asyncio.Lock()
 
     async def record(
-        self,
-        *,
-        actor: UserId,
-        action: AuditAction,
-        target: str,
-        subject: UserId | None = None,
-        detail: str | None = None,
+        self, *, actor: UserId, action: AuditAction, target: str, subject: UserId | None = None
     ) -> int:
         """Store that the actor does it, before it is done; return the row's number.
 
-        ``subject`` is the person whose data the row is; ``detail`` is what was said with it, and
-        is sealed. Raises ``TemporaryFailure`` when the database is away: then do not do it.
+        ``subject`` is the person whose data the row is. Raises ``TemporaryFailure`` when the
+        database is away: then do not do it.
         """
         async with self._adding:
             last, self._last = self._last or await self._read_last(), None
             at = self._database.clock.now().astimezone(UTC)
             seq = last.seq + 1
-            sealed = None
-            if detail is not None:
-                words = detail.encode("utf-8", "replace")
-                sealed = self._day_keys.seal(at.date(), audit_context(seq), words)
-            values = (seq, at, actor, subject, action.value, target, sealed, last.hash)
-            link = _Link(seq, self._hash(*values))
+            values = (seq, at, actor, subject, action.value, target)
+            link = _Link(seq, self._hash(*values, None, last.hash))
             with at_the_door():
                 try:
                     stored = await self._database.core.fetchval(
-                        _ADD, *values, link.hash, self._database.epoch
+                        _ADD, *values, last.hash, link.hash, self._database.epoch
                     )
                 except asyncpg.UniqueViolationError as error:
                     # A row whose answer was lost came after all.
@@ -126,15 +103,14 @@ class Audit:
                 subject=None if row["subject"] is None else UserId(row["subject"]),
                 action=AuditAction(row["action"]),
                 target=row["target"],
-                detail=self._open(row),
             )
 
-    async def verify(self) -> list[AuditFault]:
-        """Read all of it; give the rows that are not as they were written.
+    async def verify(self) -> list[str]:
+        """Read all of it; name the rows that are not as they were written, a sentence each.
 
         Raises ``ConfigError`` if the state directory's note of the newest row is damaged.
         """
-        faults = []
+        faults: list[str] = []
         head = await asyncio.to_thread(self._read_head)
         last = _Link(0, _START)
         async for row in self._stored():
@@ -142,12 +118,12 @@ class Audit:
             faults += _missing(last.seq + 1, seq)
             # Its own hash covers the one that it follows and its number.
             if not hmac.compare_digest(self._hash(*list(row.values())[:-1]), stored):
-                faults.append(AuditFault(seq, f"row {seq} of the audit was changed"))
+                faults.append(f"row {seq} of the audit was changed")
                 stored = b""
             elif seq == last.seq + 1 and last.hash and row["previous"] != last.hash:
-                faults.append(AuditFault(seq, f"row {seq} of the audit follows another row"))
+                faults.append(f"row {seq} of the audit follows another row")
             elif seq == head.seq and stored != head.hash:
-                faults.append(AuditFault(seq, f"row {seq} of the audit is not the one written"))
+                faults.append(f"row {seq} of the audit is not the one written")
             last = _Link(seq, stored)
         return faults + _missing(last.seq + 1, head.seq + 1)
 
@@ -185,15 +161,6 @@ class Audit:
         ])  # fmt: skip
         return hmac.digest(self._key, fields, "sha256")
 
-    def _open(self, row: asyncpg.Record) -> str | None:
-        if row["detail"] is None:
-            return None
-        day = row["at"].astimezone(UTC).date()
-        try:
-            return self._day_keys.open(day, audit_context(row["seq"]), row["detail"]).decode()
-        except KeyLost:
-            return None
-
     def _write_head(self, link: _Link) -> None:
         try:
             write_private(self._head_file, f"{link.seq} {link.hash.hex()}\n".encode())
@@ -216,10 +183,5 @@ class Audit:
             ) from error
 
 
-def _missing(first: int, end: int) -> list[AuditFault]:
-    return [AuditFault(seq, f"row {seq} of the audit is missing") for seq in range(first, end)]
-
-
-def audit_context(seq: int) -> bytes:
-    """What a row's sealed part is bound to."""
-    return f"audit {seq}".encode()
+def _missing(first: int, end: int) -> list[str]:
+    return [f"row {seq} of the audit is missing" for seq in range(first, end)]

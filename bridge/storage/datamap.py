@@ -379,7 +379,7 @@ DATA_MAP: tuple[Table, ...] = (
             "actor": _id("who did it"), "subject": _SUBJECT,
             "action": _none("what was done, one of a closed set"),
             "target": _id("to which chat and room, or what else"),
-            "detail": _content("what was said with it"),
+            "detail": _none("nothing: always empty"),
             "previous": _none("the hash of the row before"),
             "hash": _none("the hash of this row, with a key of ours"),
         },

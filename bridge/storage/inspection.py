@@ -19,7 +19,6 @@ from bridge.sdk.errors import ConfigError
 from bridge.settings.records import DatabaseSettings
 from bridge.storage.audit import Audit
 from bridge.storage.door import first_line
-from bridge.storage.keys import DayKeys
 from bridge.storage.lock import LOCK, refuse_old, refuse_pooling_proxy
 from bridge.storage.pool import Database, only_one, told_as_settings
 from bridge.storage.postgres import EmbeddedPostgres, socket_folder
@@ -278,8 +277,7 @@ async def _audit_faults(
     async with daily.transaction(readonly=True, isolation="repeatable_read"):
         if access.by_url:
             await daily.execute(f"SET LOCAL ROLE {CORE}")
-        faults = await Audit(database, DayKeys(state_dir, clock), state_dir).verify()
-    return [fault.what for fault in faults]
+        return await Audit(database, state_dir).verify()
 
 
 async def _has_secrets(owner: Connection, facts: Facts) -> bool:

@@ -23,7 +23,6 @@ from bridge.model import AuditAction, KeptRows
 from bridge.sdk.ids import InstanceId, UserId
 from bridge.sdk.module import Holds as ModuleHolds
 from bridge.sdk.module import Kept
-from bridge.storage.audit import audit_context
 from bridge.storage.datamap import DATA_MAP
 from bridge.storage.door import at_the_door
 from bridge.storage.keys import DayKeys, KeyLost
@@ -51,7 +50,6 @@ Unseal = Callable[[asyncpg.Record], tuple[date, bytes]]
 SEALED: Mapping[str, Unseal] = {
     "outbox": lambda row: (row["day"], outbox_context(row["day"], row["seq"])),
     "timer": lambda row: (row["at"].astimezone(UTC).date(), timer_context(row["id"])),
-    "audit": lambda row: (row["at"].astimezone(UTC).date(), audit_context(row["seq"])),
 }
 
 OWNED: Sequence[Table] = tuple(table for table in DATA_MAP if table.subject is not None)

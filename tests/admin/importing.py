@@ -19,7 +19,6 @@ from bridge.settings.records import DatabaseSettings
 from bridge.storage.accounts import Accounts
 from bridge.storage.audit import Audit
 from bridge.storage.consents import ConsentStore
-from bridge.storage.keys import DayKeys
 from bridge.storage.masterkeys import MasterKeys
 from bridge.storage.modulestore import InstanceStore
 from bridge.storage.optouts import OptOutStore
@@ -113,7 +112,7 @@ def opted_out(settings: DatabaseSettings, state_dir: Path, person: str) -> tuple
     async def read() -> tuple[bool, list[str]]:
         clock = SystemClock()
         async with Database.open(settings, state_dir, clock) as database:
-            audit = Audit(database, DayKeys(state_dir, clock), state_dir)
+            audit = Audit(database, state_dir)
             optouts = OptOuts(OptOutStore(database, state_dir), audit)
             await optouts.load()
             return optouts.cover(UserId(person), 1), [
@@ -130,7 +129,7 @@ def opt_in(settings: DatabaseSettings, state_dir: Path, person: str) -> None:
     async def say() -> None:
         clock = SystemClock()
         async with Database.open(settings, state_dir, clock) as database:
-            audit = Audit(database, DayKeys(state_dir, clock), state_dir)
+            audit = Audit(database, state_dir)
             optouts = OptOuts(OptOutStore(database, state_dir), audit)
             await optouts.load()
             await optouts.remove(UserId(person), EVERYWHERE)
@@ -151,7 +150,7 @@ async def _end_bridges(
     clock = SystemClock()
     someone, past = UserId("@someone:test.example"), clock.now() - timedelta(days=9)
     async with Database.open(settings, state_dir, clock) as database:
-        store, audit = PortalStore(database), Audit(database, DayKeys(state_dir, clock), state_dir)
+        store, audit = PortalStore(database), Audit(database, state_dir)
         for portal in await store.all():
             if portal.chat == unbridged:
                 await audit.record(
@@ -179,7 +178,7 @@ async def _sign_in(
 ) -> None:  # fmt: skip
     clock, own = SystemClock(), InstanceId("own")
     async with Database.open(settings, state_dir, clock) as database:
-        await Audit(database, DayKeys(state_dir, clock), state_dir).record(
+        await Audit(database, state_dir).record(
             actor=owner, action=AuditAction.LINK, subject=owner, target=target_of(name, own)
         )
         row = await Accounts(database).link_login(own, owner, name)
@@ -198,7 +197,7 @@ async def _log_out(settings: DatabaseSettings, state_dir: Path, owner: UserId) -
     async with Database.open(settings, state_dir, clock) as database:
         vault = Vault(database, MasterKeys.load(state_dir))
         accounts = Accounts(database)
-        audit = Audit(database, DayKeys(state_dir, clock), state_dir)
+        audit = Audit(database, state_dir)
         for instance, record in await vault.records_of(owner):
             await vault.delete(owner, instance, record)
         for name in ("own", "libera", "plain"):

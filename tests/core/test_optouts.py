@@ -10,7 +10,6 @@ from bridge.model import SystemClock
 from bridge.sdk.ids import UserId
 from bridge.settings.records import DatabaseSettings
 from bridge.storage.audit import Audit
-from bridge.storage.keys import DayKeys
 from bridge.storage.optouts import OptOutStore
 from bridge.storage.pool import Database
 from tests.rigs.cluster import until_one_waits
@@ -23,7 +22,7 @@ async def test_an_opt_in_takes_back_no_opt_out_of_the_same_moment(
 ) -> None:
     async with Database.open(database_settings, folder, SystemClock()) as database:
         kept = OptOutStore(database, folder)
-        optouts = OptOuts(kept, Audit(database, DayKeys(folder, database.clock), folder))
+        optouts = OptOuts(kept, Audit(database, folder))
         await optouts.load()
         for portal in (1, 2):
             await optouts.add(ALICE, portal)
@@ -41,7 +40,7 @@ async def test_an_opt_out_that_was_cut_off_holds_and_is_stored_when_it_is_said_a
 ) -> None:
     async with Database.open(database_settings, folder, SystemClock()) as database:
         kept = OptOutStore(database, folder)
-        optouts = OptOuts(kept, Audit(database, DayKeys(folder, database.clock), folder))
+        optouts = OptOuts(kept, Audit(database, folder))
         await optouts.load()
         admin = await asyncpg.connect(database_settings.url)
         try:

@@ -4,13 +4,12 @@ import aiohttp
 
 from bridge.app import App
 from bridge.storage.audit import Audit, AuditRow
-from bridge.storage.keys import DayKeys
 
 
 async def acts(app: App) -> list[AuditRow]:
     """What the audit knows; nothing in it was changed afterwards."""
     database, state_dir = app.parts.database, app.parts.settings.state_dir
-    audit = Audit(database, DayKeys(state_dir, database.clock), state_dir)
+    audit = Audit(database, state_dir)
     assert await audit.verify() == []
     return [row async for row in audit.rows()]
 

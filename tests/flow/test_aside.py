@@ -7,7 +7,6 @@ from bridge.core.oversight.byhand import HERE
 from bridge.model import AuditAction, SystemClock
 from bridge.settings.records import DatabaseSettings
 from bridge.storage.audit import Audit
-from bridge.storage.keys import DayKeys
 from bridge.storage.pool import Database
 from tests.flow.rooms import BOT
 from tests.rigs.chaos import chaos
@@ -52,7 +51,7 @@ async def test_a_parked_item_is_seen_tried_again_and_let_go_by_chat_and_by_comma
     assert "is not running" in await trestle.ask("parked", "retry", last["name"], code=1)
     state_dir = trestle.settings.state_dir
     async with Database.open(database_settings, state_dir, SystemClock()) as database:
-        audit = Audit(database, DayKeys(state_dir, database.clock), state_dir)
+        audit = Audit(database, state_dir)
         acts = [(act.actor, act.action, act.target) async for act in audit.rows()]
         assert await audit.verify() == []
     assert acts == [

@@ -1,6 +1,8 @@
 """What answers a command, and what is said meanwhile and is somebody else's."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -11,6 +13,7 @@ from bridge.sdk.events import RemoteMessage
 from tests.irc.commands import refused, say
 from tests.irc.questions import asked, pong, settled
 from tests.irc.stage import (
+    Host,
     Network,
     a_listener,
     chat,
@@ -21,34 +24,38 @@ from tests.irc.stage import (
     synced,
     user_id,
 )
-from tests.rigs.scripted_irc import Peer, scripted_server
+from tests.rigs.scripted_irc import Peer, ScriptedServer, scripted_server
 
 
-async def test_what_a_person_answers_is_for_a_direct_chat_and_a_services_for_who_asked() -> None:
+@asynccontextmanager
+async def a_puppet() -> AsyncIterator[tuple[ScriptedServer, IrcClient, IrcClient, Host, Peer]]:
+    """Have a person's connection to a server of its own, beside a relay that has none."""
     async with scripted_server() as server:
         network = Network(server.port)
         relay, _ = network.relay()
-        async with (
-            speaking(server, network) as (puppet, host, peer, _),
-            asyncio.TaskGroup() as tasks,
-        ):
-            told = tasks.create_task(say("msg bob hi", relay, puppet))
-            await peer.expect("PRIVMSG bob :hi")
-            peer.say(":bob!b@h PRIVMSG Alice :for you alone", ":bob!b@h PRIVMSG Alice :optout")
-            await host.wait_for(RemoteMessage)
-            await peer.expect("NOTICE bob :Nothing that you say is carried")
-            assert host.opted_out == {"bob"}
-            assert (await told).startswith("Said to bob. What is answered in private comes")
-            assert direct(host) == [("bob", "text", "for you alone")]
+        async with speaking(server, network) as (puppet, host, peer, _):
+            yield server, relay, puppet, host, peer
 
-            asked = tasks.create_task(say("msg NickServ info bob", relay, puppet))
-            await peer.expect("PRIVMSG NickServ :info bob")
-            peer.say(":NickServ!s@h NOTICE Alice :bob is registered")
-            assert await asked == "Said to NickServ.\nNickServ: bob is registered"
-            assert len(host.of(RemoteMessage)) == 1
-            for name in ("alice", "Alice@services.test"):
-                with pytest.raises(PermanentFailure, match="own connection: write to them in"):
-                    await say(f"msg {name} hi", relay, puppet)
+
+async def test_what_a_person_answers_is_for_a_direct_chat_and_a_services_for_who_asked() -> None:
+    async with a_puppet() as (_, relay, puppet, host, peer), asyncio.TaskGroup() as tasks:
+        told = tasks.create_task(say("msg bob hi", relay, puppet))
+        await peer.expect("PRIVMSG bob :hi")
+        peer.say(":bob!b@h PRIVMSG Alice :for you alone", ":bob!b@h PRIVMSG Alice :optout")
+        await host.wait_for(RemoteMessage)
+        await peer.expect("NOTICE bob :Nothing that you say is carried")
+        assert host.opted_out == {"bob"}
+        assert (await told).startswith("Said to bob. What is answered in private comes")
+        assert direct(host) == [("bob", "text", "for you alone")]
+
+        asked = tasks.create_task(say("msg NickServ info bob", relay, puppet))
+        await peer.expect("PRIVMSG NickServ :info bob")
+        peer.say(":NickServ!s@h NOTICE Alice :bob is registered")
+        assert await asked == "Said to NickServ.\nNickServ: bob is registered"
+        assert len(host.of(RemoteMessage)) == 1
+        for name in ("alice", "Alice@services.test"):
+            with pytest.raises(PermanentFailure, match="own connection: write to them in"):
+                await say(f"msg {name} hi", relay, puppet)
 
 
 async def test_what_is_said_of_another_channel_or_message_is_no_answer() -> None:
@@ -189,30 +196,24 @@ async def test_what_is_left_of_a_question_that_was_given_up_answers_no_other() -
 
 
 async def test_what_a_list_in_pieces_still_brings_is_none_of_the_next() -> None:
-    async with scripted_server() as server:
-        network = Network(server.port)
-        relay, _ = network.relay()
-        async with (
-            speaking(server, network) as (puppet, _, peer, _),
-            asyncio.TaskGroup() as tasks,
-        ):
-            await synced(peer)
-            peer.pong = None
-            given_up = tasks.create_task(say("list *old*", relay, puppet))
-            await peer.expect("LIST")
-            given_up.cancel()
-            await pong(peer)
-            # What else is asked meanwhile is answered.
-            told = tasks.create_task(say("whois bob", relay, puppet))
-            await peer.expect("WHOIS bob")
-            peer.say(":irc.test 322 Alice #older 9 :of old")
-            peer.say(":irc.test 311 Alice Bob b bob.test * :Bob", ":irc.test 318 Alice bob :End")
-            assert await told == "Bob is Bob (b@bob.test)."
-            told = tasks.create_task(say("list *ne*", relay, puppet))
-            await peer.expect("LIST")
-            peer.say(":irc.test 322 Alice #one-of-old 9 :old", ":irc.test 323 Alice :End of LIST")
-            peer.say(":irc.test 322 Alice #new 2 :of now", ":irc.test 323 Alice :End of LIST")
-            assert await told == "#new (2): of now"
+    async with a_puppet() as (_, relay, puppet, _, peer), asyncio.TaskGroup() as tasks:
+        await synced(peer)
+        peer.pong = None
+        given_up = tasks.create_task(say("list *old*", relay, puppet))
+        await peer.expect("LIST")
+        given_up.cancel()
+        await pong(peer)
+        # What else is asked meanwhile is answered.
+        told = tasks.create_task(say("whois bob", relay, puppet))
+        await peer.expect("WHOIS bob")
+        peer.say(":irc.test 322 Alice #older 9 :of old")
+        peer.say(":irc.test 311 Alice Bob b bob.test * :Bob", ":irc.test 318 Alice bob :End")
+        assert await told == "Bob is Bob (b@bob.test)."
+        told = tasks.create_task(say("list *ne*", relay, puppet))
+        await peer.expect("LIST")
+        peer.say(":irc.test 322 Alice #one-of-old 9 :old", ":irc.test 323 Alice :End of LIST")
+        peer.say(":irc.test 322 Alice #new 2 :of now", ":irc.test 323 Alice :End of LIST")
+        assert await told == "#new (2): of now"
 
 
 async def test_where_the_server_knows_no_userhost_it_is_asked_who_somebody_is() -> None:
@@ -230,49 +231,37 @@ async def test_where_the_server_knows_no_userhost_it_is_asked_who_somebody_is() 
 
 
 async def test_who_somebody_is_is_said_by_what_the_server_says_of_that_nick() -> None:
-    async with scripted_server() as server:
-        network = Network(server.port)
-        relay, _ = network.relay()
-        async with (
-            speaking(server, network) as (puppet, _, peer, _),
-            asyncio.TaskGroup() as tasks,
-        ):
-            asked = tasks.create_task(refused("whois gone", relay, "", puppet))
-            await peer.expect("WHOIS gone")
-            peer.say(":irc.test 401 Alice gone :No such nick", ":irc.test 318 Alice gone :End")
-            assert "there is nobody of that name" in await asked
-            told = tasks.create_task(say("whois bob", relay, puppet))
-            await peer.expect("WHOIS bob")
-            # The rest of the answer before, in which somebody else is.
-            peer.say(":irc.test 311 Alice eve e eve.test * :Eve")
-            peer.say(
-                ":irc.test 311 Alice Bob b bob.test * :\x02Bob", ":irc.test 319 Alice Bob :@#\x1dy"
-            )
-            peer.say(":irc.test 318 Alice bob :End")
-            assert await told == "Bob is Bob (b@bob.test); in @#y."
+    async with a_puppet() as (_, relay, puppet, _, peer), asyncio.TaskGroup() as tasks:
+        asked = tasks.create_task(refused("whois gone", relay, "", puppet))
+        await peer.expect("WHOIS gone")
+        peer.say(":irc.test 401 Alice gone :No such nick", ":irc.test 318 Alice gone :End")
+        assert "there is nobody of that name" in await asked
+        told = tasks.create_task(say("whois bob", relay, puppet))
+        await peer.expect("WHOIS bob")
+        # The rest of the answer before, in which somebody else is.
+        peer.say(":irc.test 311 Alice eve e eve.test * :Eve")
+        peer.say(
+            ":irc.test 311 Alice Bob b bob.test * :\x02Bob", ":irc.test 319 Alice Bob :@#\x1dy"
+        )
+        peer.say(":irc.test 318 Alice bob :End")
+        assert await told == "Bob is Bob (b@bob.test); in @#y."
 
 
 async def test_a_reconnect_that_did_not_come_about_may_be_said_again_at_once() -> None:
-    async with scripted_server() as server:
-        network = Network(server.port)
-        relay, _ = network.relay()
-        async with (
-            speaking(server, network) as (puppet, _, peer, _),
-            asyncio.TaskGroup() as tasks,
-        ):
-            given_up = tasks.create_task(say("reconnect", relay, puppet))
-            await peer.expect("QUIT")
-            second = await server.accept()
-            given_up.cancel()
-            await second.welcome()
-            async with puppet.at_hand():
-                pass
-            told = tasks.create_task(say("reconnect", relay, puppet))
-            await second.expect("QUIT")
-            third = await server.accept()
-            await third.welcome()
-            assert (await told).startswith("You are connected anew, as Alice on")
-            assert "once a minute" in await refused("reconnect", relay, "", puppet)
+    async with a_puppet() as (server, relay, puppet, _, peer), asyncio.TaskGroup() as tasks:
+        given_up = tasks.create_task(say("reconnect", relay, puppet))
+        await peer.expect("QUIT")
+        second = await server.accept()
+        given_up.cancel()
+        await second.welcome()
+        async with puppet.at_hand():
+            pass
+        told = tasks.create_task(say("reconnect", relay, puppet))
+        await second.expect("QUIT")
+        third = await server.accept()
+        await third.welcome()
+        assert (await told).startswith("You are connected anew, as Alice on")
+        assert "once a minute" in await refused("reconnect", relay, "", puppet)
 
 
 @pytest.mark.parametrize(

@@ -35,13 +35,10 @@ async def fill(settings: DatabaseSettings, state_dir: Path, clock: Clock) -> Non
         day_keys = DayKeys(state_dir, clock)
         await Retention(database, day_keys).run_once()
         EventKeys(state_dir)
-        audit = Audit(database, day_keys, state_dir)
+        audit = Audit(database, state_dir)
         for number in range(3):
             await audit.record(
-                actor=UserId("@a:hs"),
-                action=AuditAction.BRIDGE,
-                target=f"room {number}",
-                detail="x",
+                actor=UserId("@a:hs"), action=AuditAction.BRIDGE, target=f"room {number}"
             )
         owner = await owner_of(database)
         for day in days(clock):

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import threading
-from datetime import timedelta
 from pathlib import Path
 
 import asyncpg
@@ -15,17 +14,15 @@ from bridge.model import AuditAction
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.ids import UserId
 from bridge.storage.audit import Audit
-from bridge.storage.keys import DayKeys
 from bridge.storage.pool import Database
 from bridge.storage.schema import Connection
-from tests.storage.conftest import TurnedClock
 
 ALICE, BEA = UserId("@alice:hs"), UserId("@bea:hs")
 
 
 @pytest.fixture
-def audit(database: Database, day_keys: DayKeys, folder: Path) -> Audit:
-    return Audit(database, day_keys, folder)
+def audit(database: Database, folder: Path) -> Audit:
+    return Audit(database, folder)
 
 
 @pytest_asyncio.fixture
@@ -34,21 +31,19 @@ async def filled(audit: Audit) -> Audit:
     for number in range(1, 6):
         await audit.record(
             actor=ALICE, action=AuditAction.BRIDGE, target=f"libera #{number} !r",
-            subject=BEA if number % 2 else None, detail=f"because {number}",
+            subject=BEA if number % 2 else None,
         )  # fmt: skip
     assert await audit.verify() == []
     return audit
 
 
 async def faults(audit: Audit) -> list[str]:
-    return [fault.what.removeprefix("row ") for fault in await audit.verify()]
+    return [fault.removeprefix("row ") for fault in await audit.verify()]
 
 
 async def test_acts_are_read_back_in_their_order(filled: Audit) -> None:
     rows = [row async for row in filled.rows()]
-    assert [(row.seq, row.target, row.detail) for row in rows] == [
-        (n, f"libera #{n} !r", f"because {n}") for n in range(1, 6)
-    ]
+    assert [(row.seq, row.target) for row in rows] == [(n, f"libera #{n} !r") for n in range(1, 6)]
     assert {(row.actor, row.action) for row in rows} == {(ALICE, AuditAction.BRIDGE)}
 
 
@@ -88,9 +83,9 @@ async def test_acts_at_the_same_time_make_one_chain(audit: Audit) -> None:
 
 
 async def test_the_chain_goes_on_after_a_restart(
-    filled: Audit, database: Database, day_keys: DayKeys, folder: Path
+    filled: Audit, database: Database, folder: Path
 ) -> None:
-    again = Audit(database, day_keys, folder)
+    again = Audit(database, folder)
     assert await again.record(actor=BEA, action=AuditAction.UNBRIDGE, target="x") == 6
     assert await again.verify() == []
 
@@ -105,7 +100,6 @@ async def test_a_changed_row_is_named_whatever_was_changed(
         "subject = '@mallory:hs'",
         "action = 'unbridge'",
         "target = 'elsewhere'",
-        "detail = NULL",
         "detail = 'x'",
         "at = at + interval '1 microsecond'",
         "previous = 'x'",
@@ -130,7 +124,7 @@ async def test_a_removed_end_is_named(filled: Audit, admin: Connection) -> None:
 
 async def test_an_emptied_audit_is_named(filled: Audit, admin: Connection) -> None:
     await admin.execute("TRUNCATE audit")
-    assert [fault.seq for fault in await filled.verify()] == [1, 2, 3, 4, 5]
+    assert [fault.split()[0] for fault in await faults(filled)] == ["1", "2", "3", "4", "5"]
 
 
 async def test_swapped_rows_are_named(filled: Audit, admin: Connection) -> None:
@@ -141,11 +135,11 @@ async def test_swapped_rows_are_named(filled: Audit, admin: Connection) -> None:
 
 
 async def test_a_row_of_another_history_is_named(
-    filled: Audit, admin: Connection, database: Database, day_keys: DayKeys, folder: Path
+    filled: Audit, admin: Connection, database: Database, folder: Path
 ) -> None:
     await admin.execute("CREATE TEMPORARY TABLE kept AS SELECT * FROM audit")
     await admin.execute("DELETE FROM audit WHERE seq > 2")
-    other = Audit(database, day_keys, folder)
+    other = Audit(database, folder)
     for target in ("other 3", "other 4", "other 5"):
         await other.record(actor=BEA, action=AuditAction.PAUSE, target=target)
     await admin.execute("DELETE FROM audit WHERE seq = 4")
@@ -158,14 +152,14 @@ async def test_a_row_of_another_history_is_named(
 
 
 async def test_rows_that_somebody_without_the_key_made_anew_are_named(
-    filled: Audit, database: Database, day_keys: DayKeys, folder: Path, admin: Connection
+    filled: Audit, database: Database, folder: Path, admin: Connection
 ) -> None:
     await admin.execute("TRUNCATE audit")
-    forger = Audit(database, day_keys, folder / "forger")
+    forger = Audit(database, folder / "forger")
     for number in range(5):
         await forger.record(actor=ALICE, action=AuditAction.PAUSE, target=str(number))
     assert await forger.verify() == []
-    assert [fault.seq for fault in await filled.verify()] == [1, 2, 3, 4, 5]
+    assert [fault.split()[0] for fault in await faults(filled)] == ["1", "2", "3", "4", "5"]
 
 
 async def test_the_core_cannot_change_or_remove_a_row(filled: Audit, database: Database) -> None:
@@ -173,18 +167,6 @@ async def test_the_core_cannot_change_or_remove_a_row(filled: Audit, database: D
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await database.core.execute(statement)
     assert await filled.verify() == []
-
-
-async def test_what_was_said_goes_with_its_day_and_the_act_stays(
-    filled: Audit, day_keys: DayKeys, clock: TurnedClock, database: Database
-) -> None:
-    assert b"because" not in await database.core.fetchval("SELECT detail FROM audit LIMIT 1")
-    day_keys.destroy(clock.today())
-    assert {row.detail async for row in filled.rows()} == {None}
-    assert await filled.verify() == []
-    clock.ahead = timedelta(days=1)
-    await filled.record(actor=ALICE, action=AuditAction.PAUSE, target="x", detail="new")
-    assert [row.detail async for row in filled.rows()][-1] == "new"
 
 
 async def test_a_person_sees_the_rows_about_them(filled: Audit, database: Database) -> None:
@@ -203,13 +185,11 @@ async def test_an_instance_that_was_replaced_records_nothing(
 
 
 async def test_a_row_whose_answer_was_lost_is_followed(
-    filled: Audit, database: Database, day_keys: DayKeys, folder: Path
+    filled: Audit, database: Database, folder: Path
 ) -> None:
     # Stored, but the process did not live to remember it.
     head = (folder / "audit.head").read_text()
-    await Audit(database, day_keys, folder).record(
-        actor=BEA, action=AuditAction.PAUSE, target="unheard of"
-    )
+    await Audit(database, folder).record(actor=BEA, action=AuditAction.PAUSE, target="unheard of")
     (folder / "audit.head").write_text(head)
     with pytest.raises(TemporaryFailure):
         await filled.record(actor=ALICE, action=AuditAction.PAUSE, target="again")

@@ -72,7 +72,7 @@ async def test_what_was_restored_opens_is_whole_and_numbers_go_on(
 ) -> None:
     await put(full.file, database_settings, folder, clock)
     async with Database.open(database_settings, folder, clock) as database:
-        assert await Audit(database, DayKeys(folder, clock), folder).verify() == []
+        assert await Audit(database, folder).verify() == []
         assert await Retention(database, DayKeys(folder, clock)).run_once() == []
         newest = await database.core.fetchval("SELECT max(id) FROM login")
         made = await database.core.fetchval(

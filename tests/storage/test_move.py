@@ -12,7 +12,6 @@ from bridge.sdk.errors import ConfigError, TrestleError
 from bridge.settings.records import DatabaseSettings
 from bridge.storage.audit import Audit
 from bridge.storage.backup import back_up
-from bridge.storage.keys import DayKeys
 from bridge.storage.move import move_to_embedded, move_to_url, upgrade
 from bridge.storage.pool import Database
 from bridge.storage.postgres import EmbeddedPostgres, version_of
@@ -65,7 +64,7 @@ async def test_to_a_server_and_back_nothing_is_lost(
     assert "checking vault" in told
     assert await everything(database_settings, state_dir) == before
     async with Database.open(database_settings, state_dir, CLOCK) as database:
-        assert await Audit(database, DayKeys(state_dir, CLOCK), state_dir).verify() == []
+        assert await Audit(database, state_dir).verify() == []
         await database.core.execute("INSERT INTO told VALUES ('@new:hs', 'x', now())")
     since = await everything(database_settings, state_dir)
     back = await move_to_embedded(database_settings, state_dir, clock=CLOCK)
@@ -94,7 +93,7 @@ async def test_another_major_version_is_refused_carried_over_and_kept(state_dir:
     assert (done.old / "postgres/data/PG_VERSION").read_text() == "16\n"
     assert await everything(EMBEDDED, state_dir) == before
     async with Database.open(EMBEDDED, state_dir, CLOCK) as database:
-        assert await Audit(database, DayKeys(state_dir, CLOCK), state_dir).verify() == []
+        assert await Audit(database, state_dir).verify() == []
         assert (await database.core.fetchval("SHOW server_version")).startswith("18.")
     assert await upgrade(state_dir, clock=CLOCK) is None
 

@@ -26,7 +26,7 @@ from bridge.storage.doublepuppets import DoublePuppetStore
 from bridge.storage.endedlogins import EndedLogins
 from bridge.storage.erasednotes import ErasedPeople
 from bridge.storage.files import make_folder, make_state_dir, write_private
-from bridge.storage.keys import DayKeys, KeyLost
+from bridge.storage.keys import KeyLost
 from bridge.storage.optouts import OptOutStore
 from bridge.storage.pool import Database
 from bridge.storage.portals import BotRooms, PortalStore
@@ -115,7 +115,7 @@ async def test_who_ended_a_double_puppet_since_the_backup_has_none_afterwards(
         doubles = Doubles(client, Namespaces(server_name="hs", networks=[]), lambda name: b"")
         puppets = DoublePuppets(
             DoublePuppetStore(database, state), vault, doubles,
-            Audit(database, DayKeys(state, clock), state), "hs",
+            Audit(database, state), "hs",
         )  # fmt: skip
         await puppets.load()
         leaves = [await puppets.leave_of(one) for one in (alice, bea, dan)]
@@ -153,7 +153,7 @@ async def test_a_login_that_was_ended_since_the_backup_stays_ended(
     async with Database.open(database_settings, state, clock) as database:
         accounts, vault = Accounts(database), await Vault.at(database, state)
         ended = EndedLogins(state)
-        audit = Audit(database, DayKeys(state, clock), state)
+        audit = Audit(database, state)
         client = HomeserverClient("http://localhost", Secret("none"))
         doubles = Doubles(client, Namespaces(server_name="hs", networks=[]), lambda name: b"")
         puppets = DoublePuppets(DoublePuppetStore(database, state), vault, doubles, audit, "hs")

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from bridge.model import AuditAction, ItemId, Outgoing, ParkReason, RowId, SendKind, Source
+from bridge.model import ItemId, Outgoing, ParkReason, RowId, SendKind, Source
 from bridge.sdk.errors import ConfigError, TemporaryFailure
 from bridge.sdk.ids import InstanceId, RoomId, UserId
-from bridge.storage.audit import Audit
 from bridge.storage.items import Items
 from bridge.storage.journal import Journal
 from bridge.storage.keys import DayKeys, KeyLost
@@ -37,16 +36,15 @@ class Stored:
     journal: Journal
     row: RowId
     outbox: Outbox
-    audit: Audit
 
 
 @pytest_asyncio.fixture
 async def stored(
-    database: Database, day_keys: DayKeys, folder: Path, journal: Journal, outbox: Outbox
+    database: Database, day_keys: DayKeys, journal: Journal, outbox: Outbox
 ) -> Stored:
     """Put the canary wherever text of people may come to lie."""
     said = SAID.decode()
-    items, audit = Items(database, day_keys), Audit(database, day_keys, folder)
+    items = Items(database, day_keys)
     for body in (SAID, SAID + b" x" * 50_000):
         row = await journal.land(
             source=Source.TRANSACTION, body=body, event_keys=b"", progress=b"", done=False
@@ -61,8 +59,7 @@ async def stored(
     await outbox.park(queued[0], ParkReason.REFUSED, said)
     timers = InstanceTimers(database, day_keys, InstanceId("dice"))
     await timers.set("tea", after=timedelta(minutes=1), note=SAID)
-    await audit.record(actor=ALICE, action=AuditAction.PAUSE, target="x", detail=said)
-    return Stored(journal, row, outbox, audit)
+    return Stored(journal, row, outbox)
 
 
 @pytest.mark.usefixtures("stored")
@@ -94,7 +91,6 @@ async def test_without_the_key_of_its_day_nothing_can_be_read(
         (b"", True)
     ]
     assert await left_in(stored.outbox) == []
-    assert [row.detail async for row in stored.audit.rows()] == [None]
     # The key is gone from the disk, too.
     assert not (folder / "keys/day" / database.clock.today().isoformat()).exists()
 

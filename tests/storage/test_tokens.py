@@ -13,7 +13,6 @@ from bridge.model import AuditAction, SystemClock
 from bridge.sdk.ids import UserId
 from bridge.sdk.secret import Secret
 from bridge.storage.audit import Audit
-from bridge.storage.keys import DayKeys
 from bridge.storage.pool import Database
 from bridge.storage.schema import Connection
 from bridge.storage.tokens import LinkRow, Links, Tokens, UsedOpenIds
@@ -25,8 +24,8 @@ ALICE, BEA = UserId("@alice:hs"), UserId("@bea:hs")
 
 
 @pytest.fixture
-def audit(database: Database, day_keys: DayKeys, folder: Path) -> Audit:
-    return Audit(database, day_keys, folder)
+def audit(database: Database, folder: Path) -> Audit:
+    return Audit(database, folder)
 
 
 async def good(tokens: Tokens, token: Secret, scope: str = "manager") -> bool:

@@ -15,7 +15,6 @@ from bridge.net.openid import OpenIdVerifier
 from bridge.sdk.ids import UserId
 from bridge.settings.records import Address, DatabaseSettings, WebSettings
 from bridge.storage.audit import Audit
-from bridge.storage.keys import DayKeys
 from bridge.storage.pool import Database
 from bridge.storage.tokens import Links, Tokens, UsedOpenIds
 from bridge.web.server import WebServer
@@ -86,7 +85,7 @@ async def run_site(database: Database, folder: Path, homeserver_url: str) -> Asy
         ) as openid,
         aiohttp.ClientSession() as session,
     ):
-        audit = Audit(database, DayKeys(folder, database.clock), folder)
+        audit = Audit(database, folder)
         server = WebServer(settings, Tokens(database, audit), Links(database), openid)
         await server.start()
         try:
