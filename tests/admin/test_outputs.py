@@ -88,8 +88,14 @@ def test_what_the_doctor_says_is_wrapped_on_a_screen_and_one_line_for_a_program(
         prose = [re.sub("`[^`]+`", "command", one) for one in lines if len(one) > columns]
         assert [one for one in prose if " " in one[5:]] == []
         assert all(one.count("`") % 2 == 0 for one in lines), "a command is in one line"
-        joined = " ".join(line.strip() for line in lines)
-        assert all(line[5:] in joined for line in piped.splitlines() if "took" not in line)
+        joined = without_numbers(" ".join(line.strip() for line in lines))
+        for line in piped.splitlines():
+            assert "took" in line or without_numbers(line[5:]) in joined
+
+
+def without_numbers(said: str) -> str:
+    """Some change from one run to the next: what is free on the disk."""
+    return re.sub(r"\d+(\.\d+)?", "0", said)
 
 
 def test_whoever_wants_no_colour_has_none(folder: Path) -> None:

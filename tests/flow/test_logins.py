@@ -51,7 +51,9 @@ def session_of(app: App, person: MatrixUser) -> Any:
 
 async def until_state(app: App, person: MatrixUser, state: LoginState) -> None:
     await wait_until(lambda: app.parts.instances[NEAR].is_open)
-    await wait_until(lambda: session_of(app, person).supervisor.state is state)
+    logins_of, user = app.parts.instances[NEAR].logins_of, UserId(person.id)
+    # None for a moment, where one takes the place of another.
+    await wait_until(lambda: [one.supervisor.state for one in logins_of(user)] == [state])
 
 
 async def test_an_account_is_linked_by_chat_speaks_over_a_restart_and_is_logged_out(
