@@ -14,8 +14,9 @@ from cryptography.hazmat.primitives import serialization
 from bridge.demo.matrix_user import PATIENCE
 from bridge.networks.irc.client import certfp
 from bridge.networks.irc.connections.dial import Way, open_server
+from bridge.networks.irc.connections.tls import make_context
 from bridge.networks.irc.network.keepsakes import CERTIFICATE
-from bridge.networks.irc.settings import IrcSettings
+from bridge.networks.irc.settings import IrcSettings, ServerSettings
 from bridge.sdk.errors import ModuleNotReady
 from bridge.sdk.ids import LoginId
 from bridge.sdk.login import Login, LoginKind
@@ -93,9 +94,10 @@ async def test_a_file_of_issuers_that_has_changed_is_read_anew(tmp_path: Path, o
         renewed.replace(trusted)
         after, _ = await connect(port, trusted)
         assert after is not before
+        server = ServerSettings(host="127.0.0.1", port=port, ca_file=trusted)
         trusted.unlink()
         with pytest.raises(ModuleNotReady, match="cannot be used"):
-            await connect(port, trusted)
+            await make_context(server, None)
 
 
 def locked(pem: bytes) -> bytes:
