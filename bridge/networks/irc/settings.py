@@ -1,6 +1,7 @@
 """What an admin sets for one IRC network."""
 
 from ipaddress import IPv6Network
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
@@ -10,9 +11,7 @@ from bridge.networks.irc.names.addresses import LONGEST_PREFIX
 from bridge.networks.irc.names.nicks import MOST_AROUND, NAME, is_form
 from bridge.networks.irc.protocol.socks import LONGEST
 from bridge.networks.irc.settingvalues import (
-    CertificateFile,
     Host,
-    IssuersFile,
     Nick,
     OwnNick,
     SecretText,
@@ -71,7 +70,7 @@ class ServerSettings(_Strict):
         description="Check the server's certificate. Without it anybody in between can read "
         "and change everything: only for tests.",
     )
-    ca_file: IssuersFile | None = Field(
+    ca_file: Path | None = Field(
         default=None, description="Certificates to trust instead of the system's (PEM)."
     )
 
@@ -178,7 +177,7 @@ class IrcSettings(_Strict):
         default=None, min_length=1, description="Account that the relay signs in to (SASL)."
     )
     sasl_password: SecretText | None = Field(default=None, description="That account's password.")
-    certificate_file: CertificateFile | None = Field(
+    certificate_file: Path | None = Field(
         default=None,
         description="Certificate and key (PEM, no password) that the relay shows, for SASL "
         "EXTERNAL and for networks that know an account by it (CertFP). Made when the "

@@ -1,8 +1,9 @@
-"""Single values of a network's settings: what can never work is refused with a sentence."""
+"""Single values of a network's settings: what can never work is refused with a sentence.
 
-import ssl
+What lies outside, a file say, is looked at when it is used: one network without it ends no other.
+"""
+
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
@@ -90,42 +91,3 @@ Nick = Annotated[str, AfterValidator(_reading(read_nick))]
 """Anybody's."""
 Service = Annotated[str, AfterValidator(_reading(read_person))]
 """A nick, with its server or without."""
-
-
-def _issuers(path: Path) -> Path:
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
-    except ssl.SSLError as error:
-        raise ValueError(
-            f"{path} cannot be used: it holds no certificate (PEM). Leave ca_file out to trust "
-            "the system's issuers"
-        ) from error
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
-    return path
-
-
-IssuersFile = Annotated[Path, AfterValidator(_issuers)]
-
-
-def _certificate(path: Path) -> Path:
-    try:
-        # Without a password OpenSSL would ask for one at the terminal.
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(path, password="")
-    except FileNotFoundError as error:
-        if not path.parent.is_dir():
-            raise ValueError(
-                f"it cannot be made: there is no folder {path.parent}, make that first"
-            ) from error
-    except ssl.SSLError as error:
-        raise ValueError(
-            f"{path} cannot be used: it must hold a certificate with its key, as PEM and without "
-            "a password; where there is no file, one is made"
-        ) from error
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
-    return path
-
-
-CertificateFile = Annotated[Path, AfterValidator(_certificate)]
-"""One that is there, or can be made."""
