@@ -126,6 +126,8 @@ class MediaProxy:
             end = None if part.end is None else part.end - read
             await response.write(piece[max(part.first - read, 0) : end])
             read += len(piece)
+            if request.transport is None:
+                return response  # Whoever asked has gone: before the part begins nothing tells.
             if read > _MOST_BYTES:
                 # Its length was not told. The answer has begun, and so breaks off.
                 raise ApiError(404, "M_TOO_LARGE", _TOO_LARGE)

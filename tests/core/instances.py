@@ -103,10 +103,11 @@ NO_GUESTS = NoGuests()
 
 
 def at_work(
-    instance: Instance, client: object, owner: UserId | None = None, *, connected: bool = True
-) -> Session:
+    instance: Instance, client: object, owner: UserId | None = None, *, connected: bool = True,
+    linked: bool = False,
+) -> Session:  # fmt: skip
     """Have a client at work on an instance as its relay, or as the login of ``owner``."""
-    kind = LoginKind.RELAY if owner is None else LoginKind.AUTOMATIC
+    kind = LoginKind.PERSON if linked else LoginKind.AUTOMATIC if owner else LoginKind.RELAY
     number = LoginId(1 if owner is None else 2 + len(instance.sessions))
     row = LoginRow(id=number, instance=instance.name, kind=kind, owner=owner)
     supervisor = Supervisor(cast(Client, client), instance.name, lambda state, reason: None)
@@ -115,6 +116,8 @@ def at_work(
     session = instance._sessions[number] = Session(row, supervisor)
     if owner is None:
         instance.relay = session
+    elif linked:
+        instance._linked[owner] = [session]
     else:
         instance._by_owner[owner] = session
     return session

@@ -1,6 +1,7 @@
 """Who leaves a chat while the ghost is on its way into the room does not stay behind."""
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
 
@@ -12,7 +13,7 @@ from bridge.core.rooms.attendance import Attendance
 from bridge.core.rooms.chatfacts import ChatFacts
 from bridge.core.rooms.haste import AT_ONCE
 from bridge.matrix.client import HomeserverAway
-from bridge.model import SendKind
+from bridge.model import Members, SendKind
 from bridge.sdk.errors import TemporaryFailure
 from bridge.sdk.events import (
     RemoteJoin,
@@ -332,3 +333,84 @@ async def test_a_list_of_nobody_empties_a_large_room_in_turn() -> None:
     assert ground.members == await attendance.present() == ghosts(
         ground, *(one.id for one in people[:990])
     )  # fmt: skip
+
+
+def crowd(ground: Ground, members: Members) -> tuple[Attendance, tuple[RemoteUser, ...]]:
+    """Three hundred people whose ghosts are in the room."""
+    ground.portal = replace(ground.portal, members=members)
+    people = tuple(user(f"p{number}") for number in range(300))
+    ground.members = ghosts(ground, *(one.id for one in people))
+    return Attendance(ChatFacts(ground.portal, ground.house), ground.house), people
+
+
+async def leave(attendance: Attendance, people: Iterable[RemoteUser]) -> None:
+    for one in people:
+        await attendance.receive(RemoteLeave(chat=CHAT, user=one, reason="split"))
+
+
+async def admit_all(ground: Ground, attendance: Attendance) -> None:
+    ground.arrive()
+    while attendance.waiting:
+        await attendance.admit(2)
+        ground.arrive()
+
+
+async def test_who_waits_to_leave_does_so_whatever_is_chosen_meanwhile() -> None:
+    for before, after, spoke in (
+        (Members.SPEAKERS, Members.FULL, False), (Members.FULL, Members.NONE, True),
+    ):  # fmt: skip
+        ground = Ground()
+        attendance, people = crowd(ground, before)
+        await attendance.receive(RemoteMembers(chat=CHAT, users=people))
+        if spoke:
+            attendance.note_spoke(people[-1])
+        await leave(attendance, people[:250])
+        ground.portal = replace(ground.portal, members=after)
+        attendance._facts.portal = ground.portal
+        await attendance.adapt()
+        new = replace(people[-1], name="P299")
+        await attendance.receive(RemoteRename(chat=CHAT, old=people[-1], new=new))
+        await admit_all(ground, attendance)
+        here = people[250:] if after is Members.FULL else ()
+        assert ground.members == ghosts(ground, *(one.id for one in here))
+
+
+@pytest.mark.parametrize("members", [Members.FULL, Members.SPEAKERS])
+async def test_who_is_back_just_as_the_ghost_leaves_is_in_the_room_and_can_leave_it(
+    members: Members,
+) -> None:
+    ground = Ground()
+    attendance, people = crowd(ground, members)
+    await attendance.receive(RemoteMembers(chat=CHAT, users=people))
+    await leave(attendance, people[:150])
+    ground.arrive()
+    first = next(iter(attendance._going))
+    (who,) = (one for one in people if first in ghosts(ground, one.id))
+
+    async def come_back() -> None:
+        await attendance.receive(RemoteJoin(chat=CHAT, user=who))
+        if members is Members.SPEAKERS:
+            attendance.note_spoke(who)
+
+    ground.meanwhile["put leave"] = come_back
+    await attendance.admit(2)
+    ground.arrive()
+    if members is Members.SPEAKERS:
+        ground.members.add(first)  # By what was said.
+    await admit_all(ground, attendance)
+    assert first in ground.members
+    assert first in await attendance.present()
+    await leave(attendance, [who])
+    await admit_all(ground, attendance)
+    assert first not in ground.members
+
+
+async def test_who_does_not_want_to_be_shown_goes_before_those_who_wait() -> None:
+    ground = Ground()
+    attendance, people = crowd(ground, Members.SPEAKERS)
+    await attendance.receive(RemoteMembers(chat=CHAT, users=people))
+    await leave(attendance, people[:250])
+    attendance.let_go_soon(people[-1].id)
+    await attendance.admit(1)
+    ground.arrive()
+    assert ghosts(ground, people[-1].id).isdisjoint(ground.members)

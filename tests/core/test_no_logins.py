@@ -15,7 +15,7 @@ from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.events import Sender
 from bridge.sdk.ids import RemoteChatId, RemoteUserId
 from tests.core.ground import ALICE, NEAR, Ground
-from tests.core.instances import Line, network
+from tests.core.instances import Line, at_work, network
 from tests.irc.stage import Network
 
 RULES = InstanceRules(puppets=Puppets.LOGIN)
@@ -43,6 +43,17 @@ async def test_what_needs_an_account_sends_nobody_to_sign_in_in_vain() -> None:
     )
     with pytest.raises(PermanentFailure, match="nobody can link an account there"):
         change_all({"relay": "mine"}, wish)
+
+
+def test_who_linked_an_account_before_goes_on_with_it() -> None:
+    ground = ground_without_logins()
+    instance = ground.instances[NEAR]
+    at_work(instance, object(), ALICE, linked=True)
+    refuse_none(instance, Sender(user_id=ALICE, name="Alice"), RULES)
+    with pytest.raises(PermanentFailure, match="here: one speaks for all"):
+        refuse_none(
+            instance, Sender(user_id=ALICE, name="Alice"), InstanceRules(puppets=Puppets.RELAY)
+        )
 
 
 async def test_a_relay_speaks_where_nobody_can_link_an_account() -> None:

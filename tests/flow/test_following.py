@@ -77,7 +77,7 @@ async def test_a_room_that_was_made_for_a_channel_is_as_the_channel_is(
         assert f">{alias}</a>" in page
         assert "Be kind." in page
         assert "&lt;b&gt;Keep" in page
-        assert "Contact: admin@test.example" in page
+        assert 'Contact: <a href="mailto:admin@test.example"' in page
         olga.say(f"MODE {yard} +k sesame")
         await wait_for_state(
             alice, room, "m.room.join_rules", lambda c: c.get("join_rule") == "invite"

@@ -115,8 +115,11 @@ def test_what_is_sent_raw_is_what_is_known_to_do_no_harm() -> None:
 
 
 def test_what_is_done_on_each_connect_is_little_and_raw_only_where_it_is_allowed() -> None:
+    def refuse(error: PermanentFailure) -> None:
+        raise error
+
     said = "msg carl  here I am\n\nAWAY at lunch\nraw MODE me +i"
-    made = typed.read_autocommands(said, TAKES_RAW)
+    made = typed.read_autocommands(said, TAKES_RAW, refuse)
     assert [(one.command, *one.params) for one in made] == [
         ("PRIVMSG", "carl", "here I am"), ("AWAY", "at lunch"), ("MODE", "me", "+i"),
     ]  # fmt: skip
@@ -127,7 +130,7 @@ def test_what_is_done_on_each_connect_is_little_and_raw_only_where_it_is_allowed
         (f"away {'x' * 400}", "over 400 bytes"),
     ):  # fmt: skip
         with pytest.raises(PermanentFailure, match=why):
-            typed.read_autocommands(refused, TAKES_NONE)
+            typed.read_autocommands(refused, TAKES_NONE, refuse)
     with pytest.raises(PermanentFailure, match="do not let raw lines through"):
         typed.read_raw("INFO", TAKES_NONE)
 

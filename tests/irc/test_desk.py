@@ -325,7 +325,14 @@ async def test_who_answers_in_words_of_their_own_reads_which_words_count() -> No
         await peer.expect("NAMES #den")
         list_names(peer, "@olga", "#den")
         await asking
-        for said in ("ok", "y", "sure, go ahead", "#den yes", "yes please", "yes den"):
+        for said in (
+            "ok",
+            "Yes! But what is this, not #den please",
+            "sure, go ahead",
+            "#den yes",
+            "yes please",
+            "yes den",
+        ):
             peer.say(f":olga!o@h PRIVMSG {{nick}} :{said}")
             told = await peer.expect("NOTICE olga :You were asked whether #den may be bridged.")
             assert told.endswith("yes #den   or   /msg trestle no #den")

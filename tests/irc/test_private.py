@@ -217,8 +217,8 @@ async def test_where_the_settings_let_nobody_only_services_are_written_to_alone(
             assert await say("autocommand msg NickServ help", relay, own)
             not_done: list[PermanentFailure] = []  # Kept from before.
             done = own.read_autocommands(
-                "msg bob hi\nmsg NickServ help\naway at lunch", not_done.append
+                "msg bob hi\nmsg NickServ help\nraw INFO\naway at lunch", not_done.append
             )
             assert [one.params for one in done] == [("NickServ", "help"), ("at lunch",)]
-            assert len(not_done) == 1
+            assert len(not_done) == 2
         assert not [one for one in peer.heard if one.startswith("PRIVMSG bob")]

@@ -43,8 +43,8 @@ def test_what_no_server_takes_is_refused_by_its_name(
 
 def test_nicks_that_some_network_has_are_taken() -> None:
     options = {
-        "servers": [SERVER], "relays": ["irker", "Жук"], "nickserv": "Q@CServe.quakenet.org",
-        "nick": "[m]",
+        "servers": [SERVER], "relays": ["irker", "Жук", "2bot"], "nick": "[m]",
+        "nickserv": "Q@CServe.quakenet.org",
     }  # fmt: skip
     found = check_options(IrcSettings, options, "modules.libera")
-    assert found.relays == ("irker", "Жук")
+    assert found.relays == ("irker", "Жук", "2bot")

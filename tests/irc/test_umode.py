@@ -66,7 +66,7 @@ async def test_nobody_shows_where_the_bridge_is_unless_the_settings_let_them() -
                 assert kept == ("MODE Una +R-xw" if allowed else "MODE Una +R-w")
                 await peer.admit()
                 await sent
-                typed = ("umode -x", "umode +i-wx", "umode -x+x", "raw MODE Una +i -x",
+                typed = ("umode -x", "umode -h", "umode +i-wx", "umode -x+x", "raw MODE Una +i -x",
                          "autocommand raw MODE Una -x")  # fmt: skip
                 if not allowed:
                     for one in typed:

@@ -18,6 +18,7 @@ from tests.web.origins import Origin, open_origin
 FILE = Media("good.example", "abc")
 TEXT = bytes(range(256)) * 1024
 LENGTH = len(TEXT)
+MIB = 1024 * 1024
 
 Answer = tuple[int, bytes, Mapping[str, str]]
 
@@ -79,7 +80,7 @@ async def test_a_part_that_is_asked_for_is_what_is_given(town: Town) -> None:
 
 async def test_what_is_behind_the_end_is_refused_with_the_length(town: Town) -> None:
     async with stored(town, TEXT, "video/mp4", "a.mp4") as origin:
-        for asked in ("bytes=262144-", "bytes=300000-300001"):
+        for asked in ("bytes=262144-", "bytes=300000-300001", "bytes=-0"):
             status, body, headers = await ask(town, origin, Range=asked)
             assert (status, body) == (416, b""), asked
             assert headers["Content-Range"] == f"bytes */{LENGTH}"
@@ -103,7 +104,7 @@ async def test_without_a_single_part_all_is_given_and_parts_are_offered(town: To
 async def test_a_browser_that_opens_a_long_sound_goes_to_its_end_at_once(town: Town) -> None:
     async with (
         stored(town, minutes_of_silence(90), "audio/wav", "a.wav") as origin,
-        open_page() as page, asyncio.timeout(30),
+        open_page() as page, asyncio.timeout(120),
     ):  # fmt: skip
         await page.goto(origin.url)
         # Nothing of ours runs in its sandbox, so that it cannot be waited for there.
@@ -129,3 +130,35 @@ async def test_a_homeserver_that_gives_parts_itself_is_asked_for_them(town: Town
     ):
         status, body, headers = await ask(town, origin, Range="bytes=2-4")
         assert (status, body, headers["Content-Range"]) == (206, b"cde", "bytes 2-4/26")
+
+
+async def test_whoever_goes_away_before_the_part_begins_has_nothing_more_fetched(
+    town: Town,
+) -> None:
+    sent = asyncio.get_running_loop().create_future()
+
+    async def pour(head: str, writer: asyncio.StreamWriter) -> None:
+        given = 0
+        try:
+            writer.write(plain(b"", Content_Type="video/mp4").replace(
+                b"Content-Length: 0", f"Content-Length: {150 * MIB}".encode()
+            ))  # fmt: skip
+            while given < 150 * MIB:
+                writer.write(bytes(MIB // 16))
+                await writer.drain()
+                given += MIB // 16
+        finally:
+            sent.set_result(given)
+
+    async with (
+        scripted(pour) as homeserver,
+        open_origin(
+            f"http://127.0.0.1:{homeserver.port}", FILE, token=Secret("t"), bot=UserId("@b:x")
+        ) as origin,
+        asyncio.timeout(60),
+    ):
+        reader, writer = await asyncio.open_connection(*origin.address)
+        writer.write(f"GET {origin.path} HTTP/1.1\r\nHost: x\r\nRange: bytes=-1\r\n\r\n".encode())
+        assert b" 206 " in await reader.readline()
+        writer.transport.abort()
+        assert await sent < 100 * MIB

@@ -20,12 +20,16 @@ def whose(instance: Instance, puppets: Puppets, chat: RemoteChatId) -> Puppets:
 
 def refuse_none(instance: Instance, person: Sender, rules: InstanceRules) -> None:
     """Raise ``PermanentFailure`` with why the person can have no login that does something."""
-    puppets = whose(instance, rules.puppets, RemoteChatId(""))
-    if puppets is Puppets.RELAY:
+    puppets, chat = rules.puppets, RemoteChatId("")
+    is_linked = bool(instance.logins_of(person.user_id))
+    # One that was linked before goes on where nobody can sign in any more.
+    has_it = is_linked and instance.connector.capabilities(chat).puppets
+    speaks = puppets if has_it else whose(instance, puppets, chat)
+    if speaks is Puppets.RELAY:
         raise PermanentFailure(
             f"nobody has a connection of their own to {instance.name} here: one speaks for all"
         )
-    if puppets is not Puppets.AUTOMATIC and not instance.logins_of(person.user_id):
+    if puppets is not Puppets.AUTOMATIC and not is_linked:
         raise PermanentFailure(
             f"that needs an account of your own: say {as_typed(f'login {instance.name}')}"
         )

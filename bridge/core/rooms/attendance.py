@@ -9,7 +9,7 @@ from bridge.core.outbox.outgoing import once
 from bridge.core.rooms.chatfacts import ChatFacts
 from bridge.core.rooms.haste import Haste
 from bridge.core.rooms.house import House
-from bridge.core.rooms.standing import is_left_out, speaker_of
+from bridge.core.rooms.standing import may_come
 from bridge.matrix.client import HomeserverAway, MatrixError
 from bridge.model import Members, Outgoing, SendKind
 from bridge.sdk.events import (
@@ -249,7 +249,7 @@ class Attendance:
         ghost = self._ghost(RemoteUser(id=user, name=user))
         self._coming.pop(ghost, None)
         if self._present is None or ghost in self._present:
-            self._going[ghost] = user
+            self._going = {ghost: user} | self._going  # Before those who wait already.
             self._house.gathering.want(self)
 
     def gone(self, ghosts: Set[UserId]) -> set[UserId]:
@@ -276,9 +276,13 @@ class Attendance:
     async def adapt(self) -> None:
         """Have those in the room who are wanted, after that was chosen anew."""
         present = await self.present()
+        wanted = self._wanted()
+        left = {one: name for one, name in self._going.items() if one not in wanted}
         self.end()
         mode = self.mode
         if mode is Members.FULL:
+            self._going = left
+            self._house.gathering.want(self)
             await self._want(self._there.values())
             return
         stay = {self._ghost(RemoteUser(id=one, name=one)) for one in self._spoke}
@@ -298,8 +302,10 @@ class Attendance:
             coming = []
         come = [(ghost, user) for ghost, user in coming if self._may_come(user)]
         new = {ghost for ghost, _ in come} - present
-        # Before it is stored: who leaves the chat meanwhile leaves the room after that.
+        # Before it is stored: who leaves the chat meanwhile leaves the room after that, and who
+        # comes back or speaks comes in again.
         present.update(new)
+        present.difference_update(one for one, _ in going)
         try:
             await self._house.sender.put([
                 *(self._membership(ghost, name, SendKind.LEAVE) for ghost, name in going),
@@ -307,8 +313,8 @@ class Attendance:
             ])  # fmt: skip
         except BaseException:
             present.difference_update(new)
+            present.update(one for one, _ in going)
             raise
-        present.difference_update(ghost for ghost, _ in going)
         for ghost, _ in going:
             self._going.pop(ghost, None)
         for ghost, user in coming:
@@ -323,12 +329,7 @@ class Attendance:
         return self._house.namespaces.ghost(self._facts.portal.instance, user.id)
 
     def _may_come(self, user: RemoteUser) -> bool:
-        """Whether the ghost is to be in the room: not of those who said no, nor of those who
-        are there themselves."""
-        house, portal = self._house, self._facts.portal
-        return not speaker_of(house, portal, user) and not is_left_out(
-            house, portal.instance, user, portal.id
-        )
+        return may_come(self._house, self._facts.portal, user)
 
     def _wanted(self) -> dict[UserId, RemoteUser]:
         """The ghosts of those who are in the chat."""
@@ -344,6 +345,8 @@ class Attendance:
 
     def _keep(self, *users: RemoteUser) -> None:
         """Have ghosts that wait to leave stay: their people are back."""
+        if self.mode is Members.NONE:
+            return
         is_full = self.mode is Members.FULL
         for user in users if self._going else ():
             if (is_full or user.id in self._spoke) and self._may_come(user):

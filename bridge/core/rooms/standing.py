@@ -25,3 +25,11 @@ def speaker_of(house: House, portal: Portal, user: RemoteUser) -> str:
     if found is None or not house.permissions.allows(found, Permission.USER, portal.instance):
         return ""
     return found
+
+
+def may_come(house: House, portal: Portal, user: RemoteUser) -> bool:
+    """Whether somebody's ghost is to be in the room: not of those who said no, nor of those who
+    are there themselves."""
+    return not speaker_of(house, portal, user) and not is_left_out(
+        house, portal.instance, user, portal.id
+    )

@@ -11,8 +11,8 @@ from bridge.networks.irc.names.addresses import LONGEST_PREFIX
 from bridge.networks.irc.names.nicks import MOST_AROUND, NAME, is_form
 from bridge.networks.irc.protocol.socks import LONGEST
 from bridge.networks.irc.settingvalues import (
+    AnyNick,
     Host,
-    Nick,
     OwnNick,
     SecretText,
     Service,
@@ -227,7 +227,7 @@ class IrcSettings(_Strict):
         description="How long people who were cut off by a netsplit stay in the room, at least; "
         "most are back before. 0: they go at once.",
     )
-    relays: tuple[Nick, ...] = Field(
+    relays: tuple[AnyNick, ...] = Field(
         default=(),
         description="Nicks of other relays in the channels, which say `<name> text` for others: "
         "in Matrix it is shown as said by that name.",
@@ -283,7 +283,7 @@ class IrcSettings(_Strict):
     )
     allow_uncloak: bool = Field(
         default=False,
-        description="Let people take the mode `x` from their own connections (`umode -x`), by "
+        description="Let people take the mode `x` (or `h`) from their own connections, by "
         "which most networks hide addresses: then everybody there sees this machine's, or with "
         "ipv6_prefix the person's.",
     )

@@ -3,13 +3,14 @@
 What lies outside, a file say, is looked at when it is used: one network without it ends no other.
 """
 
+import re
 from collections.abc import Callable
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from bridge.networks.irc.names.nicks import NICK_RULE, is_nick
-from bridge.networks.irc.names.targets import read_nick, read_person
+from bridge.networks.irc.names.targets import read_person
 from bridge.networks.irc.wire import clean
 from bridge.sdk.errors import PermanentFailure
 from bridge.sdk.secret import Secret
@@ -87,7 +88,14 @@ def _reading(read: Callable[[str], str]) -> Callable[[str], str]:
     return check
 
 
-Nick = Annotated[str, AfterValidator(_reading(read_nick))]
-"""Anybody's."""
+def _any_nick(text: str) -> str:
+    # Some networks have nicks that others refuse: one that begins with a digit, say.
+    if not text.isprintable() or re.search(r"^[#&:]|[ ,!@*?]|^$", text):
+        raise ValueError(f"{text!r} is no IRC nick: no network has such a one")
+    return text
+
+
+AnyNick = Annotated[str, AfterValidator(_any_nick)]
+"""Anybody's, on any network."""
 Service = Annotated[str, AfterValidator(_reading(read_person))]
 """A nick, with its server or without."""

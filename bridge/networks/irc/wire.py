@@ -30,7 +30,7 @@ TAG_BYTES = 4094
 
 
 # This and Incoming are not frozen, though nothing changes them: that would cost twice as much.
-@dataclass(slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Source:
     """Who a line comes from: a person (with user and host) or a server."""
 

@@ -254,8 +254,10 @@ class Roster:
     def _forget_former(self, channel: _Channel) -> None:
         """Forget those who are in none of the channels any more."""
         former, channel.former = channel.former, set()
+        if not former:
+            return  # As a rule; else all are looked through.
         for one in self._channels.values():
-            former.difference_update(one.members, one.former)
+            former.difference_update(one.members.keys() & former, one.former)
         for key in former:
             self.people.forget(key)
 

@@ -9,8 +9,9 @@ from bridge.sdk.errors import PermanentFailure
 Signs = Mapping[str, str]
 """By mode whether it is set (``+``) or taken (``-``)."""
 
-_CLOAK = "x"
-"""Hides where a connection comes from, on every server that has such a mode."""
+_CLOAKS = "xh"
+"""Hide where a connection comes from: ``h`` with charybdis and what came of it, where it says so
+in no word; with others that one matters to nobody."""
 
 
 def read(text: str) -> dict[str, str]:
@@ -35,9 +36,9 @@ def refuse_uncloaking(typed: str) -> None:
     sign = "+"
     for one in typed:  # Not as above: what is taken and set again was shown meanwhile.
         sign = one if one in "+-" else sign
-        if (sign, one) == ("-", _CLOAK):
+        if sign == "-" and one in _CLOAKS:
             raise PermanentFailure(
-                f"-{_CLOAK} would show everybody the address from which you connect, which is "
+                f"-{one} would show everybody the address from which you connect, which is "
                 "this bridge's; its settings can let you (allow_uncloak)"
             )
 
@@ -45,6 +46,6 @@ def refuse_uncloaking(typed: str) -> None:
 def modes_of_connect(kept: Keepsakes, settings: IrcSettings) -> str:
     """What is set on each connect: as it was chosen, as far as the settings still let it."""
     signs = read(kept.read(MODES))
-    if not settings.allow_uncloak and signs.get(_CLOAK) == "-":
-        del signs[_CLOAK]
+    if not settings.allow_uncloak:
+        signs = {one: sign for one, sign in signs.items() if sign == "+" or one not in _CLOAKS}
     return write(signs)

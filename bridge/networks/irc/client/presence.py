@@ -254,7 +254,7 @@ class Presence:
         refuse = refuse or _raise
         lines: list[Line] = []
         try:
-            wanted = read_autocommands(typed, self._settings)
+            wanted = read_autocommands(typed, self._settings, refuse)
         except PermanentFailure as error:
             refuse(error)
             return []

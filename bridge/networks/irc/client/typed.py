@@ -1,6 +1,6 @@
 """Lines of the protocol that a person typed: at once (``raw``), or for each connect."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from bridge.networks.irc.client.ownmodes import refuse_uncloaking
 from bridge.networks.irc.names.targets import read_person
@@ -51,15 +51,23 @@ def read_raw(text: str, settings: IrcSettings) -> Line:
     return Line(read.command, read.params)
 
 
-def read_autocommands(text: str, settings: IrcSettings) -> Sequence[Line]:
+def read_autocommands(
+    text: str, settings: IrcSettings, refuse: Callable[[PermanentFailure], None]
+) -> Sequence[Line]:
     """Read what is done on each connect, one command a line: msg, away or raw.
 
-    Raises ``PermanentFailure`` for the first that is not one.
+    ``refuse`` is told of each that is not one. Raises ``PermanentFailure`` for too many.
     """
     typed = [one.strip() for one in text.split("\n") if one.strip()]
     if len(typed) > MOST_AUTOCOMMANDS:
         raise PermanentFailure(f"at most {MOST_AUTOCOMMANDS} commands are kept")
-    return [_read_autocommand(one, settings) for one in typed]
+    lines = []
+    for one in typed:
+        try:
+            lines.append(_read_autocommand(one, settings))
+        except PermanentFailure as error:
+            refuse(error)
+    return lines
 
 
 def _read_autocommand(text: str, settings: IrcSettings) -> Line:

@@ -63,6 +63,8 @@ def _way_back(client: IrcClient) -> str:
     refusal = client.link.refusal
     if refusal is None:
         return "Your next message or command connects you."
+    if client.is_linked and not client.may_link:
+        return "The network refused you, and is not tried again until the bridge is restarted."
     if client.is_linked:
         return (
             "The network refused you, and is not tried again until you sign in anew "

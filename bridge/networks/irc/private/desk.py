@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
 from bridge.networks.irc.channels.members import Roster
@@ -54,6 +54,7 @@ LATER = "Too many people ask me something just now. Please say it again in a min
 _REPLY_BYTES = 350
 _QUESTION_BYTES = LINE_BYTES - 120
 """Of each line that an operator is asked with: the server puts our own mask before it."""
+_MOST_REMINDERS = 6
 _NAME_BYTES = 80
 """Of the names that others have given in a question: they must not push out what is asked."""
 _SERVER_BYTES = 60
@@ -109,6 +110,8 @@ class _Question:
     """Operators, folded."""
     until: float
     """By the loop's clock."""
+    reminders: Counter[str] = field(default_factory=Counter)
+    """How often each of them was told which words count."""
 
 
 class Desk:
@@ -142,7 +145,9 @@ class Desk:
         """Take a private message, if it begins with the word of a wish, or asks for the words, or
         comes from whom we have asked something."""
         words, limits = text.split(), self._connection.isupport
-        word = words[0].casefold().rstrip(".!") if words else ""
+        word = words[0].casefold() if words else ""
+        if len(words) == 1:
+            word = word.rstrip(".!")
         wish = WISHES.get(word)
         named = [word for word in words[1:] if limits.names_channel(word)]
         if wish is None or (wish in ANSWERS and not named):
@@ -150,7 +155,7 @@ class Desk:
             if wish is not None and len(words) == 1:
                 named = asked
             elif asked and word != HELP:  # What stands behind a yes may take it back.
-                self._remind(source.nick, asked)
+                self._remind(source, asked)
                 return True
         if wish is None and word != HELP:
             return False
@@ -379,9 +384,13 @@ class Desk:
         questions = self._asked.values()
         return [one.channel for one in questions if key in one.whom and now < one.until]
 
-    def _remind(self, nick: str, channels: Sequence[str]) -> None:
-        own = self._connection.own.nick
+    def _remind(self, who: Source, channels: Sequence[str]) -> None:
+        own, limits, nick = self._connection.own.nick, self._connection.isupport, who.nick
         for one in channels[:MOST_NAMED]:
+            reminders = self._asked[limits.fold(one)].reminders
+            if reminders[limits.key(who)] >= _MOST_REMINDERS:
+                continue  # It may be a program that answers our answers.
+            reminders[limits.key(who)] += 1
             self._answer(
                 nick,
                 f"You were asked whether {_short(one)} may be bridged. I take no other words as "
