@@ -40,6 +40,8 @@ LEAST_ROOM = 16
 """Bytes for the text of a line: below this there are names too long for any network."""
 RELAYED_NAME_GRAPHEMES = 32
 RELAYED_NAME_BYTES = 64
+_UNSEEN = frozenset(" \u034f\u115f\u1160\u2800\u3164\ufe0e\ufe0f\uffa0")
+"""Letters and signs that show nothing by themselves, beside those that are no letters."""
 
 
 def compose(
@@ -144,7 +146,11 @@ def relayed_name(sender: Sender) -> str:
     name = without_turns(clean_text(sender.name or sender.user_id))
     shown = " ".join(name.replace("<", "").replace(">", "").split())
     short = "".join(islice(graphemes(shown), RELAYED_NAME_GRAPHEMES))
-    return cut(short, RELAYED_NAME_BYTES).strip() or "?"
+    made = cut(short, RELAYED_NAME_BYTES).strip()
+    if made.isascii() or any(one.isprintable() and one not in _UNSEEN for one in made):
+        return made or "?"
+    # Else nobody could tell who speaks.
+    return relayed_name(Sender(user_id=sender.user_id, name=""))
 
 
 def _budget(command: str, channel: str, own: Source, limits: Isupport) -> int:
