@@ -33,6 +33,8 @@ A_TRANSACTION = 100
 A_TURN = 50
 """Steady lines of one side before the other's turn: a machine is fast and slow by the minute, and
 both must meet the same one."""
+BURSTS = 3
+"""In a round each way, the sides in turn: single ones differ by a third."""
 _NUMBERS = count(1)
 
 
@@ -185,10 +187,10 @@ async def _round(
     for _ in range(sizes.steady // A_TURN):
         for stage, figures in both:
             await stage.to_matrix(A_TURN, pace=PACE, figures=figures["to Matrix, steady"])
-    for stage, figures in both:
+    for stage, figures in both * BURSTS:
         burst = figures["to IRC, burst"]
         await stage.to_irc(sizes.burst, size=A_TRANSACTION, pace=0, figures=burst)
-    for stage, figures in both:
+    for stage, figures in both * BURSTS:
         await stage.to_matrix(sizes.burst, pace=0, figures=figures["to Matrix, burst"])
 
 
