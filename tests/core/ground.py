@@ -46,7 +46,7 @@ class Ground:
     """A homeserver with one room whose outbox stands still until it is told to run.
 
     ``meanwhile`` has what happens within the next call of that name, ``failing`` the names of
-    those that fail once.
+    those that fail once, ``out`` who opted out.
     """
 
     def __init__(self) -> None:
@@ -70,6 +70,7 @@ class Ground:
         self.lane: RoomLane | None = None
         self.stored: dict[str, Any] = {}
         """What the database knows of the portal."""
+        self.out: set[object] = set()
         self.meanwhile: dict[str, Callable[[], Awaitable[None]]] = {}
         self.failing: set[str] = set()
         self.is_bot_out = False
@@ -258,8 +259,8 @@ class Ground:
         """Know nobody's double puppet."""
 
     def cover(self, *who: object) -> bool:
-        """Know nobody who wants no part in it."""
-        return False
+        """Whether the first of them is among those who want no part in it."""
+        return who[0] in self.out
 
     def show(self, *who: object) -> None:
         """Know nobody who is typing."""

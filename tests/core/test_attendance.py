@@ -414,3 +414,53 @@ async def test_who_does_not_want_to_be_shown_goes_before_those_who_wait() -> Non
     await attendance.admit(1)
     ground.arrive()
     assert ghosts(ground, people[-1].id).isdisjoint(ground.members)
+
+
+@pytest.mark.parametrize("members", [Members.NONE, Members.SPEAKERS])
+async def test_who_speaks_or_takes_a_name_while_they_wait_to_leave_is_out_where_none_is_shown(
+    members: Members,
+) -> None:
+    ground = Ground()
+    attendance, people = crowd(ground, Members.FULL)
+    await attendance.receive(RemoteMembers(chat=CHAT, users=people))
+    attendance._facts.portal = replace(ground.portal, members=members)
+    await attendance.adapt()
+    attendance.note_spoke(people[0])
+    await attendance.receive(RemoteRename(chat=CHAT, old=people[1], new=user("q")))
+    await admit_all(ground, attendance)
+    here = people[:1] if members is Members.SPEAKERS else ()
+    assert ground.members == await attendance.present() == ghosts(ground, *(o.id for o in here))
+
+
+@pytest.mark.parametrize("after", [Members.FULL, Members.SPEAKERS])
+async def test_who_does_not_want_to_be_shown_goes_whatever_is_said_or_chosen_meanwhile(
+    after: Members,
+) -> None:
+    ground = Ground()
+    before = Members.SPEAKERS if after is Members.FULL else Members.FULL
+    attendance, people = crowd(ground, before)
+    await attendance.receive(RemoteMembers(chat=CHAT, users=people))
+    attendance.note_spoke(people[0])
+    ground.out |= ghosts(ground, people[0].id)
+    attendance.let_go_soon(people[0].id)
+    attendance.note_spoke(people[0])  # It was being put.
+    attendance._facts.portal = replace(ground.portal, members=after)
+    await attendance.adapt()
+    await admit_all(ground, attendance)
+    assert ghosts(ground, people[0].id).isdisjoint(ground.members)
+
+
+async def test_what_was_chosen_while_the_homeserver_is_away_can_be_done_later() -> None:
+    ground = Ground()
+    attendance, _ = crowd(ground, Members.FULL)
+    assert attendance.is_adapted
+    attendance._facts.portal = replace(ground.portal, members=Members.NONE)
+    ground.is_away = True
+    with pytest.raises(HomeserverAway):
+        await attendance.adapt()
+    assert not attendance.is_adapted
+    ground.is_away = False
+    await attendance.adapt()
+    assert attendance.is_adapted
+    await admit_all(ground, attendance)
+    assert not ground.members

@@ -100,9 +100,17 @@ def test_a_relayed_name_cannot_pretend_to_be_another() -> None:
         return relayed_name(Sender(user_id=UserId("@bob:example.org"), name=name))
 
     assert shown("bob> hi <alice") == "bob hi alice"
-    assert shown("\x02\r\n<>") == "?"
     assert shown("\u202eecila\u2066") == "ecila"
-    for unseen in ("", "\u200b\u2060", "\u3164 \u2800", "\ufe0f"):
+    for unseen in (
+        "",
+        "   ",
+        "\x02\r\n<>",
+        "\u00a0",
+        "\u0301",
+        "\u200b\u2060",
+        "\u3164 \u2800",
+        "\ufe0f",
+    ):
         assert shown(unseen) == "@bob:example.org"
     assert shown("❤\ufe0f") == "❤\ufe0f"
     assert len(shown("é" * 200).encode()) <= 64

@@ -77,7 +77,8 @@ def _why_nobody(
         return PermanentFailure("this network is not switched on")
     if by_relay:
         return TemporaryFailure(f"the bridge is not connected to {name} just now")
-    puppets = whose(instance, puppets, door.portal.chat)
+    if not instance.logins_of(inviter):
+        puppets = whose(instance, puppets, door.portal.chat)
     if puppets is Puppets.RELAY or not house.permissions.allows(inviter, Permission.USER, name):
         return PermanentFailure(
             "you have no connection of your own here; the one that speaks for all invites for "

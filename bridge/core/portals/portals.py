@@ -325,10 +325,10 @@ class Portals:
             chosen = change_all(values, replace(wish, portal=door.portal))
             await self._record(AuditAction.SET, door, wish.person)
             await self._house.store.set_choices(chosen)
-            mode, was = attendance.mode, door.portal
+            was = door.portal
             # Only what is chosen: all else may have become another meanwhile.
             door.portal = chosen_as(door.portal, chosen)
-        if attendance.mode is not mode:
+        if not attendance.is_adapted:
             await attendance.adapt()
         if chosen.follow is Follow.ALL and was.follow is not Follow.ALL:
             await door.facts.apply()

@@ -5,11 +5,10 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Se
 from dataclasses import replace
 
 from bridge.core.lanes.patience import promptly
-from bridge.core.outbox.outgoing import once
 from bridge.core.rooms.chatfacts import ChatFacts
 from bridge.core.rooms.haste import Haste
 from bridge.core.rooms.house import House
-from bridge.core.rooms.standing import may_come
+from bridge.core.rooms.standing import may_come, membership
 from bridge.matrix.client import HomeserverAway, MatrixError
 from bridge.model import Members, Outgoing, SendKind
 from bridge.sdk.events import (
@@ -23,6 +22,7 @@ from bridge.sdk.ids import InstanceId, RemoteUserId, UserId
 
 Movement = RemoteJoin | RemoteLeave | RemoteRename | RemoteMembers
 _MOST_MISSED = 20_000
+_KNOWN_AS = "is now known as {}"
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +60,7 @@ class Attendance:
         self._leaving: dict[UserId, Outgoing] = {}
         """What has ghosts leave that was put in the meantime, and may be on its way."""
         self._haste = Haste()
+        self._adapted = self.mode
 
     @property
     def instance(self) -> InstanceId:
@@ -193,7 +194,7 @@ class Attendance:
         self._spoke[user.id] = None
         ghost = self._ghost(user)
         self._coming.pop(ghost, None)
-        self._going.pop(ghost, None)
+        self._keep(user)
         if self.mode is not Members.NONE:
             self._at_hand.add(ghost)
             self._missed.pop(ghost, None)
@@ -273,6 +274,11 @@ class Attendance:
         ])  # fmt: skip
         present.difference_update(gone)
 
+    @property
+    def is_adapted(self) -> bool:
+        """Whether :meth:`adapt` was done for what is chosen now."""
+        return self._adapted is self.mode
+
     async def adapt(self) -> None:
         """Have those in the room who are wanted, after that was chosen anew."""
         present = await self.present()
@@ -284,12 +290,14 @@ class Attendance:
             self._going = left
             self._house.gathering.want(self)
             await self._want(self._there.values())
+            self._adapted = mode
             return
         stay = {self._ghost(RemoteUser(id=one, name=one)) for one in self._spoke}
         if mode is Members.NONE:
             stay = set()
         names = {self._ghost(user): user.name for user in self._there.values()}
-        self._going = {ghost: names.get(ghost, "") for ghost in sorted(present - stay)}
+        self._going = left | {ghost: names.get(ghost, "") for ghost in sorted(present - stay)}
+        self._adapted = mode
         self._house.gathering.want(self)
 
     async def admit(self, most: int) -> int:
@@ -384,14 +392,14 @@ class Attendance:
             self._forget(event.old)
         self._there[event.new.id] = event.new
         self._keep(event.new)
-        arrive = [event.new] if old in present else []
+        arrive = [event.new] if old in present and old not in self._going else []
         if was_coming and not arrive:
             self._coming.pop(old, None)
             await self._want([event.new])
         if event.old.id != event.new.id:
             if self._present is None:
                 self._miss(old, event)
-            reason = _now_known_as(event.new)
+            reason = _KNOWN_AS.format(event.new.name)
             await self._move(leave=[event.old], arrive=arrive, reason=reason)
 
     async def _match(self) -> None:
@@ -444,7 +452,7 @@ class Attendance:
             case RemoteLeave(reason=reason):
                 return reason
             case RemoteRename(new=new):
-                return _now_known_as(new)
+                return _KNOWN_AS.format(new.name)
         return ""
 
     async def _move(
@@ -487,12 +495,4 @@ class Attendance:
             self._going.pop(ghost, None)
 
     def _membership(self, ghost: UserId, name: str, kind: SendKind, reason: str = "") -> Outgoing:
-        return Outgoing(
-            room=self._facts.portal.room, user=ghost, kind=kind,
-            content={"reason": reason} if reason else {},
-            transaction_id=once(), portal=self._facts.portal.id, name=name,
-        )  # fmt: skip
-
-
-def _now_known_as(user: RemoteUser) -> str:
-    return f"is now known as {user.name}"
+        return membership(self._facts.portal, ghost, name, kind, reason)

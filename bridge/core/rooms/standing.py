@@ -1,9 +1,10 @@
-"""Whether somebody of a network is shown in a portal's room, and who speaks for them there."""
+"""Who of a network is in a portal's room, who speaks for them, and how they come and go."""
 
+from bridge.core.outbox.outgoing import once
 from bridge.core.rooms.house import House
-from bridge.model import Permission, Portal
+from bridge.model import Outgoing, Permission, Portal, SendKind
 from bridge.sdk.events import RemoteUser
-from bridge.sdk.ids import InstanceId
+from bridge.sdk.ids import InstanceId, UserId
 
 
 def is_left_out(house: House, instance: InstanceId, user: RemoteUser, portal: int) -> bool:
@@ -33,3 +34,13 @@ def may_come(house: House, portal: Portal, user: RemoteUser) -> bool:
     return not speaker_of(house, portal, user) and not is_left_out(
         house, portal.instance, user, portal.id
     )
+
+
+def membership(
+    portal: Portal, ghost: UserId, name: str, kind: SendKind, reason: str = ""
+) -> Outgoing:
+    """What has a ghost come or go."""
+    return Outgoing(
+        room=portal.room, user=ghost, kind=kind, content={"reason": reason} if reason else {},
+        transaction_id=once(), portal=portal.id, name=name,
+    )  # fmt: skip

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from itertools import islice
+from unicodedata import category
 
 from bridge.networks.irc.format import (
     BOLD,
@@ -40,8 +41,8 @@ LEAST_ROOM = 16
 """Bytes for the text of a line: below this there are names too long for any network."""
 RELAYED_NAME_GRAPHEMES = 32
 RELAYED_NAME_BYTES = 64
-_UNSEEN = frozenset(" \u034f\u115f\u1160\u2800\u3164\ufe0e\ufe0f\uffa0")
-"""Letters and signs that show nothing by themselves, beside those that are no letters."""
+_UNSEEN = frozenset("\u115f\u1160\u2800\u3164\uffa0")
+"""Letters and signs that show nothing."""
 
 
 def compose(
@@ -147,9 +148,12 @@ def relayed_name(sender: Sender) -> str:
     shown = " ".join(name.replace("<", "").replace(">", "").split())
     short = "".join(islice(graphemes(shown), RELAYED_NAME_GRAPHEMES))
     made = cut(short, RELAYED_NAME_BYTES).strip()
-    if made.isascii() or any(one.isprintable() and one not in _UNSEEN for one in made):
-        return made or "?"
-    # Else nobody could tell who speaks.
+    if made and made.isascii():
+        return made
+    if any(category(one)[0] not in "CMZ" and one not in _UNSEEN for one in made):
+        return made
+    if not sender.name:
+        return "?"
     return relayed_name(Sender(user_id=sender.user_id, name=""))
 
 
