@@ -448,19 +448,3 @@ async def test_who_does_not_want_to_be_shown_goes_whatever_is_said_or_chosen_mea
     await attendance.adapt()
     await admit_all(ground, attendance)
     assert ghosts(ground, people[0].id).isdisjoint(ground.members)
-
-
-async def test_what_was_chosen_while_the_homeserver_is_away_can_be_done_later() -> None:
-    ground = Ground()
-    attendance, _ = crowd(ground, Members.FULL)
-    assert attendance.is_adapted
-    attendance._facts.portal = replace(ground.portal, members=Members.NONE)
-    ground.is_away = True
-    with pytest.raises(HomeserverAway):
-        await attendance.adapt()
-    assert not attendance.is_adapted
-    ground.is_away = False
-    await attendance.adapt()
-    assert attendance.is_adapted
-    await admit_all(ground, attendance)
-    assert not ground.members

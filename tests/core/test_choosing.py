@@ -10,9 +10,10 @@ from bridge.core.consent.privacy import Privacy
 from bridge.core.portals.choices import Wish, change_all, describe
 from bridge.core.portals.portals import Portals
 from bridge.core.traffic.doorway import Doorway
+from bridge.matrix.client import HomeserverAway
 from bridge.model import InstanceRules, Members, Telling, Uncertain
 from bridge.sdk.errors import PermanentFailure
-from bridge.sdk.ids import InstanceId, LoginId
+from bridge.sdk.ids import InstanceId, LoginId, RemoteUserId
 from bridge.settings.records import DatabaseSettings
 from tests.conformance.stage import play
 from tests.core.ground import ALICE, Ground
@@ -43,6 +44,21 @@ async def test_a_choice_undoes_neither_another_nor_what_became_of_the_room() -> 
     chosen = {"telling": Telling.REACTION, "uncertain": Uncertain.HOLD}
     assert ground.stored == {"paused": True, **chosen}
     assert {key: getattr(door.portal, key) for key in ground.stored} == ground.stored
+
+
+async def test_a_choice_that_met_no_homeserver_is_made_good_when_it_is_said_again() -> None:
+    ground, portals, door = make()
+    ground.members = {ground.namespaces.ghost(ground.portal.instance, RemoteUserId("carl"))}
+    ground.is_away = True
+    with pytest.raises(HomeserverAway):
+        await portals.choose(door, wish(door), {"members": "none"})
+    ground.is_away = False
+    await portals.choose(door, wish(door), {"members": "none"})
+    attendance = door.arrivals.attendance
+    while attendance.waiting:
+        await attendance.admit(2)
+        ground.arrive()
+    assert not ground.members
 
 
 async def test_a_room_that_is_held_back_keeps_what_is_chosen_meanwhile() -> None:

@@ -325,9 +325,11 @@ class Portals:
             chosen = change_all(values, replace(wish, portal=door.portal))
             await self._record(AuditAction.SET, door, wish.person)
             await self._house.store.set_choices(chosen)
-            was = door.portal
+            mode, was = attendance.mode, door.portal
             # Only what is chosen: all else may have become another meanwhile.
             door.portal = chosen_as(door.portal, chosen)
+            if attendance.mode is not mode:
+                attendance.is_adapted = False
         if not attendance.is_adapted:
             await attendance.adapt()
         if chosen.follow is Follow.ALL and was.follow is not Follow.ALL:

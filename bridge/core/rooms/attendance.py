@@ -60,7 +60,8 @@ class Attendance:
         self._leaving: dict[UserId, Outgoing] = {}
         """What has ghosts leave that was put in the meantime, and may be on its way."""
         self._haste = Haste()
-        self._adapted = self.mode
+        self.is_adapted = True
+        """:meth:`adapt` was done for what is chosen now."""
 
     @property
     def instance(self) -> InstanceId:
@@ -274,11 +275,6 @@ class Attendance:
         ])  # fmt: skip
         present.difference_update(gone)
 
-    @property
-    def is_adapted(self) -> bool:
-        """Whether :meth:`adapt` was done for what is chosen now."""
-        return self._adapted is self.mode
-
     async def adapt(self) -> None:
         """Have those in the room who are wanted, after that was chosen anew."""
         present = await self.present()
@@ -290,14 +286,14 @@ class Attendance:
             self._going = left
             self._house.gathering.want(self)
             await self._want(self._there.values())
-            self._adapted = mode
+            self.is_adapted = True
             return
         stay = {self._ghost(RemoteUser(id=one, name=one)) for one in self._spoke}
         if mode is Members.NONE:
             stay = set()
         names = {self._ghost(user): user.name for user in self._there.values()}
         self._going = left | {ghost: names.get(ghost, "") for ghost in sorted(present - stay)}
-        self._adapted = mode
+        self.is_adapted = True
         self._house.gathering.want(self)
 
     async def admit(self, most: int) -> int:
