@@ -8,7 +8,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from statistics import median
@@ -33,8 +33,6 @@ A_TRANSACTION = 100
 A_TURN = 50
 """Steady lines of one side before the other's turn: a machine is fast and slow by the minute, and
 both must meet the same one."""
-BURSTS = 3
-"""In a round each way, the sides in turn: single ones differ by a third."""
 _NUMBERS = count(1)
 
 
@@ -172,6 +170,8 @@ class Sizes:
 
     steady: int
     burst: int
+    bursts: int = 3
+    """Each way, the sides in turn: single ones differ by a third."""
 
 
 async def _round(
@@ -187,10 +187,10 @@ async def _round(
     for _ in range(sizes.steady // A_TURN):
         for stage, figures in both:
             await stage.to_matrix(A_TURN, pace=PACE, figures=figures["to Matrix, steady"])
-    for stage, figures in both * BURSTS:
+    for stage, figures in both * sizes.bursts:
         burst = figures["to IRC, burst"]
         await stage.to_irc(sizes.burst, size=A_TRANSACTION, pace=0, figures=burst)
-    for stage, figures in both * BURSTS:
+    for stage, figures in both * sizes.bursts:
         await stage.to_matrix(sizes.burst, pace=0, figures=figures["to Matrix, burst"])
 
 
@@ -218,8 +218,9 @@ async def main(rounds: int, sizes: Sizes, python: Path | None) -> int:
         stages = [Stage(side, await _gather(side, port)) for side in sides]
         for stage in stages:
             await stage.wake(0, CONNECTIONS)
-        # To warm up.
-        await _round(stages, sizes, [defaultdict(Figures) for _ in stages], least)
+        # To warm up. Memory is to be that of connections, and grows with what is said.
+        warm = replace(sizes, bursts=1)
+        await _round(stages, warm, [defaultdict(Figures) for _ in stages], least)
         least.seconds.clear()
         for stage in stages:
             memory[stage.side.name].connected = _memory(stage.side)
