@@ -349,10 +349,10 @@ class Attendance:
 
     def _keep(self, *users: RemoteUser) -> None:
         """Have ghosts that wait to leave stay: their people are back."""
-        if self.mode is Members.NONE:
+        if not self._going or self.mode is Members.NONE:  # Asked of every message.
             return
         is_full = self.mode is Members.FULL
-        for user in users if self._going else ():
+        for user in users:
             if (is_full or user.id in self._spoke) and self._may_come(user):
                 self._going.pop(self._ghost(user), None)
 
